@@ -1,0 +1,45 @@
+# Everything a person needs: make demo, make test, make check, make bench.
+# Each target makes its own environment under .venv from pinned requirements; nothing else is assumed but Python 3.11+, git, make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+
+.PHONY: help demo test check bench env dev clean pins
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/core: requirements/core.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else f"streamgauge needs Python 3.11 to 3.13; this is {sys.version.split()[0]}. Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements/core.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/dev: $(VENV)/core requirements/dev.txt
+	$(PIP) -r requirements/dev.txt
+	@touch $@
+
+env: $(VENV)/core  ## only the environment to run streamgauge from this folder
+dev: $(VENV)/dev   ## the environment with test and check tools
+
+demo: $(VENV)/core  ## the tests against the built-in simulator, reports written
+	@$(BIN)/streamgauge demo
+
+check: $(VENV)/dev  ## style and types
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+
+test: check  ## style, types, and every test
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/dev  ## the measurements behind docs/benchmarks.md (minutes; wants a quiet machine)
+	$(BIN)/python -m bench
+
+pins:  ## resolve the pinned requirements again (needs uv)
+	bash requirements/pin.sh
+
+clean:  ## remove what these targets made
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,126 @@
+"""The report as one document: what the JSON file holds and every other form is rendered from.
+
+Rules: nothing is computed here and nothing is lost here. Missing is null. Top-level metrics are those of the judged
+phases over the judged targets. `schema` names the version of this shape; its history stands at SCHEMA.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from streamgauge.compare import Comparison
+from streamgauge.series import Series
+from streamgauge.summary import Distribution, Group, Phase, Rate
+from streamgauge.verdict import Judged, Word
+
+SCHEMA = "streamgauge.report/1"
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """How well we measured: what the generator saw of itself in the judged phases."""
+
+    stamps: str
+    """`kernel`, `user` or `mixed`."""
+    valid: bool
+    invalid_because: list[str]
+    slack_ms: dict[str, float | None]
+    """p50, p95, p99, max over first tokens."""
+    late_ms: dict[str, float | None]
+    """p50, p95, p99, max of starts, through us."""
+    merged_events: int
+    text_events: int
+    starts: int
+    missed_starts: int
+    worker_cpu_mean: float | None
+    worker_cpu_max: float | None
+    longest_turn_ms: float | None
+    workers: int
+    clock_steps: int
+    flagged_by_clock: int
+    client_limits: int
+    descriptors_used: int | None
+    descriptors_limit: int | None
+    planned: dict[str, float | None]
+    achieved: dict[str, float | None]
+    """The same keys as `planned`: requests, streams, rate_per_s, duration_s where planned."""
+    notes: list[str]
+    """What a reader must know: TLS not verified, user stamps, limits overridden, tokens counted from events."""
+
+
+class Baseline(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the strategy's tables beside what was measured."""
+
+    table: str
+    """`criteria`, `baselines` or `providers`."""
+    name: str
+    target: str
+    typical: str | None
+    measured: str | None
+    verdict: str | None
+    note: str | None
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """Which run this was and how to repeat it."""
+
+    id: str
+    version: str
+    python: str
+    platform: str
+    host: str
+    cpus: int
+    git: str | None
+    environment: str | None
+    targets: list[dict[str, str | None]]
+    """name, url (secrets removed), dialect, model, peer addresses, control."""
+    preset: str
+    settings: dict[str, object]
+    spec_digest: str | None
+    seed: int
+    started: str
+    """UTC, ISO 8601."""
+    ended: str | None
+    start_ns: int
+    end_ns: int | None
+    phases: list[Phase]
+    judged_phases: list[str]
+    stopped_by: str | None
+    """Why it ended before its plan was done, or null."""
+    rerun: str
+    """The command that repeats it."""
+    cost_usd: float | None
+    tokens: dict[str, int | None]
+    """input, output as counted by the server; null where it did not say."""
+    folder: str | None
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """One test's report."""
+
+    schema: str = SCHEMA
+    test: str
+    suite: str | None
+    verdict: Word
+    severity: str | None
+    partial: bool
+    headline: str
+    """One line: what was found."""
+    impact: str | None
+    """What it means to users: `1 chat in 22 waits over 1 s`."""
+    next_step: str
+    """The next command or act."""
+    criteria: list[Judged]
+    metrics: dict[str, Distribution]
+    rates: dict[str, Rate]
+    scalars: dict[str, float | None]
+    outcomes: dict[str, int]
+    groups: list[Group]
+    comparisons: list[Comparison]
+    baselines: list[Baseline]
+    series: Series
+    measurement: Measurement
+    findings: list[dict[str, object]]
+    warnings: list[str]
+    run: Run
+    tokens_from: dict[str, str]
+    """For each target: `usage` or `events`."""

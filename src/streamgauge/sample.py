@@ -1,0 +1,321 @@
+"""The waist: one `Sample` a request. The left half of the product makes it, the right half reads it.
+
+Rules: every Shot that came due yields exactly one Sample, whatever happened. A stamp that was not reached is None.
+Nothing here holds a prompt, an answer or a secret. Times are integer ns on CLOCK_MONOTONIC of the generating host.
+
+The file is a header line, then records, each a little-endian u32 length and one msgpack array whose first element is
+its tag: `s` a Sample, `g` a part of a Sample's gaps written before it (a long stream spills them), `a` what the worker
+saw of itself. A torn last record (the generator was killed) is dropped and said so; anything else that cannot be read
+is an error. New fields go to the end with a default: an old file still reads.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import struct
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from streamgauge.errors import StorageError, UsageError
+
+FORMAT = 1
+"""History of the format. 1: first."""
+
+HEADER = b"streamgauge samples %d\n"
+STALL_NS = 2_000_000_000
+SPILL_GAPS = 4_096
+"""A stream holds this many gaps (16 KB) before they are written out as a `GapsPart`."""
+MERGED_NS = 1_000_000
+"""An event whose slack is wider than this counts as merged: its own time is our doing, not known well."""
+
+
+class Outcome(enum.StrEnum):
+    """How a request ended. The first cause in time wins."""
+
+    OK = "ok"
+    LENGTH_CAPPED = "length_capped"
+    FILTERED = "filtered"
+    HTTP_ERROR = "http_error"
+    RATE_LIMITED = "rate_limited"
+    AUTH_ERROR = "auth_error"
+    DNS_ERROR = "dns_error"
+    CONNECT_REFUSED = "connect_refused"
+    UNREACHABLE = "unreachable"
+    TLS_ERROR = "tls_error"
+    CONNECT_TIMEOUT = "connect_timeout"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout"
+    STALL_TIMEOUT = "stall_timeout"
+    TOTAL_TIMEOUT = "total_timeout"
+    DROPPED = "dropped"
+    TRUNCATED = "truncated"
+    STREAM_ERROR = "stream_error"
+    EMPTY = "empty"
+    WRONG_ANSWER = "wrong_answer"
+    PROTOCOL_ERROR = "protocol_error"
+    SHED = "shed"
+    CLIENT_LIMIT = "client_limit"
+    CANCELLED = "cancelled"
+
+
+GOOD = frozenset({Outcome.OK, Outcome.LENGTH_CAPPED, Outcome.FILTERED})
+DROPS = frozenset({Outcome.DROPPED, Outcome.TRUNCATED})
+NOT_JUDGED = frozenset({Outcome.CANCELLED, Outcome.CLIENT_LIMIT})
+"""Ended by the plan or by our own limits: in no population."""
+SETUP = frozenset({Outcome.AUTH_ERROR, Outcome.PROTOCOL_ERROR, Outcome.TLS_ERROR})
+"""A run in which every request ended alike in one of these (or http_error 4xx) measured the set-up, not the service."""
+
+
+class Sample(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False, kw_only=True, omit_defaults=False):
+    """The facts of one request.
+
+    `*_slack_ns` beside an arrival stamp: the true arrival lies in (stamp - slack, stamp]; 0 is exact.
+    """
+
+    id: str
+    """Trace id, 32 hex digits, as sent in traceparent."""
+    seq: int
+    """Its place among the run's Shots of this worker's shard, from 0."""
+    target: str
+    prompt: str
+    phase: str
+    level: int
+    """Streams wanted (closed loop) or 0 (open loop)."""
+    slot: int
+    """Which of the plan's slots it used; unique over the run's workers. -1 in open loop."""
+    worker: int
+    outcome: Outcome
+    http_status: int | None = None
+
+    due_ns: int
+    start_ns: int | None = None
+    connect_ns: int | None = None
+    tls_ns: int | None = None
+    sent_ns: int | None = None
+    first_byte_ns: int | None = None
+    headers_ns: int | None = None
+    first_event_ns: int | None = None
+    first_output_ns: int | None = None
+    last_output_ns: int | None = None
+    first_reasoning_ns: int | None = None
+    first_token_ns: int | None = None
+    last_token_ns: int | None = None
+    end_ns: int
+
+    first_byte_slack_ns: int = 0
+    first_output_slack_ns: int = 0
+    last_output_slack_ns: int = 0
+    first_reasoning_slack_ns: int = 0
+    first_token_slack_ns: int = 0
+    end_slack_ns: int = 0
+    late_ns: int = 0
+    """How late the start was through us: start - max(due, when a slot and the plan's rules allowed it)."""
+
+    text_events: int = 0
+    reasoning_events: int = 0
+    tool_events: int = 0
+    unknown_events: int = 0
+    malformed_events: int = 0
+    merged_events: int = 0
+    """Text events whose slack exceeds 1 ms."""
+    output_reads: int = 0
+    """Reads that brought output."""
+    bytes_in: int = 0
+    gaps: bytes = b""
+    """Inter-token gaps as little-endian u32 of us, in order, the last part of them (see GapsPart)."""
+    gap_parts: int = 0
+    """How many GapsPart records hold the earlier gaps."""
+    longest_gap_ns: int | None = None
+    """Longest time between consecutive reads with output of any kind; None with fewer than two."""
+    stalls: int = 0
+    """How many of those exceed 2 s."""
+    stalled_ns: int = 0
+    """Their sum."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cached_tokens: int | None = None
+    streamed_tokens: int | None = None
+    """output_tokens less those known never to have been streamed; None where they cannot be told apart."""
+    max_tokens: int | None = None
+    """What the request asked for at most."""
+
+    finish: str | None = None
+    model: str | None = None
+    error: str | None = None
+    """What went wrong in the server's or the system's words, redacted, at most 2 KB."""
+    answered_by: str | None = None
+    """Who answered, as the headers tell (server, via, CDN)."""
+    headers: dict[str, str] = {}
+    """Response headers kept by an allow-list: request id, Server-Timing, rate limits, CDN."""
+    retry_after_s: float | None = None
+    peer: str | None = None
+    conn: int = -1
+    """Which connection of this worker carried it; -1 when none was made."""
+    conn_requests: int = 0
+    """How many requests that connection had carried before."""
+    retried: int = 0
+    kept_open: bool = False
+    clock_step: bool = False
+    kernel_stamps: bool = True
+    local_port: int | None = None
+
+    @property
+    def good(self) -> bool:
+        """Whether it counts as a success."""
+        return self.outcome in GOOD
+
+    @property
+    def judged(self) -> bool:
+        """Whether it belongs to any population."""
+        return self.outcome not in NOT_JUDGED
+
+    @property
+    def owes_text(self) -> bool:
+        """Whether a first visible token was owed.
+
+        A good answer of tool calls only, a filtered one, or one cut by our own max_tokens while it was still reasoning
+        owes none. Everything else does, failures included.
+        """
+        if self.first_token_ns is not None or not self.good:
+            return True
+        if self.outcome is Outcome.FILTERED or self.tool_events:
+            return False
+        return not (self.outcome is Outcome.LENGTH_CAPPED and self.max_tokens is not None and self.reasoning_events > 0)
+
+
+class GapsPart(msgspec.Struct, frozen=True, array_like=True, tag="g", gc=False):
+    """Earlier gaps of the Sample with this id, `part` counting from 0."""
+
+    id: str
+    part: int
+    gaps: bytes
+
+
+class AuditTick(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False, kw_only=True):
+    """What a worker saw of itself since its last tick (about every 250 ms)."""
+
+    worker: int
+    at_ns: int
+    cpu: float
+    """Share of one core its thread used."""
+    longest_turn_ns: int
+    """Longest time from one wake-up to the next look."""
+    open_streams: int
+    open_sockets: int
+    text_events: int
+    bytes_in: int
+    starts: int
+    steps: list[tuple[int, int, int]]
+    """Clock steps (from_ns, to_ns, jump_ns)."""
+    run_delay_ns: int | None = None
+    """Time it was runnable but not running, where the system tells."""
+    missed_starts: int = 0
+    """Starts that the plan and free slots called for and that were over 50 ms late or never made through us."""
+
+
+Record = Sample | GapsPart | AuditTick
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+_length = struct.Struct("<I")
+
+
+def encode(record: Record) -> bytes:
+    """One record as it stands in the file: its length, then msgpack."""
+    body = _encoder.encode(record)
+    return _length.pack(len(body)) + body
+
+
+class SampleWriter:
+    """Appends records to one shard's file. Buffered: `flush` at least once a second.
+
+    A full disk or a folder that vanished raises StorageError naming the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._buffer = bytearray()
+        try:
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(f"cannot create {path}: {error.strerror}; choose another place or free it") from error
+        self._buffer += HEADER % FORMAT
+        self.flush()
+
+    def __repr__(self) -> str:
+        return f"SampleWriter({str(self.path)!r}, buffered={len(self._buffer)})"
+
+    def add(self, record: Record) -> None:
+        """Take one record; it is on its way to the disk at the next flush."""
+        self._buffer += encode(record)
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        buffer = self._buffer
+        try:
+            while buffer:
+                done = os.write(self._fd, buffer)
+                del buffer[:done]
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self.path}: {error.strerror}; what was written stays: free space, then "
+                "`streamgauge report`"
+            ) from error
+
+    def close(self) -> None:
+        """Flush and close; safe to call twice."""
+        if self._fd >= 0:
+            try:
+                self.flush()
+            finally:
+                os.close(self._fd)
+                self._fd = -1
+
+
+def read_records(path: Path) -> Iterator[Record]:
+    """The records of one shard's file in the order they were written.
+
+    A torn last record ends the iteration: the generator was killed while it wrote. A file that is no sample file,
+    or one of a newer format, raises UsageError.
+    """
+    with path.open("rb") as file:
+        first = file.readline(64)
+        if first == b"" or not b"streamgauge samples ".startswith(first[:20]) or len(first) < 20:
+            if b"streamgauge samples ".startswith(first):
+                return  # killed before the header was whole
+            raise UsageError(f"{path} is no streamgauge samples file")
+        try:
+            version = int(first[20:])
+        except ValueError:
+            return
+        if version > FORMAT:
+            raise UsageError(f"{path} has format {version}; this streamgauge reads up to {FORMAT}: use a newer one")
+        rest = b""
+        decode = _decoder.decode
+        while chunk := file.read(1 << 20):
+            data = rest + chunk
+            view = memoryview(data)
+            at, end = 0, len(data)
+            while end - at >= 4:
+                size = _length.unpack_from(data, at)[0]
+                if end - at - 4 < size:
+                    break
+                at += 4
+                try:
+                    yield decode(view[at : at + size])
+                except msgspec.MsgspecError as error:
+                    raise UsageError(f"{path} is damaged near byte {file.tell() - end + at}: {error}") from error
+                at += size
+            rest = data[at:]
+
+
+def gaps_us(gaps: bytes) -> array[int]:
+    """A Sample's or part's gaps as an array of us."""
+    values = array("I")
+    values.frombytes(gaps)
+    return values
