@@ -1,40 +1,29 @@
-"""Samples to numbers: `MetricsCollector` takes Samples one by one and gives a `Summary`."""
+"""Samples to numbers: `MetricsCollector` takes Samples one by one and gives a `Summary`.
+
+    MetricsCollector().add(sample).add(other).summary().metrics["ttft_ms"].p95
+
+Rules: the top level is the judged phases over the judged targets; groups are its slices, and those of the phases and
+targets that are not judged (a control is such a target). What each number means stands in `metrics` and `slices`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
 import msgspec
+import numpy as np
 
+from streamgauge import occupancy
+from streamgauge.columns import OUTCOMES, Columns, Intake, IntArray
+from streamgauge.metrics import METRICS
+from streamgauge.sample import Record
+from streamgauge.slices import Distribution, Rate, count, degradation, distribution, over_time, rate
 
-class Distribution(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric's values over one group. Quantiles are nearest rank over n, censored ones counting as +infinity."""
+__all__ = ["Distribution", "Group", "MetricsCollector", "Phase", "Rate", "Scope", "Summary", "scope_of", "summarise"]
 
-    n: int
-    """Size of the population, censored ones included."""
-    censored: int = 0
-    """Of them, those that gave no value and count as +infinity."""
-    no_text: int = 0
-    """Good answers that owed no text: not in n."""
-    min: float | None = None
-    mean: float | None = None
-    sd: float | None = None
-    cv: float | None = None
-    p50: float | None = None
-    p90: float | None = None
-    p95: float | None = None
-    p99: float | None = None
-    max: float | None = None
-    why: dict[str, str] = {}
-    """For each stat that is null: why (censored, merged, too_few, no_text, not_measured)."""
-
-
-class Rate(msgspec.Struct, frozen=True, kw_only=True):
-    """k of n with exact one-sided 95 % bounds (fractions)."""
-
-    k: int
-    n: int
-    value: float | None
-    low: float | None
-    high: float | None
+UNJUDGED_PHASES = frozenset({"warmup", "reference", "ramp", "drain"})
+"""Not judged unless asked for by name."""
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,3 +46,186 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     start_ns: int
     end_ns: int
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """All numbers of a run: the top level over judged phases and targets, then slice by slice."""
+
+    metrics: dict[str, Distribution]
+    rates: dict[str, Rate]
+    scalars: dict[str, float | None]
+    outcomes: dict[str, int]
+    groups: list[Group]
+    tokens_from: dict[str, str]
+    """For each target: `usage` or `events`."""
+    judged_phases: list[str]
+    judged_targets: list[str]
+
+    def group(
+        self, target: str | None = None, prompt: str | None = None, phase: str | None = None, level: int | None = None
+    ) -> Group | None:
+        """The slice with exactly these, None where there is none."""
+        wanted = (target, prompt, phase, level)
+        return next((g for g in self.groups if (g.target, g.prompt, g.phase, g.level) == wanted), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is judged: which phases of which targets, when they ran, and against what."""
+
+    judged: tuple[str, ...]
+    targets: tuple[str, ...]
+    phases: tuple[Phase, ...]
+    reference: str = "reference"
+    """The phase that ttft_degradation compares with."""
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """What a request must keep to count in goodput: metric to its most (where higher is better, its least)."""
+
+    def rows(self, columns: Columns) -> IntArray:
+        """Every row that is judged, whatever its outcome."""
+        return columns.select(targets=self.targets, phases=self.judged)
+
+    def windows(self, names: Collection[str], level: int | None = None) -> list[occupancy.Window]:
+        """When the phases of these names ran."""
+        return [(p.start_ns, p.end_ns) for p in self.phases if p.name in names and level in (None, p.level)]
+
+
+def scope_of(
+    columns: Columns,
+    *,
+    phases: Iterable[Phase] = (),
+    judged: Collection[str] | None = None,
+    targets: Collection[str] | None = None,
+    reference: str = "reference",
+    limits: Mapping[str, float] | None = None,
+) -> Scope:
+    """A Scope, with what is not given taken from the Samples.
+
+    judged: every phase but warm-up, reference, ramp and drain, or all where there is no other. targets: all. Phases
+    without a given time last from the first due to the last end of their Samples.
+    """
+    known = list(phases)
+    if judged is None:
+        judged = [name for name in columns.phases if name not in UNJUDGED_PHASES] or columns.phases
+    for name in columns.phases:
+        if not any(phase.name == name for phase in known):
+            rows = columns.select(phases=[name])
+            start, end = int(columns.due[rows].min()), int(columns.end[rows].max())
+            known.append(Phase(name=name, level=int(columns.level[rows].max()), start_ns=start, end_ns=end))
+    wanted = tuple(columns.targets if targets is None else targets)
+    return Scope(tuple(judged), wanted, tuple(known), reference, dict(limits or {}))
+
+
+class MetricsCollector:
+    """Takes Samples (and the parts of their gaps) in any order of time and gives their Summary.
+
+    Time and memory are linear: about 260 bytes a Sample and 4 a gap.
+    """
+
+    def __init__(self) -> None:
+        self._intake = Intake()
+
+    def __repr__(self) -> str:
+        return f"MetricsCollector(n={self._intake.n})"
+
+    def __len__(self) -> int:
+        return self._intake.n
+
+    def add(self, record: Record) -> MetricsCollector:
+        """Take one record; what a worker saw of itself is ignored. Returns the collector, so that calls chain."""
+        self._intake.add(record)
+        return self
+
+    def columns(self) -> Columns:
+        """What was taken so far as columns, for series, comparisons and verdicts."""
+        return self._intake.columns()
+
+    def summary(
+        self,
+        *,
+        phases: Iterable[Phase] = (),
+        judged: Collection[str] | None = None,
+        targets: Collection[str] | None = None,
+        reference: str = "reference",
+        limits: Mapping[str, float] | None = None,
+    ) -> Summary:
+        """The numbers of what was taken so far; for the arguments see `scope_of`."""
+        columns = self.columns()
+        scope = scope_of(columns, phases=phases, judged=judged, targets=targets, reference=reference, limits=limits)
+        return summarise(columns, scope)
+
+
+def summarise(columns: Columns, scope: Scope) -> Summary:
+    """The Summary of what `scope` judges, with a group for each target, prompt, phase and level."""
+    top = _group(columns, scope)
+    groups = [_group(columns, scope, **slice_) for slice_ in _slices(columns, scope)]
+    return Summary(
+        metrics=top.metrics,
+        rates=top.rates,
+        scalars=top.scalars,
+        outcomes=top.outcomes,
+        groups=groups,
+        tokens_from=columns.tokens_from,
+        judged_phases=list(scope.judged),
+        judged_targets=list(scope.targets),
+    )
+
+
+def _slices(columns: Columns, scope: Scope) -> list[dict[str, str | int]]:
+    """Every slice with a group: target; target and prompt; target and phase; phase and level where levels differ."""
+    slices: list[dict[str, str | int]] = []
+    several = len(scope.targets) > 1
+    for target in columns.targets:
+        slices.append({"target": target})
+        rows = columns.select(targets=[target], phases=scope.judged)
+        present = np.unique(columns.prompt[rows])
+        slices += [{"target": target, "prompt": columns.prompts[code]} for code in present]
+    for code, phase in enumerate(columns.phases):
+        of_phase = np.flatnonzero(columns.phase == code)
+        present = np.unique(columns.target[of_phase])
+        whole: list[dict[str, str | int]] = [{"phase": phase}] if several or not len(present) else []
+        whole += [{"target": columns.targets[one], "phase": phase} for one in present]
+        levels = np.unique(columns.level[of_phase])
+        slices += whole
+        if len(levels) > 1:
+            slices += [
+                {**one, "level": int(level)} for level in levels for one in (whole if several else [{"phase": phase}])
+            ]
+    return slices
+
+
+def _group(
+    columns: Columns,
+    scope: Scope,
+    *,
+    target: str | int | None = None,
+    prompt: str | int | None = None,
+    phase: str | int | None = None,
+    level: str | int | None = None,
+) -> Group:
+    targets = scope.targets if target is None else (str(target),)
+    prompts = None if prompt is None else (str(prompt),)
+    phases = scope.judged if phase is None else (str(phase),)
+    at = None if level is None else int(level)
+    rows = columns.select(targets=targets, prompts=prompts, phases=phases, level=at)
+    alongside = columns.select(targets=targets, prompts=prompts)
+    reference = columns.select(targets=targets, prompts=prompts, phases=(scope.reference,))
+    counts = np.bincount(columns.outcome[rows], minlength=len(OUTCOMES))
+    return Group(
+        target=targets[0] if target is not None else None,
+        prompt=None if prompts is None else prompts[0],
+        phase=None if phase is None else phases[0],
+        level=at,
+        metrics={
+            name: distribution(columns, metric, rows)
+            for name, metric in METRICS.items()
+            if metric.kind in ("time", "per_request", "gaps")
+        },
+        rates={name: rate(columns, name, rows) for name, metric in METRICS.items() if metric.kind == "rate"},
+        scalars={
+            **{name: count(columns, name, rows)[0] for name, metric in METRICS.items() if metric.kind == "count"},
+            **over_time(columns, alongside, scope.windows(phases, at), scope.limits),
+            "ttft_degradation": None if scope.reference in phases else degradation(columns, rows, reference),
+        },
+        outcomes={outcome.value: int(n) for outcome, n in zip(OUTCOMES, counts, strict=True) if n},
+    )

@@ -3,13 +3,18 @@
 Rules: a dialect does no I/O and reads no clock. A `Reader` is the memory of one response; `read` is called once per
 server-sent event, on the measured path, so it returns a plain int of bits (what the event brought) and leaves the rest
 in its attributes. Unknown events and fields are tolerated: an event that tells nothing returns UNKNOWN and is counted.
+The dialects' own files import this one, `template` (how a body is filled) and `errors` (how a server words its
+errors), and never one another.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol, TypeVar
 
 # What one event brought. Several bits may be set at once.
 NOTHING = 0  # a known event without output (role-only delta, ping, start, usage)
@@ -24,13 +29,30 @@ MALFORMED = 128  # not readable as this dialect at all (no JSON, wrong shape)
 
 OUTPUT = TEXT | REASONING | TOOL
 
+DONE = b"[DONE]"
+"""What some servers send for the end; an event without JSON that every dialect knows."""
+
+Verdict = Literal["ok", "length_capped", "filtered", "truncated"]
+"""What a server's word for the end means; `truncated`: it ended without a real reason."""
+
+MOST_TOKENS = 2**31
+"""A larger count is no count."""
+
+T = TypeVar("T")
+
+
+def fresh_id() -> str:
+    """A new id for a chat or a message: a UUID in its usual form, which routes often insist on."""
+    return str(uuid.uuid4())
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One request in the dialect's own terms.
 
-    `prompt` is final (its unique prefix included). `body` is the user's template with {prompt} {uuid} {chat} slots and
-    replaces the dialect's own body. `extra` is merged into the dialect's body.
+    `prompt` is final (its unique prefix included). `body` is the user's template, whose slots {prompt} {uuid} {chat}
+    {model} {max_tokens} are filled by `template.fill`; it replaces the dialect's own body. `extra` is merged into the
+    dialect's own body.
     """
 
     prompt: str
@@ -40,8 +62,8 @@ class Ask:
     body: str | None = None
     extra: dict[str, object] = field(default_factory=dict)
     system: str | None = None
-    chat_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    message_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    chat_id: str = field(default_factory=fresh_id)
+    message_id: str = field(default_factory=fresh_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +78,10 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the server counted them. `output` includes reasoning; None where the server did not say."""
+    """Tokens as the server counted them; None where it did not say.
+
+    `input` includes `cached` (read from a cache), `output` includes `reasoning`, whatever the provider's own sums are.
+    """
 
     input: int | None = None
     output: int | None = None
@@ -77,16 +102,24 @@ class Reader(Protocol):
     """The memory of one response."""
 
     text: str
-    """The output of the last event that had TEXT, REASONING or TOOL."""
-    usage: Usage | None
+    """The output of the last event that had some: its visible text if it had TEXT, else its reasoning or tool call."""
     finish: str | None
     """The server's own word for why it ended, as sent (`stop`, `end_turn`, `STOP`, `length`, ...)."""
-    verdict: str | None
-    """What that word means here: ok, length_capped, filtered or truncated (the stream ended without a real reason)."""
+    verdict: Verdict | None
+    """What that word means here; a refusal is `filtered` whatever the word was. None before the end."""
     error: InBandError | None
     model: str | None
     hidden_reasoning: bool
-    """True when output tokens in `usage` hold tokens that were never streamed and cannot be told apart."""
+    """True when output tokens in `usage` hold tokens that were never streamed and cannot be told apart.
+
+    Reasoning that came as a summary or in secret counts in full. Where no reasoning was streamed at all and
+    `usage.reasoning` is known, they can be told apart whatever this says.
+    """
+
+    @property
+    def usage(self) -> Usage | None:
+        """The last count the server gave; None before it gave one."""
+        ...
 
     def read(self, event: str, data: bytes) -> int:
         """What one server-sent event (its type, its data) brought, as bits. Never raises on wild input."""
@@ -94,17 +127,33 @@ class Reader(Protocol):
 
 
 class Dialect(Protocol):
-    """One API's way to ask and to answer."""
+    """One API's way to ask and to answer: a frozen dataclass whose fields are its options."""
 
-    name: str
-    default_path: str
-    """Added where the url has no path of its own; may hold {model}."""
-    has_max_tokens: bool
-    content_types: tuple[str, ...]
-    """Media types of a streamed answer."""
+    @property
+    def name(self) -> str:
+        """As in the dict DIALECTS, the spec and `--dialect`."""
+        ...
+
+    @property
+    def default_path(self) -> str:
+        """Added where the url has no path of its own; may hold {model}."""
+        ...
+
+    @property
+    def has_max_tokens(self) -> bool:
+        """Whether a request can limit the tokens of its answer."""
+        ...
+
+    @property
+    def content_types(self) -> tuple[str, ...]:
+        """Media types of a streamed answer."""
+        ...
 
     def request(self, path: str, ask: Ask) -> HttpRequest:
-        """The request for `ask` at `path` (the target's path and query; {model} is filled in here)."""
+        """The request for `ask` at `path` (the target's path and query; {model} is filled in here).
+
+        UsageError where a slot of path or template has no value.
+        """
         ...
 
     def reader(self, content_type: str | None = None) -> Reader:
@@ -112,5 +161,54 @@ class Dialect(Protocol):
         ...
 
     def recognises(self, event: str, data: bytes) -> bool:
-        """Whether one event of an unknown stream looks like this dialect (used by `check` and `init --from-curl`)."""
+        """Whether one event of an unknown stream is one of this dialect (used by `check` and `init --from-curl`)."""
         ...
+
+    def claims(self, path: str, headers: Mapping[str, str], body: object) -> int:
+        """How surely a request is one of this dialect: 3 by a sign of its own, 2 or 1 by its shape, 0 not.
+
+        `headers` have lower-case names; `body` is the parsed JSON, None where there is none.
+        """
+        ...
+
+
+# Reading wild values: what a server sends is never trusted to have the documented type.
+
+
+def count(value: object) -> int | None:
+    """A number of tokens, or None for what cannot be one (negative, 2**31 and over, a fraction, a bool, no number)."""
+    if type(value) is int and 0 <= value < MOST_TOKENS:
+        return value
+    return None
+
+
+def table(value: object) -> dict[str, object]:
+    """A JSON object as it is; anything else as an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def loosely(decode: Callable[[bytes], T], data: bytes) -> T | None:
+    """What a browser's JSON.parse would make of `data` after the fast decoder refused it; None if it refuses too.
+
+    Servers do cut characters in two: bytes that are not UTF-8 and lone surrogates are replaced. Numbers that no
+    64 bits hold become null. Deep nesting, NaN and anything else that is no JSON, or of another shape, is None.
+    """
+    try:
+        text = data.decode("utf-8", "replace")
+        value = json.loads(text, parse_constant=_refuse, parse_int=_whole, parse_float=_finite)
+        return decode(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse(word: str) -> object:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _whole(digits: str) -> int | None:
+    return int(digits) if len(digits) < 19 else None
+
+
+def _finite(digits: str) -> float | None:
+    value = float(digits)
+    return value if math.isfinite(value) else None

@@ -1,0 +1,122 @@
+"""The command line: one file a verb, imported when it is used, so that help stays quick.
+
+Rules: progress on stderr, results on stdout. An error of the user's or of the target's is told in its own words with
+its exit code; anything else is a bug of ours, told with its traceback (secrets taken out) and exit 70.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from streamgauge import __version__
+from streamgauge.errors import Exit, StreamgaugeError
+
+VERBS = {
+    "init": "Write a commented streamgauge.toml, also from a request copied as cURL.",
+    "check": "Send one request a target and tell, step by step, what answers and how.",
+    "run": "Run tests against a target and judge it.",
+    "report": "Make a run's reports again from its folder.",
+    "sim": "A simulated provider with known truth, also for your own tests.",
+    "demo": "Run the tests against the simulator and write their reports.",
+    "completion": "Print the shell completion script.",
+}
+
+
+class _Verbs(click.Group):
+    """Loads a verb's module when the verb is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs in the order of a first day."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One verb, imported now."""
+        if cmd_name not in VERBS:
+            return None
+        command = getattr(import_module(f"streamgauge.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, without importing any."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Name the nearest verb when there is none."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            ctx.fail(f"No verb {args[0]!r}.{hint} Verbs: {', '.join(VERBS)}.")
+        return super().resolve_command(ctx, args)
+
+
+EXAMPLES = """\b
+Examples:
+  streamgauge demo
+  streamgauge init --url https://staging.example.com/api/chat --dialect ai-sdk
+  streamgauge check
+  streamgauge run ttft --preset pr
+  streamgauge run --url http://127.0.0.1:8000/v1/chat/completions --model my-model
+\b
+Exit codes: 0 pass, 1 fail, 2 usage or spec, 3 inconclusive, 4 target unusable or our disk, 5 invalid measurement,
+70 a bug of ours, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+
+@click.group(
+    cls=_Verbs, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
+@click.version_option(__version__, "-V", "--version", prog_name="streamgauge")
+def cli() -> None:
+    """Measure, judge and watch services that stream LLM tokens."""
+
+
+def main() -> None:
+    """The command `streamgauge`."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("stopped", err=True)
+        code = Exit.INTERRUPTED
+    except click.exceptions.Exit as done:
+        code = done.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except StreamgaugeError as error:
+        click.echo(f"streamgauge: {error}", err=True)
+        code = error.exit
+    except KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = Exit.PASS
+    except Exception:
+        code = _bug()
+    sys.exit(code if isinstance(code, int) else Exit.PASS)
+
+
+def _bug() -> Exit:
+    """Whatever was not foreseen: say so loudly, without secrets."""
+    import os
+    import traceback
+
+    from streamgauge.secrets import Redactor, is_sensitive
+
+    # PWD and OLDPWD are folders, not passwords.
+    hidden = [value for name, value in os.environ.items() if is_sensitive(name) and not name.endswith("PWD")]
+    click.echo(Redactor(hidden).text(traceback.format_exc()), err=True)
+    click.echo(
+        f"This is a bug of streamgauge {__version__}, not of your service. The text above holds no secret known to us: "
+        "please report it together with the command you gave.",
+        err=True,
+    )
+    return Exit.INTERNAL

@@ -1,0 +1,44 @@
+"""`streamgauge demo`: every test against the simulator, in a few minutes, nothing to set up."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+FAULTS = ("truncate=0.03", "stall=0.02:3s")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  streamgauge demo
+  streamgauge demo --faulty     the same service with planted faults: what a failure looks like
+"""
+)
+@click.option("--faulty", is_flag=True, help="Plant faults: 3 % of answers cut short, 2 % stalled for 3 s.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("tests/performance/reports"), show_default=True)
+@click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
+def demo(faulty: bool, out: Path, quiet: bool) -> int:
+    """Run the tests (preset smoke) against a simulated provider and write their reports.
+
+    Ends 0 when nothing failed; inconclusive is explained. With --faulty it ends 1, as a gate would.
+    """
+    from streamgauge.cli.run import Asked
+    from streamgauge.errors import Exit
+    from streamgauge.spec.presets import TESTS
+    from streamgauge.spec.settings import Overrides
+    from streamgauge.suite.demo import simulated_spec
+
+    seed = int.from_bytes(os.urandom(4), "big") >> 1
+    repeat = "streamgauge demo --faulty" if faulty else "streamgauge demo"
+    tests = ("ttft",) if faulty else TESTS
+    asked = Asked(tests, None, Overrides(preset="smoke"), out, seed, yes=True, quiet=quiet, rerun=repeat)
+    with simulated_spec(faults=FAULTS if faulty else ()) as spec:
+        code = asked.run(spec)
+    click.echo(f"\nThe reports lie in {out}/ (open the .html ones in a browser).")
+    if not faulty:
+        click.echo("What a failure looks like: streamgauge demo --faulty")
+        click.echo("Your own service:          streamgauge init, then streamgauge check, then streamgauge run")
+    return Exit.PASS if code == Exit.INCONCLUSIVE else code

@@ -1,0 +1,74 @@
+"""What a person sees on the terminal before and after a run."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from streamgauge.suite.execute import Outcome
+    from streamgauge.suite.prepare import Prepared
+    from streamgauge.verdict import Criterion
+
+
+def show_plan(plan: Prepared, *, to_stdout: bool = False) -> None:
+    """What would be sent, cost and be decided."""
+    click.echo("\n".join(plan_lines(plan)), err=not to_stdout)
+
+
+def plan_lines(plan: Prepared) -> list[str]:
+    """The plan in words."""
+    resolved, estimate, settings = plan.resolved, plan.estimate, plan.resolved.settings
+    where = f" in {resolved.environment} ({resolved.kind})" if resolved.environment else f" ({resolved.kind})"
+    price = "cost unknown (no usd_per_mtok)" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
+    loop = f"{settings.rate:g} requests/s" if settings.rate is not None else f"up to {estimate.streams} streams at once"
+    lines = [
+        f"plan   {settings.test} {settings.preset}{where}: {', '.join(t.name for t in resolved.targets)}",
+        f"       {estimate.requests:,} requests, {loop}, about {_duration(estimate.seconds)}",
+        f"       about {estimate.input_tokens:,} tokens in, {estimate.output_tokens:,} out, {price}",
+    ]
+    gating = [one for one in plan.criteria if one.gating]
+    shown = [one for one in plan.criteria if not one.gating and not one.advisory]
+    nothing = "nothing: so few requests can decide none"
+    lines += _wrapped("       decides: ", _by_rule(gating) or [nothing])
+    if shown:
+        lines += _wrapped("       shown, too few requests to hold back a pass: ", _by_rule(shown))
+    if settings.double:
+        lines.append("       an undecided run is doubled once")
+    lines += [f"       note: {note}" for note in plan.notes]
+    return lines
+
+
+def _by_rule(criteria: list[Criterion]) -> list[str]:
+    """Each rule once, with how many scopes it is asked of."""
+    counts = Counter(one.name.partition(" (")[0] for one in criteria)
+    return [f"{rule} ({n} times)" if n > 1 else rule for rule, n in counts.items()]
+
+
+def _wrapped(head: str, parts: list[str]) -> list[str]:
+    return wrap(", ".join(parts), 108, initial_indent=head, subsequent_indent=" " * 9, break_long_words=False)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def show_outcome(outcome: Outcome) -> None:
+    """The report on one screen, then where its files lie."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from streamgauge.reports import terminal
+
+    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    width = min(console.width if console.is_terminal else 100, 120)
+    for line in terminal.lines(outcome.assessment.document, max(width, 60)):
+        console.print(Text.assemble(*[(text, style) for text, style in line]))
+    for path in outcome.files:
+        console.print(Text(f"  {path}", style="dim"))
+    if outcome.unwritten is not None:
+        click.echo(f"streamgauge: {outcome.unwritten}", err=True)

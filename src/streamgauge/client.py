@@ -1,0 +1,210 @@
+"""`StreamClient`: one stream from a script or a notebook, with all its stamps.
+
+It is the same machine that the tests run on (kernel stamps, the same states, the same outcomes), without a plan: what
+it measures can be compared with any report.
+
+    from streamgauge import StreamClient
+
+    with StreamClient("http://127.0.0.1:8080", dialect="openai-chat", model="gpt-4o-mini") as client:
+        answer = client.ask("Why is the sky blue?", max_tokens=32)
+        print(answer.outcome, answer.metric("ttft_ms"), answer.text)
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from streamgauge.clock import Clock, S, SystemClock
+from streamgauge.dialects import DIALECTS
+from streamgauge.errors import UsageError
+from streamgauge.loop import Loop
+from streamgauge.metrics import METRICS
+from streamgauge.net import NetError, resolve
+from streamgauge.plan import Shot
+from streamgauge.sample import Outcome, Sample
+from streamgauge.secrets import Redactor
+from streamgauge.stream import Limits, Stream, Trace
+from streamgauge.target import Target, Tls, request_for
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One ended stream: its Sample, and what a Sample does not keep."""
+
+    sample: Sample
+    text: str
+    """All output in order: text, reasoning and tool calls."""
+    events: list[Trace]
+    """Every event with its time (ns), slack, type, data and what it brought (bits of dialects.contract)."""
+    headers: dict[str, str]
+    """All response headers, names in lower case."""
+    tls: tuple[str, str] | None
+    """(protocol, cipher) where TLS was spoken and the connection is still open."""
+    body: bytes
+    """The beginning of a body that was no stream of the dialect, at most 64 KB, as it came: it may hold secrets."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """How it ended."""
+        return self.sample.outcome
+
+    def metric(self, name: str) -> float | None:
+        """One of the metrics that have a value a request (`streamgauge.metrics.METRICS`); None where not reached."""
+        metric = METRICS.get(name)
+        if metric is None or metric.value is None:
+            known = ", ".join(m.name for m in METRICS.values() if m.value is not None)
+            raise UsageError(f"{name!r} is no metric of one request; known: {known}")
+        return metric.value(self.sample)
+
+
+def target_from_url(
+    url: str,
+    *,
+    dialect: str,
+    name: str = "target",
+    model: str | None = None,
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    **more: object,
+) -> Target:
+    """A Target from a url; without a path the dialect's default is added. `more` are further fields of Target."""
+    if dialect not in DIALECTS:
+        raise UsageError(f"dialect {dialect!r} is not known; known: {', '.join(DIALECTS)}")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"url {url!r} wants the form http://host:port/path or https://host/path")
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    values: dict[str, object] = {
+        "name": name,
+        "scheme": parts.scheme,
+        "host": parts.hostname,
+        "port": parts.port or (443 if parts.scheme == "https" else 80),
+        "path": DIALECTS[dialect].default_path if path in ("", "/") else path,
+        "dialect": dialect,
+        "model": model,
+        "headers": tuple(headers.items() if isinstance(headers, Mapping) else headers),
+        **more,
+    }
+    return msgspec.convert(values, Target)
+
+
+class StreamClient:
+    """Asks one target, one stream at a time, and keeps its connections alive in between.
+
+    `headers` may hold secrets: they are taken out of every text that is kept. A failure of the target is an outcome of
+    the Answer, never an exception; a wrong argument raises UsageError.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        dialect: str,
+        model: str | None = None,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        tls: Tls | None = None,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        **more: Any,
+    ) -> None:
+        if tls is not None:
+            more["tls"] = tls
+        if limits is not None:
+            more["limits"] = limits
+        self._start(target_from_url(url, dialect=dialect, model=model, headers=headers, **more), clock)
+
+    @classmethod
+    def for_target(cls, target: Target, clock: Clock | None = None) -> StreamClient:
+        """A client for a target that a spec describes."""
+        client = cls.__new__(cls)
+        client._start(target, clock)
+        return client
+
+    def _start(self, target: Target, clock: Clock | None) -> None:
+        self.target = target
+        self._clock = clock or SystemClock()
+        self._redact = Redactor([value for _, value in target.headers]).text
+        self._ended: list[Stream] = []
+        self._loop = Loop(self._clock, self._ended.append)
+        self._asked = 0
+
+    def __repr__(self) -> str:
+        target = self.target
+        return f"<StreamClient {target.scheme}://{target.authority}{target.path.partition('?')[0]} {target.dialect}>"
+
+    def __enter__(self) -> StreamClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def ask(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        expect: str | None = None,
+    ) -> Answer:
+        """Send one prompt as it is (no mark is added) and follow the answer to its end.
+
+        `headers` are added to the target's for this request; `expect` is a pattern the answer must match.
+        """
+        target = self._resolved()
+        if max_tokens is not None:
+            target = msgspec.structs.replace(target, max_tokens=max_tokens)
+        if headers:
+            target = msgspec.structs.replace(target, headers=(*target.headers, *headers.items()))
+        dialect = target.speaks()
+        now = self._clock.now()
+        wall_s = self._clock.wall() // S
+        stream = Stream(
+            Shot(self._asked, target.name, "own", 0, "ask", 1, 0, now),
+            f"{wall_s:08x}{os.urandom(12).hex()}",
+            dialect,
+            target.limits,
+            max_tokens=target.max_tokens,
+            expect=re.compile(expect) if expect else None,
+            wall_s=wall_s,
+            keep_text=True,
+            keep_events=True,
+        )
+        self._asked += 1
+        request = request_for(target, dialect, prompt, stream.id, os.urandom(8).hex())
+        stream.on_start(now, 0)
+        self._loop.fire(stream, target, request)
+        while not self._ended:
+            self._loop.turn(None)
+        self._ended.clear()
+        conn = self._loop.connection(stream.conn)
+        return Answer(
+            stream.sample(self._redact),
+            stream.text,
+            stream.events or [],
+            dict(stream.response.headers),
+            conn.tls_facts() if conn else None,
+            stream.body,
+        )
+
+    def _resolved(self) -> Target:
+        """The target with its addresses; a name that does not resolve leaves it without (outcome dns_error)."""
+        if not self.target.addresses:
+            try:
+                found = resolve(self.target.host, self.target.port)
+            except NetError:
+                return self.target
+            self.target = msgspec.structs.replace(self.target, addresses=found)
+        return self.target
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._loop.close()

@@ -1,0 +1,226 @@
+"""HTTP/1.1 on the wire: a request as bytes, and the framing of one response by httptools. No I/O, no clock.
+
+Rules: `Response` takes bytes as they arrive and gives body bytes, whatever the chunks; it judges nothing. Headers are
+capped at 64 KB. 1xx responses are skipped. A body that runs until the connection closes is whole when it closes
+(httptools has no finish()), which `whole_at_close` tells.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from typing import Protocol
+
+import httptools
+
+HEADER_CAP = 64 * 1024
+
+
+class FramingError(ValueError):
+    """The response is not readable HTTP/1.1."""
+
+
+class _Decompressor(Protocol):
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+def request_bytes(method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
+    """A whole request. `headers` are complete but for Content-Length; later ones of the same name win."""
+    merged: dict[str, tuple[str, str]] = {}
+    for name, value in headers:
+        merged[name.lower()] = (name, value)
+    merged["content-length"] = ("Content-Length", str(len(body)))
+    lines = [f"{method} {path} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in merged.values()]
+    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body
+
+
+class Response:
+    """The framing of one response. Feed it reads; it collects status and headers and hands out body bytes."""
+
+    __slots__ = (
+        "_body", "_fed", "_inflate", "_names", "_parser", "chunked", "complete", "headers", "headers_complete",
+        "keep_alive", "status", "trailing", "until_close",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.headers_complete = False
+        self.complete = False
+        self.keep_alive = False
+        self.chunked = False
+        self.until_close = False
+        self.trailing = False
+        self._fed = 0
+        self._body: list[bytes] = []
+        self._inflate: _Decompressor | None = None
+        self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "body" if self.headers_complete else "headers"
+        return f"Response({self.status}, {state})"
+
+    def feed(self, data: bytes) -> bytes:
+        """Body bytes that `data` completed, content encoding undone.
+
+        FramingError when it is not HTTP/1.1; `salvage` then has the body bytes that came before the fault.
+        """
+        if self.complete:
+            self.trailing = True
+            return b""
+        assert self._parser is not None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            raise FramingError("the server switched protocols (101), which was not asked for") from None
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, FramingError):
+                raise error.__context__ from None
+            if not self.whole_at_close or self.until_close:
+                raise FramingError(f"not HTTP/1.1: {error}") from None
+            self.trailing = True
+        if not self.headers_complete:
+            self._fed += len(data)
+            if self._fed > HEADER_CAP:
+                raise FramingError(f"response headers exceed {HEADER_CAP} bytes")
+            return b""
+        body = self._body
+        if not body:
+            return b""
+        whole = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        return whole if self._inflate is None else self._decode(whole)
+
+    def salvage(self) -> bytes:
+        """Body bytes that came in the read that turned out to be broken, before the fault."""
+        whole = b"".join(self._body)
+        self._body.clear()
+        return whole if self._inflate is None else b""
+
+    @property
+    def whole_at_close(self) -> bool:
+        """Whether a close now ends the message rightly."""
+        return self.complete or (self.headers_complete and self.until_close)
+
+    def release(self) -> None:
+        """Break the reference cycle with the parser: the garbage collector rests under load."""
+        self._parser = None
+
+    def _decode(self, data: bytes) -> bytes:
+        assert self._inflate is not None
+        try:
+            return self._inflate.decompress(data)
+        except zlib.error as error:
+            raise FramingError(f"content-encoding cannot be undone: {error}") from None
+
+    # What httptools calls, in the order of a message.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header or trailer; repeated ones are joined as RFC 9110 5.3 says. Trailers are not kept."""
+        if self.headers_complete:
+            return
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
+
+    def on_headers_complete(self) -> None:
+        """The end of the headers of a final response; an interim one (1xx) is forgotten."""
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if 100 <= status < 200:
+            self.headers.clear()
+            self._fed = 0
+            return
+        self.status = status
+        self.headers_complete = True
+        headers = self.headers
+        self.chunked = "chunked" in headers.get("transfer-encoding", "").lower()
+        self.until_close = not self.chunked and "content-length" not in headers and status not in (204, 304)
+        self.keep_alive = bool(self._parser.should_keep_alive()) and not self.until_close
+        encoding = headers.get("content-encoding", "").strip().lower()
+        if encoding in ("gzip", "x-gzip"):
+            self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        elif encoding == "deflate":
+            self._inflate = _Deflate()
+        elif encoding not in ("", "identity"):
+            raise FramingError(f"content-encoding {encoding!r} was not asked for and is not known")
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a message; that of an interim response is not ours."""
+        if self.headers_complete:
+            self.complete = True
+
+
+class _Deflate:
+    """`deflate` is zlib by RFC 9110 and raw by habit of some servers: the first bytes decide."""
+
+    def __init__(self) -> None:
+        self._inner: _Decompressor | None = None
+
+    def decompress(self, data: bytes) -> bytes:
+        """Inflate the next bytes."""
+        if self._inner is None:
+            zlib_header = len(data) >= 1 and data[0] & 0x0F == 8 and data[0] >> 4 <= 7
+            self._inner = zlib.decompressobj(zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
+        return self._inner.decompress(data)
+
+
+_WHO = (
+    ("x-amzn-waf-action", "AWS WAF"),
+    ("cf-mitigated", "Cloudflare challenge"),
+    ("x-amz-cf-id", "CloudFront"),
+    ("cf-ray", "Cloudflare"),
+    ("x-vercel-id", "Vercel"),
+    ("x-served-by", "Fastly"),
+)
+
+
+def answered_by(headers: dict[str, str]) -> str | None:
+    """Who answered, as far as headers tell: an edge that put its mark, and the server's own name."""
+    edges = [who for name, who in _WHO if name in headers]
+    server = headers.get("server") or headers.get("x-powered-by")
+    via = headers.get("via")
+    told = list(dict.fromkeys([*edges, *([via] if via and not edges else []), *([server] if server else [])]))
+    return " > ".join(told)[:120] or None
+
+
+_KEPT = frozenset(
+    (
+        "x-request-id", "request-id", "x-amzn-requestid", "x-amzn-trace-id", "apim-request-id", "server-timing",
+        "retry-after", "retry-after-ms", "openai-processing-ms", "x-envoy-upstream-service-time", "cf-ray",
+        "cf-cache-status", "x-cache", "x-amz-cf-pop", "x-amz-cf-id", "age", "via", "server",
+        "x-vercel-id", "x-served-by", "x-litellm-response-duration-ms", "x-litellm-call-id", "content-type",
+        "content-encoding", "location",
+    )
+)  # fmt: skip
+_KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit")
+
+
+def kept_headers(headers: dict[str, str]) -> dict[str, str]:
+    """The response headers a Sample keeps: an allow-list, each value at most 300 characters."""
+    return {name: value[:300] for name, value in headers.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+
+
+def retry_after_s(headers: dict[str, str], wall_s: float) -> float | None:
+    """Seconds the server asks to wait: retry-after-ms, or Retry-After as seconds or an HTTP date (RFC 9110 10.2.3)."""
+    ms = headers.get("retry-after-ms", "")
+    if ms.isdigit():
+        return int(ms) / 1e3
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - wall_s
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), 86_400.0) if seconds == seconds else None

@@ -1,0 +1,476 @@
+"""One thread's event loop: many streams, each on its connection; bytes out, stamped bytes in.
+
+Rules: drain, then decode. A turn first takes (stamp, bytes) from every ready socket, and only then feeds them to the
+streams; nothing is parsed, logged or written between two reads of a turn.
+
+What is known of when bytes came: the kernel's stamp is that of a read's last byte. Nothing of the read had come before
+`look`, the latest of: the recv that emptied this socket; the time from which the last wait that did not list it looked;
+and, where the thread slept in this wait, its wake-up less the time it then waited for a processor.
+
+Timers live in a heap with lazy deletion: a stream's deadline moves with every token, its entry only when it comes up.
+"""
+
+from __future__ import annotations
+
+import heapq
+import select
+import selectors
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from streamgauge.clock import MS, US, Clock, RealtimeMap, S
+from streamgauge.net import READ_SIZE, Connection, NetError, net_error
+from streamgauge.sample import Outcome
+from streamgauge.stream import Stream
+from streamgauge.target import Target
+
+IN, OUT = 1, 4  # EPOLLIN and EPOLLOUT
+_SLEPT = 1 * MS  # a shorter wait bounds `look` well enough by itself
+_WAKE_MARGIN = 200 * US  # from data's arrival until the thread is runnable: waking an idle virtual CPU takes this
+
+
+class _Selectors:
+    """What we use of epoll, by `selectors`, where there is no epoll."""
+
+    def __init__(self) -> None:
+        self._inner = selectors.DefaultSelector()
+
+    def register(self, fd: int, mask: int) -> None:
+        self._inner.register(fd, self._events(mask))
+
+    def modify(self, fd: int, mask: int) -> None:
+        self._inner.modify(fd, self._events(mask))
+
+    def unregister(self, fd: int) -> None:
+        self._inner.unregister(fd)
+
+    def poll(self, timeout: float, _: int) -> list[tuple[int, int]]:
+        found = self._inner.select(None if timeout < 0 else timeout)
+        return [(key.fd, (IN if got & 1 else 0) | (OUT if got & 2 else 0)) for key, got in found]
+
+    def close(self) -> None:
+        self._inner.close()
+
+    @staticmethod
+    def _events(mask: int) -> int:
+        return (1 if mask & IN else 0) | (2 if mask & OUT else 0)
+
+
+class RunDelay:
+    """How long this thread was runnable without running, in ns, as Linux tells in schedstat; None elsewhere."""
+
+    def __init__(self) -> None:
+        path = Path("/proc/thread-self/schedstat")
+        try:
+            self._file = path.open("rb", buffering=0) if sys.platform == "linux" else None
+            self.total = self.read()
+        except OSError:
+            self._file = None
+            self.total = None
+
+    def read(self) -> int | None:
+        """The running total."""
+        if self._file is None:
+            return None
+        self._file.seek(0)
+        return int(self._file.read(64).split()[1])
+
+    def since_last(self) -> int | None:
+        """ns since the last call."""
+        before, self.total = self.total, self.read()
+        return None if before is None or self.total is None else self.total - before
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class Loop:
+    """Drives streams over connections: `fire` begins one, `turn` waits and works once, `on_done` gets the ended."""
+
+    def __init__(self, clock: Clock, on_done: Callable[[Stream], None]) -> None:
+        self._clock = clock
+        self._now = clock.now
+        self._on_done = on_done
+        self._poller = select.epoll() if hasattr(select, "epoll") else _Selectors()
+        self._epoll_fd = self._poller.fileno() if isinstance(self._poller, select.epoll) else -1
+        self._map = RealtimeMap(clock)
+        self._conns: dict[int, Connection] = {}
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._pool: dict[str, list[Connection]] = {}
+        self._turns: dict[str, int] = {}
+        self._timers: list[tuple[int, int, Connection]] = []
+        self._timer_number = 0
+        self._floor = self._now()
+        self._run_delay = RunDelay()
+        self.open_streams = 0
+        self.made = 0
+        self.longest_turn_ns = 0
+        self.bytes_in = 0
+        self.steps: list[tuple[int, int, int]] = []
+
+    def __repr__(self) -> str:
+        return f"<Loop {self.open_streams} streams open, {len(self._conns)} connections>"
+
+    @property
+    def sockets(self) -> int:
+        """Sockets open now, idle ones included."""
+        return len(self._conns)
+
+    def streams(self) -> Iterator[Stream]:
+        """The open streams that have a connection."""
+        for conn in self._conns.values():
+            if conn.stream is not None:
+                yield conn.stream
+
+    def connection(self, number: int) -> Connection | None:
+        """The connection with this number, if it is still open."""
+        return next((conn for conn in self._conns.values() if conn.id == number), None)
+
+    def watch(self, fd: int, ready: Callable[[], None]) -> None:
+        """Call `ready` in a turn in which `fd` is readable."""
+        self._watched[fd] = ready
+        self._poller.register(fd, IN)
+
+    # Beginning a request.
+
+    def fire(self, stream: Stream, target: Target, request: bytes) -> None:
+        """Send `request` for `stream` (already started) on an idle connection or a new one."""
+        self.open_streams += 1
+        idle = self._pool.get(target.name)
+        if idle:
+            conn = idle.pop()
+            conn.stream, conn.request = stream, request
+            stream.conn, stream.conn_requests, stream.peer = conn.id, conn.carried, conn.address[0]
+            self._send(conn)
+        else:
+            self._connect(stream, target, request)
+
+    def _connect(self, stream: Stream, target: Target, request: bytes) -> None:
+        if not target.addresses:
+            self._finish(stream, NetError(Outcome.DNS_ERROR, f"{target.host!r} does not resolve"))
+            return
+        turn = self._turns.get(target.name, 0)
+        self._turns[target.name] = turn + 1
+        try:
+            conn = Connection(target, target.addresses[turn % len(target.addresses)], self.made)
+        except NetError as error:
+            self._finish(stream, error)
+            return
+        self.made += 1
+        conn.stream, conn.request = stream, request
+        stream.conn, stream.conn_requests, stream.peer = conn.id, 0, conn.address[0]
+        fd = conn.sock.fileno()
+        self._conns[fd] = conn
+        self._poller.register(fd, OUT)
+        self._arm(conn, stream)
+
+    def _send(self, conn: Connection) -> None:
+        """Put the request on the wire."""
+        stream = conn.stream
+        assert stream is not None
+        stream.on_sending(self._now())
+        conn.queue(conn.request)
+        conn.carried += 1
+        self._push(conn)
+        if conn.stream is stream:
+            self._arm(conn, stream)
+
+    def _push(self, conn: Connection) -> None:
+        """Send what is queued; note `sent` when the last byte went."""
+        stream = conn.stream
+        assert stream is not None
+        try:
+            sent = conn.push_last(self._now)
+        except OSError as error:
+            self._lost(conn, error)
+            return
+        if sent is None:
+            self._poller.modify(conn.sock.fileno(), IN | OUT)
+            return
+        if stream.sent_ns is None:
+            stream.on_sent(sent)
+            stream.local_port = conn.local_port
+        self._poller.modify(conn.sock.fileno(), IN)
+
+    def _arm(self, conn: Connection, stream: Stream) -> None:
+        """See to it that a timer comes up no later than the stream's deadline."""
+        deadline = stream.deadline
+        if deadline is not None and (conn.timer == 0 or deadline < conn.timer):
+            conn.timer = deadline
+            self._timer_number += 1
+            heapq.heappush(self._timers, (deadline, self._timer_number, conn))
+
+    # A turn.
+
+    def turn(self, wake_ns: int | None) -> None:
+        """Wait until something is ready, a stream's deadline or `wake_ns` (None: no limit); work through it."""
+        timers = self._timers
+        if timers and (wake_ns is None or timers[0][0] < wake_ns):
+            wake_ns = timers[0][0]
+        floor_before = self._floor
+        ready, slept = self._wait(wake_ns)
+        now = self._now
+        woke = now()
+        if woke >= self._map.next_look:
+            self._look_at_clock()
+        floor = self._floor if slept else floor_before
+        taken: list[tuple[Connection, bytes | OSError, int, int]] = []
+        writable: list[Connection] = []
+        conns = self._conns
+        for fd, mask in ready:
+            conn = conns.get(fd)
+            if conn is None:
+                if fd in self._watched:
+                    self._watched[fd]()
+                continue
+            if mask & OUT:
+                writable.append(conn)
+                if mask == OUT or not (conn.ready or conn.handshaking):
+                    continue
+            before = now()
+            try:
+                data, wall = conn.take()
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                taken.append((conn, error, 0, before))
+                continue
+            look = conn.looked if conn.looked > floor else floor
+            if len(data) < READ_SIZE:
+                conn.looked = before
+            taken.append((conn, data, wall, look))
+        for conn in writable:
+            self._on_writable(conn)
+        if taken:
+            self._decode(taken, now())
+        self._ring(now())
+        turn = now() - woke
+        if turn > self.longest_turn_ns:
+            self.longest_turn_ns = turn
+
+    def _wait(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], bool]:
+        """Ready descriptors, and whether the thread slept for over 1 ms. Sets the floor for what comes later.
+
+        epoll's time-outs round up to ms; select on epoll's own descriptor takes the last stretch with us resolution.
+        """
+        poll, most = self._poller.poll, max(len(self._conns) + len(self._watched), 1)
+        enter = self._now()
+        left = -1 if wake_ns is None else wake_ns - enter
+        if wake_ns is None:
+            ready = poll(-1, most)
+        elif left <= 0:
+            ready = poll(0, most)
+        elif left > 3 * MS or self._epoll_fd < 0 or self._epoll_fd >= 1024:
+            ready = poll(max(left // MS - 1, 1) / 1e3, most)
+        else:
+            select.select((self._epoll_fd,), (), (), left / S)
+            ready = poll(0, most)
+        woke = self._now()
+        if woke - enter < _SLEPT:
+            self._floor = enter
+            return ready, False
+        delay = self._run_delay.since_last()
+        self._floor = enter if delay is None else max(enter, woke - delay - _WAKE_MARGIN)
+        return ready, True
+
+    def _decode(self, taken: list[tuple[Connection, bytes | OSError, int, int]], now: int) -> None:
+        """Feed what was taken to the streams."""
+        offset = self._map.offset
+        for conn, data, wall, look in taken:
+            stream = conn.stream
+            if isinstance(data, OSError):
+                self._lost(conn, data)
+                continue
+            if not data:
+                self._closed(conn, now)
+                continue
+            self.bytes_in += len(data)
+            if wall:
+                stamp = wall + offset
+                if stamp > now or stamp < look - 50 * MS:
+                    self._look_at_clock()
+                    offset = self._map.offset
+                    stamp = min(wall + offset, now)
+            else:
+                stamp = now
+                if stream is not None:
+                    stream.kernel_stamps = False
+            if not conn.ready:
+                self._handshake(conn, data)
+                continue
+            try:
+                plain = conn.decipher(data)
+            except NetError as error:
+                self._lost(conn, OSError(0, error.words))
+                continue
+            if stream is None:
+                if plain or not conn.target.secure:
+                    self._drop(conn)  # unasked bytes on an idle connection
+                continue
+            if not plain:
+                continue
+            stream.on_read(stamp, look, plain, full=len(data) == READ_SIZE)
+            if stream.done:
+                self._retire(conn, stream)
+            elif stream.deadline is not None and stream.deadline < conn.timer:
+                self._arm(conn, stream)
+
+    def _ring(self, now: int) -> None:
+        """Timers that are up."""
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            at, _, conn = heapq.heappop(timers)
+            if conn.timer != at:
+                continue
+            conn.timer = 0
+            stream = conn.stream
+            if stream is None or stream.deadline is None:
+                continue
+            if stream.deadline <= now:
+                stream.on_timer(now)
+            if stream.done:
+                self._retire(conn, stream)
+            else:
+                self._arm(conn, stream)
+
+    def _look_at_clock(self) -> None:
+        """Map the kernel's clock anew; a step flags every stream in flight."""
+        if self._map.refresh():
+            self.steps.append(self._map.steps[-1])
+            for conn in self._conns.values():
+                if conn.stream is not None:
+                    conn.stream.clock_step = True
+
+    # What happens to connections.
+
+    def _on_writable(self, conn: Connection) -> None:
+        """Connected, or room for more of the request."""
+        stream = conn.stream
+        if stream is None:
+            return
+        if conn.ready:
+            self._push(conn)
+            return
+        if conn.handshaking:
+            return
+        try:
+            usable = conn.connected()
+        except NetError as error:
+            self._drop(conn)
+            self._finish(stream, error)
+            return
+        stream.on_connected(self._now())
+        self._poller.modify(conn.sock.fileno(), IN)
+        conn.looked = self._now()
+        if usable:
+            self._send(conn)
+        else:
+            self._handshake(conn, b"")
+
+    def _handshake(self, conn: Connection, data: bytes) -> None:
+        stream = conn.stream
+        assert stream is not None
+        try:
+            done = conn.handshake(data)
+            conn.push()
+        except NetError as error:
+            self._drop(conn)
+            self._finish(stream, error)
+        except OSError as error:
+            self._lost(conn, error)
+        else:
+            if done:
+                stream.on_secured(self._now())
+                self._send(conn)
+
+    def _closed(self, conn: Connection, now: int) -> None:
+        """The peer closed in order."""
+        stream = conn.stream
+        if stream is None:
+            self._drop(conn)
+        elif not conn.ready:
+            self._drop(conn)
+            self._finish(stream, NetError(Outcome.TLS_ERROR, "connection closed during the TLS handshake"))
+        elif not self._again(conn, stream):
+            stream.on_close(now)
+            self._retire(conn, stream)
+
+    def _lost(self, conn: Connection, error: OSError) -> None:
+        """The connection broke."""
+        stream = conn.stream
+        words = error.strerror or str(error)
+        if stream is None:
+            self._drop(conn)
+        elif conn.handshaking:
+            self._drop(conn)
+            self._finish(stream, NetError(Outcome.TLS_ERROR, f"{words} during the TLS handshake"))
+        elif not conn.ready:
+            self._drop(conn)
+            self._finish(stream, net_error(error))
+        elif not self._again(conn, stream):
+            stream.on_close(self._now(), reset=words)
+            self._retire(conn, stream)
+
+    def _again(self, conn: Connection, stream: Stream) -> bool:
+        """A reused connection that died without a byte of response: once more on a new one."""
+        if conn.carried < 2 or stream.first_byte is not None or stream.retried:
+            return False
+        request, target = conn.request, conn.target
+        self._drop(conn)
+        stream.on_retry()
+        self._connect(stream, target, request)
+        return True
+
+    def _retire(self, conn: Connection, stream: Stream) -> None:
+        """The stream ended; its connection goes to the pool or is closed."""
+        conn.stream = None
+        conn.request = b""
+        if stream.reusable and conn.ready:
+            self._pool.setdefault(conn.target.name, []).append(conn)
+        else:
+            self._drop(conn)
+        self.open_streams -= 1
+        self._on_done(stream)
+
+    def _finish(self, stream: Stream, error: NetError) -> None:
+        """The stream ended without a usable connection."""
+        stream.fail(self._now(), error.outcome, error.words)
+        self.open_streams -= 1
+        self._on_done(stream)
+
+    def _drop(self, conn: Connection) -> None:
+        """Close a connection and forget it."""
+        fd = conn.sock.fileno()
+        if fd in self._conns:
+            self._poller.unregister(fd)
+            del self._conns[fd]
+        idle = self._pool.get(conn.target.name)
+        if idle and conn in idle:
+            idle.remove(conn)
+        conn.stream = None
+        conn.close()
+
+    def cancel(self, why: str) -> None:
+        """End every open stream by the plan."""
+        for conn in list(self._conns.values()):
+            stream = conn.stream
+            if stream is not None:
+                stream.fail(self._now(), Outcome.CANCELLED, why)
+                self._retire(conn, stream)
+
+    def readdress(self, target: Target) -> None:
+        """Nothing is kept of an address that is no longer the target's: its idle connections are closed."""
+        known = set(target.addresses)
+        for conn in list(self._pool.get(target.name, ())):
+            if conn.address not in known:
+                self._drop(conn)
+
+    def close(self) -> None:
+        """Close every connection."""
+        for conn in list(self._conns.values()):
+            self._drop(conn)
+        self._poller.close()
+        self._run_delay.close()

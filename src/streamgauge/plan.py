@@ -1,0 +1,144 @@
+"""What load is wanted when: phases of arrivals (open loop) or of occupied slots (closed loop). Pure.
+
+Rules: a load shape is a function of elapsed time and a seed, nothing else, so a table of numbers tests it. A shard is
+every n-th arrival, or a share of the level and of the requests; a local run is shard 0 of 1. Targets and prompt lengths
+are interleaved, so that drift hits all alike: a lane takes them in turn, and lanes of one phase keep step with each
+other (`lockstep`: a lane may be at most that many requests ahead of the slowest one that is not done).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+S = 1_000_000_000
+
+
+class Hold(msgspec.Struct, frozen=True, tag="hold"):
+    """Closed loop: `level` slots wanted, the new ones spread evenly over the first `spread_ns`."""
+
+    level: int
+    spread_ns: int = 0
+
+    @property
+    def most(self) -> int:
+        """Streams open at once, at most."""
+        return self.level
+
+    def wanted(self, elapsed_ns: int) -> int:
+        """Slots wanted `elapsed_ns` after the phase began, if it began with none."""
+        if elapsed_ns < 0:
+            return 0
+        return sum(1 for slot in range(self.level) if self.rises(slot, 0) <= elapsed_ns)
+
+    def rises(self, slot: int, have: int) -> int:
+        """When (ns after the phase began) slot number `slot` is first wanted, if `have` slots were there already."""
+        missing = self.level - have
+        if slot < have or missing <= 0 or self.spread_ns == 0:
+            return 0
+        return self.spread_ns * (slot - have) // missing
+
+
+class Rate(msgspec.Struct, frozen=True, tag="rate"):
+    """Open loop: arrivals at `per_s`, whatever the service does; at most `cap` open at once, the rest are shed."""
+
+    per_s: float
+    cap: int
+    arrivals: Literal["constant", "poisson"] = "constant"
+
+    @property
+    def most(self) -> int:
+        """Streams open at once, at most."""
+        return self.cap
+
+    def offsets(self, seed: int) -> Iterator[int]:
+        """Due times in ns after the phase began, without end.
+
+        constant: k / rate. poisson: sums of exponential gaps with mean 1 / rate (a Poisson process), from `seed`.
+        """
+        if self.arrivals == "constant":
+            k = 0
+            while True:
+                yield round(k * S / self.per_s)
+                k += 1
+        draw = random.Random(seed)
+        at = 0.0
+        while True:
+            at += draw.expovariate(self.per_s)
+            yield round(at * S)
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """A stream of requests: its targets and prompts taken in turn, on its own share of the load."""
+
+    targets: tuple[str, ...]
+    prompts: tuple[str, ...]
+    load: Hold | Rate
+    requests: int | None = None
+    """After how many requests the lane is done; None: the phase's duration ends it."""
+
+
+class Phase(msgspec.Struct, frozen=True):
+    """A stretch of the plan. It ends when every lane is done or `duration_ns` has passed, whichever is first."""
+
+    name: str
+    lanes: tuple[Lane, ...]
+    level: int
+    duration_ns: int | None = None
+    lockstep: int | None = None
+    think_ns: int = 0
+    settles: bool = False
+    """Whether the next phase waits for this one's open requests: what measures alone must be alone."""
+
+    @property
+    def requests(self) -> int | None:
+        """Requests over all lanes, or None where only time ends it."""
+        counts = [lane.requests for lane in self.lanes]
+        return None if None in counts else sum(c for c in counts if c is not None)
+
+    @property
+    def streams(self) -> int:
+        """Streams open at once, at most."""
+        return sum(lane.load.most for lane in self.lanes)
+
+    @property
+    def rate(self) -> float | None:
+        """Arrivals a second over all lanes; None in closed loop."""
+        rates = [lane.load.per_s for lane in self.lanes if isinstance(lane.load, Rate)]
+        return sum(rates) if rates else None
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One request that came due: whom to ask, with which prompt, when."""
+
+    seq: int
+    target: str
+    prompt: str
+    prompt_index: int
+    phase: str
+    level: int
+    slot: int
+    due_ns: int
+
+
+def share(total: int, shard: int, shards: int) -> int:
+    """This shard's part of `total`: parts differ by at most one and sum to `total`."""
+    return total // shards + (1 if shard < total % shards else 0)
+
+
+def pick(lane: Lane, k: int, seed: int) -> tuple[str, str]:
+    """(target, prompt name) of the lane's k-th request over all shards.
+
+    Targets in turn; for each target the prompt names come in blocks that hold each name once, in an order drawn from
+    `seed` and the block, the same for every target: what is compared saw the same prompts at the same time.
+    """
+    turn, which = divmod(k, len(lane.targets))
+    block, place = divmod(turn, len(lane.prompts))
+    order = list(range(len(lane.prompts)))
+    random.Random(seed * 1_000_003 + block).shuffle(order)
+    return lane.targets[which], lane.prompts[order[place]]

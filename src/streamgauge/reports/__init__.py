@@ -1,0 +1,89 @@
+"""Reports: one document in every form that people and programs read.
+
+Rules: `FORMS` is the whole list; adding a form is one file and one line. A form is a function of the document and the
+run's Samples to bytes, in chunks, so that a table of a million rows needs no memory. Files that render a form never
+import each other; what they share is the document, the view of it, the wording and the pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+from streamgauge.reports import files, to_csv, to_html, to_json, to_markdown
+from streamgauge.reports.document import Document
+from streamgauge.sample import Sample
+
+Form = Callable[[Document, Iterable[Sample]], Iterator[bytes]]
+
+FORMS: dict[str, Form] = {
+    "md": to_markdown.render,
+    "json": to_json.render,
+    "csv": to_csv.render,
+    "html": to_html.render,
+}
+"""File extension to what renders it."""
+
+
+class ReportGenerator:
+    """Turns one document, and for csv the run's Samples, into report files or text.
+
+    `samples` may be a list or anything that can be iterated; what can be iterated only once gives one csv, and a
+    second one is refused (ValueError) rather than empty. Without samples (None) there is no csv.
+    """
+
+    def __init__(self, document: Document, samples: Iterable[Sample] | None = None) -> None:
+        self.document = document
+        self._samples = samples
+        self._used_up = False
+
+    def __repr__(self) -> str:
+        return (
+            f"ReportGenerator({self.document.test!r}, {self.document.verdict!r}, samples={self._samples is not None})"
+        )
+
+    def markdown(self) -> str:
+        """For job summaries, pull requests and people."""
+        return self._text("md")
+
+    def json(self) -> str:
+        """For programs: the whole document. Its JSON Schema is `report.schema.json` beside this file."""
+        return self._text("json")
+
+    def html(self) -> str:
+        """One page that needs no network and no script."""
+        return self._text("html")
+
+    def csv(self) -> str:
+        """One row a request. For very many requests prefer `write`, which holds no more than a few rows."""
+        return self._text("csv")
+
+    def write(
+        self, folder: Path, forms: Iterable[str] | None = None, stamp: datetime | str | None = None
+    ) -> list[Path]:
+        """Write `{test}_{timestamp}.{ext}` for each of `forms` (all that can be made) and give the paths.
+
+        `stamp` is the time in the name, the run's start by default. A form that does not exist is a ValueError; what
+        the disk refuses is a StorageError that names the folder and the next step, and then nothing is left behind.
+        """
+        wanted = list(forms) if forms is not None else [f for f in FORMS if f != "csv" or self._samples is not None]
+        unknown = [form for form in wanted if form not in FORMS]
+        if unknown:
+            raise ValueError(f"no such form of a report: {', '.join(unknown)}; there are {', '.join(FORMS)}")
+        time = files.timestamp(self.document.run.started if stamp is None else stamp)
+        return files.write(folder, self.document.test, time, {f: self._chunks(f) for f in wanted}, FORMS)
+
+    def _text(self, form: str) -> str:
+        return b"".join(self._chunks(form)).decode()
+
+    def _chunks(self, form: str) -> Iterator[bytes]:
+        return FORMS[form](self.document, self._rows() if form == "csv" else ())
+
+    def _rows(self) -> Iterable[Sample]:
+        if self._samples is None:
+            raise ValueError("this report was made without its samples, so it has no csv: pass samples=")
+        if self._used_up:
+            raise ValueError("the samples could be read only once and were: pass a list for a second csv")
+        self._used_up = iter(self._samples) is self._samples
+        return self._samples

@@ -1,0 +1,159 @@
+"""The report on one screen of a terminal, 100 columns wide.
+
+Rules: what was found, the targets, what failed or is open, how well it was measured, what to do next; nothing else.
+Lines are made of (text, style) pieces with style words that rich knows, so that who prints decides about colour; no
+escape code is made here and none survives from foreign text. Never print these lines through a markup parser.
+"""
+
+from __future__ import annotations
+
+from textwrap import wrap
+
+from rich.cells import cell_len, set_cell_size
+
+import streamgauge.reports.view as view
+import streamgauge.reports.wording as say
+from streamgauge.reports.document import Document
+
+Piece = tuple[str, str]
+"""(text, style); style "" is plain."""
+
+_STYLES = {"pass": "green", "fail": "red", "inconclusive": "yellow", "invalid": "magenta"}
+_HEADINGS = {"p50": "p50 (ms)"}
+_EXPENDABLE = ("stalls", "adds", "rate", "p50", "p99")
+_NAME_WIDTH = 24
+_MOST_TARGETS, _MOST_OPEN = 12, 8
+
+
+def render(document: Document, width: int = 100) -> str:
+    """The screen as plain text, each line at most `width` columns."""
+    return "".join("".join(text for text, _ in line).rstrip() + "\n" for line in lines(document, width))
+
+
+def lines(document: Document, width: int = 100) -> list[list[Piece]]:
+    """The screen as lines of styled pieces."""
+    style = _STYLES[document.verdict]
+    made = [_first_line(document, width)]
+    made += _wrapped(document.headline, width, "bold")
+    if document.run.stopped_by:
+        made += _wrapped(f"The run ended before its plan was done: {document.run.stopped_by}", width, style)
+    for why in document.measurement.invalid_because:
+        made += _wrapped(f"Not valid: {why}", width, style)
+    if document.impact:
+        made += _wrapped(document.impact, width)
+    made += _targets(document, width)
+    made += _criteria(document, width)
+    made += _not_ok(document, width)
+    for warning in document.warnings:
+        made += _wrapped(f"Note: {warning}", width, "dim")
+    made += _wrapped(view.quality_line(document) + ".", width, "dim")
+    if document.series.slowest:
+        made += _wrapped(f"Slowest stream: trace {document.series.slowest[0].id}", width, "dim")
+    made += _wrapped(f"Next: {document.next_step}", width)
+    return made
+
+
+def _first_line(document: Document, width: int) -> list[Piece]:
+    sign = say.SIGNS[document.verdict]
+    facts = dict(view.facts(document))
+    words = [document.test, *(facts[key] for key in ("environment", "commit", "judged", "took") if key in facts)]
+    words.append(say.money(document.run.cost_usd))
+    head = f"{sign.mark} {sign.word}"
+    tail = ("partial  " if document.partial else "") + (f"severity {document.severity}" if document.severity else "")
+    room = width - cell_len(head) - cell_len(tail) - 4
+    middle = set_cell_size(say.shorten("  ".join(say.plain(word, 40) for word in words), room), room)
+    return [(head, f"bold {_STYLES[document.verdict]}"), ("  " + middle + "  ", ""), (tail.rstrip(), "bold")]
+
+
+def _wrapped(text: str, width: int, style: str = "", indent: str = "  ") -> list[list[Piece]]:
+    """Paragraph, second and later lines further in; words wider than the line are cut at it."""
+    found = wrap(say.plain(text, 600), width - len(indent) - 2) or [""]
+    rows = [(indent if i == 0 else indent + "  ") + line for i, line in enumerate(found)]
+    return [[(set_cell_size(row, min(cell_len(row), width)), style)] for row in rows]
+
+
+def _targets(document: Document, width: int) -> list[list[Piece]]:
+    columns, rows = view.target_table(document)
+    shown = rows[:_MOST_TARGETS]
+    headings = {key: view.Cell(_HEADINGS.get(key, heading)) for key, heading in columns.items()}
+    wide = min(_NAME_WIDTH, max([6, *(cell_len(row.name) for row in shown)]))
+    keys, texts = _fitted(list(columns), [headings, *(row.cells for row in shown)], width - wide - 4)
+    made: list[list[Piece]] = [[("    " + set_cell_size("target", wide) + "".join(texts[0]), "dim")]]
+    for row, line in zip(shown, texts[1:], strict=True):
+        mark = say.SIGNS[row.verdict].mark if row.verdict else "·"
+        pieces = [(f"  {mark} ", _STYLES.get(row.verdict or "", "dim"))]
+        pieces.append((set_cell_size(row.name, wide), "bold" if row.verdict == "fail" else ""))
+        for key, text in zip(keys, line, strict=True):
+            pieces.append((text, _STYLES["fail"] if row.cells[key].verdict == "fail" else ""))
+        made.append(pieces)
+    if len(rows) > len(shown):
+        made.append([(f"    and {len(rows) - len(shown)} more in the report", "dim")])
+    return made
+
+
+def _fitted(keys: list[str], rows: list[dict[str, view.Cell]], room: int) -> tuple[list[str], list[list[str]]]:
+    """The columns that fit and their cells, right-aligned: bounds go first, then whole columns, the verdict's last."""
+    for noted in (keys, ["p95"], []):
+        texts = _aligned(keys, rows, noted)
+        if sum(cell_len(text) for text in texts[0]) <= room:
+            return keys, texts
+    for key in _EXPENDABLE:
+        keys = [kept for kept in keys if kept != key]
+        texts = _aligned(keys, rows, [])
+        if sum(cell_len(text) for text in texts[0]) <= room:
+            break
+    return keys, texts
+
+
+def _aligned(keys: list[str], rows: list[dict[str, view.Cell]], noted: list[str]) -> list[list[str]]:
+    texts = [[_cell_text(row[key], key in noted) for key in keys] for row in rows]
+    sizes = [max(cell_len(row[i]) for row in texts) for i in range(len(keys))]
+    return [[" " * (size + 2 - cell_len(text)) + text for text, size in zip(row, sizes, strict=True)] for row in texts]
+
+
+def _cell_text(cell: view.Cell, noted: bool) -> str:
+    text = cell.text.removesuffix(" ms").replace(" / ", "/")
+    return f"{text} [{cell.note.replace(' to ', '-')}]" if noted and cell.note else text
+
+
+def _criteria(document: Document, width: int) -> list[list[Piece]]:
+    made: list[list[Piece]] = []
+    found = view.criterion_rows(document)
+    unsettled = [row for row in found if row.verdict != "pass"]
+    # Where the run is decided, what so few requests could not decide and what holds nothing back is only counted.
+    binding = [row for row in unsettled if row.role == "gates" or row.verdict in ("fail", "invalid")]
+    told = binding if document.verdict in ("pass", "fail") else unsettled
+    for row in told[:_MOST_OPEN]:
+        role = "" if row.role == "gates" else f" ({row.role})"
+        text = f"{say.SIGNS[row.verdict].mark} {row.requirement}, {row.where}{role}: {row.remark or row.value}"
+        made += _wrapped(text, width, _STYLES[row.verdict])
+    if len(told) > _MOST_OPEN:
+        made.append([(f"  and {len(told) - _MOST_OPEN} more in the report", "dim")])
+    if len(told) < len(unsettled):
+        open_ones = say.count(len(unsettled) - len(told), "criterion", "criteria")
+        mark = say.SIGNS["inconclusive"].mark
+        made += _wrapped(f"{mark} {open_ones} shown, open; the report says what settles each", width, "dim")
+    passed = len(found) - len(unsettled)
+    if passed:
+        made.append(
+            [
+                (
+                    f"  {say.SIGNS['pass'].mark} {passed} of {say.count(len(found), 'criterion', 'criteria')} met",
+                    _STYLES["pass"],
+                )
+            ]
+        )
+    return made
+
+
+def _not_ok(document: Document, width: int) -> list[list[Piece]]:
+    bad = document.series.not_ok
+    if not bad:
+        return []
+    parts = [
+        f"{one.count:,} {say.outcome_name(one.outcome)} ({say.plain(one.target, 30)}"
+        + (f", answered by {say.plain(one.answered_by, 30)})" if one.answered_by else ")")
+        for one in bad[:6]
+    ]
+    more = f", and {len(bad) - 6} other kinds" if len(bad) > 6 else ""
+    return _wrapped("Not ok: " + ", ".join(parts) + more, width)

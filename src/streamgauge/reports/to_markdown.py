@@ -1,0 +1,229 @@
+"""The report as markdown, for job summaries, pull requests and people.
+
+Rules: GitHub's flavour, and nothing in it that needs it. Text from outside is escaped so that it stays text: no
+markup, no HTML, no link, no mention and no formula comes from a server's error or a target's name. A server's own
+words stand in code spans. What only some readers need is folded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+import streamgauge.reports.view as view
+import streamgauge.reports.wording as say
+from streamgauge.reports.document import Document
+from streamgauge.sample import Sample
+
+_BREAK = "&#8203;"  # zero width, keeps two signs apart that GitHub would join to a link
+_JOINED = re.compile(r"@(?=\w)|#(?=\d)|\w:(?=//)|\bwww(?=\.)", re.IGNORECASE)
+_MARKUP = re.compile(r"([\\`*\[\]|~$!])|(?<!\w)(_)|(_)(?!\w)")
+
+
+def render(document: Document, samples: Iterable[Sample]) -> Iterator[bytes]:
+    """The report, UTF-8. `samples` are not used: the document holds what is told here."""
+    parts = (
+        _head(document),
+        _targets(document),
+        _criteria(document),
+        _comparisons(document),
+        _not_ok(document),
+        _findings(document),
+        _slowest(document),
+        _baselines(document),
+        _quality(document),
+    )
+    yield ("\n\n".join(part for part in parts if part) + "\n").encode("utf-8", "replace")
+
+
+def text(value: object, limit: int = 400) -> str:
+    """Foreign text that markdown, HTML and GitHub leave alone."""
+    clean = re.sub(r"&(?=#?\w+;)", "&amp;", say.plain(value, limit))
+    clean = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", clean)  # any other < begins no tag (CommonMark 6.6)
+    clean = _MARKUP.sub(lambda match: "\\" + match[0], clean)
+    return _JOINED.sub(lambda match: match[0] + _BREAK, clean)
+
+
+def code(value: object, limit: int = 300) -> str:
+    """Foreign text in a code span, its fence longer than any run of backticks inside (CommonMark 6.1).
+
+    A pipe is escaped too, as tables need it; in a table GitHub takes the backslash away again.
+    """
+    clean = say.plain(value, limit).replace("|", "\\|")
+    if not clean:
+        return ""
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", clean)), default=0))
+    pad = " " if clean.startswith("`") or clean.endswith("`") else ""
+    return f"{fence}{pad}{clean}{pad}{fence}"
+
+
+def _table(columns: str, headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A table; `columns` has a letter for each, l for text and r for numbers. Cells are already escaped."""
+    rule = [":--" if column == "l" else "--:" for column in columns]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (headings, rule, *rows))
+
+
+def _sign(verdict: str | None) -> str:
+    return f"{say.SIGNS[verdict].mark} {verdict}" if verdict else "·"
+
+
+def _head(document: Document) -> str:
+    sign, run = say.SIGNS[document.verdict], document.run
+    where = f" on {text(run.environment)}" if run.environment else ""
+    severity = f", severity {text(document.severity)}" if document.severity else ""
+    partial = ", partial run" if document.partial else ""
+    found = [f"## {sign.mark} {sign.word}: {text(document.test)}{where}{severity}{partial}"]
+    found.append(f"**{text(document.headline)}**")
+    if document.impact:
+        found.append(text(document.impact))
+    if document.verdict in ("inconclusive", "invalid"):
+        found.append(sign.meaning)
+    if run.stopped_by:
+        found.append(f"The run ended before its plan was done: {text(run.stopped_by)}.")
+    found += [f"Not valid: {text(why)}" for why in document.measurement.invalid_because]
+    step = document.next_step
+    found.append(f"Next: {code(step) if step.startswith('streamgauge ') else text(step)}")
+    found.append(" · ".join(f"{label} {text(value)}" for label, value in view.facts(document)))
+    if document.warnings:
+        found.append("\n".join(f"- {text(warning)}" for warning in document.warnings))
+    return "\n\n".join(found)
+
+
+def _targets(document: Document) -> str:
+    columns, rows = view.target_table(document)
+    lines = []
+    for row in rows:
+        cells = []
+        for key in columns:
+            cell = row.cells[key]
+            main = f"**{text(cell.text)}**" if cell.verdict == "fail" else text(cell.text)
+            cells.append(main + (f"<br><sub>{text(cell.note)}</sub>" if cell.note else ""))
+        name = text(row.name) + (f"<br><sub>{text(row.detail)}</sub>" if row.detail else "")
+        lines.append([say.SIGNS[row.verdict].mark if row.verdict else "·", name, *cells])
+    return "### Targets\n\n" + _table("ll" + "r" * len(columns), ["", "target", *columns.values()], lines)
+
+
+def _criteria(document: Document) -> str:
+    if not document.criteria:
+        return ""
+    rows = [
+        [
+            _sign(row.verdict),
+            text(row.requirement),
+            text(row.where),
+            text(row.value),
+            text(row.bounds) or "–",
+            row.n,
+            row.role,
+            text(row.remark),
+        ]
+        for row in view.criterion_rows(document)
+    ]
+    table = _table("lllrrrll", ["verdict", "criterion", "where", "measured", "bounds", "n", "role", "remark"], rows)
+    sure = say.percent(document.criteria[0].confidence)
+    return f"### Criteria\n\n{table}\n\n<sub>Each of the two bounds holds with {sure} confidence.</sub>"
+
+
+def _comparisons(document: Document) -> str:
+    if not document.comparisons:
+        return ""
+    rows = [
+        [
+            f"{text(c.a)} against {text(c.b)}{' (control)' if c.kind == 'control' else ''}",
+            text(c.sentence),
+            text(say.measure_name(c.metric, c.stat)),
+            *(text(say.amount(value, c.unit, c.metric)) for value in (c.value_a, c.value_b, c.difference)),
+            text(say.interval(c.low, c.high, c.unit, c.metric)) or "–",
+        ]
+        for c in document.comparisons
+    ]
+    return "### Side by side\n\n" + _table(
+        "lllrrrr", ["compared", "found", "number", "first", "second", "difference", "bounds"], rows
+    )
+
+
+def _not_ok(document: Document) -> str:
+    if not document.series.not_ok:
+        return ""
+    rows = []
+    for bad in document.series.not_ok:
+        why = say.explain(bad.outcome)
+        status = f", HTTP {bad.http_status}" if bad.http_status else ""
+        rows.append(
+            [
+                f"{bad.count:,}",
+                text(say.outcome_name(bad.outcome)),
+                text(bad.target),
+                (code(bad.answered_by, 80) or "unknown") + status,
+                text(f"{why.what} {why.next_step}"),
+                code(bad.message, 200) if bad.message else "",
+                code(bad.example_id, 64),
+            ]
+        )
+    headings = ["count", "outcome", "target", "answered by", "what it means", "its words", "example trace"]
+    return "### What was not ok, and who answered\n\n" + _table("rllllll", headings, rows)
+
+
+def _findings(document: Document) -> str:
+    if not document.findings:
+        return ""
+    found = []
+    for finding in document.findings:
+        title, parts = view.finding_parts(finding)
+        found.append(f"- **{text(title)}**" + "".join(f"<br>{text(label)}: {text(value)}" for label, value in parts))
+    return "### Findings\n\n" + "\n".join(found)
+
+
+def _slowest(document: Document) -> str:
+    rows = [
+        [
+            text(slow.target),
+            text(slow.prompt),
+            text(say.milliseconds(slow.first_token_ms)),
+            text(say.milliseconds(slow.end_ms)),
+            text(say.outcome_name(slow.outcome)),
+            code(slow.id, 64),
+            code(slow.request_id or "", 64),
+            code(slow.server_timing or "", 120),
+        ]
+        for slow in document.series.slowest
+    ]
+    headings = ["target", "prompt", "first token", "end", "outcome", "trace", "request id", "Server-Timing"]
+    return _folded("The slowest requests", _table("llrrllll", headings, rows)) if rows else ""
+
+
+def _baselines(document: Document) -> str:
+    rows = [
+        [
+            text(b.table),
+            _sign(b.verdict),
+            text(b.name),
+            text(b.target),
+            text(b.typical or "–"),
+            text(b.measured or "not measured"),
+            text(b.note or ""),
+        ]
+        for b in document.baselines
+    ]
+    headings = ["table", "", "number", "target", "typical", "measured", "note"]
+    return "### Beside the strategy\n\n" + _table("lllrrrl", headings, rows) if rows else ""
+
+
+def _quality(document: Document) -> str:
+    found = [f"### How well this was measured\n\n{text(view.quality_line(document))}."]
+    if document.measurement.notes:
+        found.append("\n".join(f"- {text(note)}" for note in document.measurement.notes))
+    rows = [[text(label), text(value)] for label, value in view.quality_rows(document)]
+    found.append(_folded("What the generator saw of itself", _table("ll", ["", "seen"], rows)))
+    numbers = [[text(where), *(text(cell) for cell in cells)] for where, cells in view.number_rows(document)]
+    headings = ["where", "metric", "n", "no value", "min", "mean", "sd", "p50", "p90", "p95", "p99", "max", "cv"]
+    found.append(_folded("All numbers: mean, spread, extremes", _table("ll" + "r" * 11, headings, numbers)))
+    run = document.run
+    found.append(f"Run it again: {code(run.rerun, 1_000)}")
+    origin = [f"streamgauge {run.version}", f"run {run.id}", f"started {run.started}", document.schema]
+    found.append(f"<sub>{' · '.join(text(part) for part in origin)}</sub>")
+    return "\n\n".join(found)
+
+
+def _folded(summary: str, body: str) -> str:
+    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"

@@ -1,0 +1,401 @@
+"""A document as people read it: the rows and sentences that the page, the markdown and the terminal share.
+
+Rules: nothing is computed that the document does not say; numbers become text here, once. Nothing is escaped here:
+each form escapes for itself, after `plain`. A value that was never measured reads "n/a".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamgauge.reports.wording as say
+from streamgauge.compare import Comparison
+from streamgauge.reports.document import Document
+from streamgauge.sample import GOOD, NOT_JUDGED
+from streamgauge.summary import Distribution, Group
+from streamgauge.verdict import Judged
+
+TARGET_COLUMNS = {
+    "good": "ok / n",
+    "p50": "TTFT p50",
+    "p95": "p95",
+    "p99": "p99",
+    "adds": "app adds",
+    "rate": "tok/s",
+    "stalls": "stalls",
+}
+_STAT_OF = {"p50": ("ttft_ms", "p50"), "p95": ("ttft_ms", "p95"), "p99": ("ttft_ms", "p99")}
+_STAGES = (
+    ("queue_ms", "Wait for a slot", "due to start"),
+    ("connect_ms", "TCP connect", "new connections only"),
+    ("tls_ms", "TLS handshake", "new connections only"),
+    ("ttfb_ms", "First byte", "from sent"),
+    ("ttfr_ms", "First reasoning", "from due"),
+    ("ttft_service_ms", "First token, service", "from sent"),
+    ("ttft_ms", "First token, user", "from due"),
+    ("e2e_ms", "Whole answer", "from due"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One entry of a table. `verdict` where a criterion judged exactly this number; `note` is smaller text below it."""
+
+    text: str
+    verdict: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """One target at first glance; `cells` by the keys of TARGET_COLUMNS."""
+
+    name: str
+    detail: str
+    verdict: str | None
+    cells: dict[str, Cell] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CriterionRow:
+    """One criterion with what was seen."""
+
+    verdict: str
+    requirement: str
+    where: str
+    value: str
+    bounds: str
+    n: str
+    role: str
+    """`gates`, `shown` (its planned n could not decide it) or `advisory`."""
+    remark: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Headings after the first column, and rows of (name, detail, a cell for each heading)."""
+
+    headings: list[str]
+    rows: list[tuple[str, str, list[Cell]]]
+
+
+def facts(document: Document) -> list[tuple[str, str]]:
+    """What was run: (label, value), for the line under the verdict; only what is known."""
+    run = document.run
+    counted = sum(n for outcome, n in document.outcomes.items() if outcome not in NOT_JUDGED)
+    length = None if run.end_ns is None else (run.end_ns - run.start_ns) / 1e9
+    found = [
+        ("environment", run.environment or ""),
+        ("commit", run.git or ""),
+        ("judged", say.count(counted, "request")),
+        ("took", "" if length is None else say.seconds(length)),
+        ("cost", say.money(run.cost_usd).removeprefix("cost ")),
+        ("preset", run.preset),
+        ("started", run.started.replace("T", " ").replace("Z", " UTC")),
+    ]
+    return [(label, say.plain(value, 120)) for label, value in found if value]
+
+
+def target_groups(document: Document) -> list[Group]:
+    """The slices by target alone, in the order the run names them; all in one where there are none."""
+    order = {target.get("name"): i for i, target in enumerate(document.run.targets)}
+    groups = [g for g in document.groups if g.target is not None and g.prompt is None and _whole(document, g)]
+    seen: dict[str, Group] = {}
+    for group in groups:
+        if group.target not in seen or group.phase is None:
+            seen[str(group.target)] = group
+    if not seen:
+        whole = Group(
+            metrics=document.metrics, rates=document.rates, scalars=document.scalars, outcomes=document.outcomes
+        )
+        return [whole]
+    return sorted(seen.values(), key=lambda g: order.get(g.target, len(order)))
+
+
+def _whole(document: Document, group: Group) -> bool:
+    judged = document.run.judged_phases
+    return group.level is None and (group.phase is None or [group.phase] == judged)
+
+
+def target_table(document: Document) -> tuple[dict[str, str], list[TargetRow]]:
+    """Columns (key to heading) and a row a target; a column that says nothing for any target is left out."""
+    rows = [_target_row(document, group) for group in target_groups(document)]
+    columns = {
+        key: heading
+        for key, heading in TARGET_COLUMNS.items()
+        if key != "adds" or any(row.cells[key].text != say.NOTHING for row in rows)
+    }
+    return columns, rows
+
+
+def _target_row(document: Document, group: Group) -> TargetRow:
+    name = group.target
+    known = next((t for t in document.run.targets if t.get("name") == name), {})
+    controls = {t.get("control") for t in document.run.targets}
+    detail = say.plain(known.get("model") or "", 60)
+    if name is not None and name in controls:
+        detail = f"{detail}, control: not judged".lstrip(", ")
+    ttft = group.metrics.get("ttft_ms")
+    cells = {"good": _good_cell(group.outcomes)}
+    for key, (metric, stat) in _STAT_OF.items():
+        judged = _criterion(document, metric, stat, name)
+        bounds = (
+            "" if judged is None or key == "p50" else say.interval(judged.low, judged.high, "ms").removesuffix(" ms")
+        )
+        cells[key] = _quantile_cell(ttft, stat, judged, bounds)
+    cells["adds"] = _adds_cell(document.comparisons, name)
+    rate = group.metrics.get("output_rate")
+    cells["rate"] = Cell(
+        say.number(None if rate is None else rate.p50, 0), _verdict(_criterion(document, "output_rate", None, name))
+    )
+    stalls = group.scalars.get("stalls")
+    if stalls is None:
+        stalls = next((float(g.over_2s) for g in document.series.gaps if g.target == name), None)
+    cells["stalls"] = Cell(say.number(stalls, 0))
+    return TargetRow(say.plain(name or "all targets", 60), detail, _target_verdict(document, name), cells)
+
+
+def _good_cell(outcomes: dict[str, int]) -> Cell:
+    n = sum(k for outcome, k in outcomes.items() if outcome not in NOT_JUDGED)
+    good = sum(k for outcome, k in outcomes.items() if outcome in GOOD)
+    return Cell(f"{good:,} / {n:,}")
+
+
+def _quantile_cell(ttft: Distribution | None, stat: str, judged: Judged | None, bounds: str) -> Cell:
+    value = None if ttft is None else getattr(ttft, stat)
+    if value is not None:
+        edge = None if judged is None else judged.limit
+        text = say.amount(value, "ms") if edge is None else say.beside(value, edge, "ms")
+        return Cell(text, _verdict(judged), bounds)
+    why = judged.why if judged is not None else None if ttft is None else ttft.why.get(stat)
+    return Cell("not reached" if why == "censored" else say.NOTHING, _verdict(judged), bounds)
+
+
+def _verdict(judged: Judged | None) -> str | None:
+    return None if judged is None else judged.verdict
+
+
+def _criterion(document: Document, metric: str, stat: str | None, target: str | None) -> Judged | None:
+    """The criterion on exactly this number over all prompts and judged phases; stat None: any."""
+    for c in document.criteria:
+        whole = c.target == target and c.prompt is None and (c.phase is None or [c.phase] == document.run.judged_phases)
+        if whole and c.metric == metric and stat in (None, c.stat):
+            return c
+    return None
+
+
+def _target_verdict(document: Document, target: str | None) -> str | None:
+    """The verdict over one target's own criteria; those over all targets are its own where it is alone.
+
+    Any fail fails it; else a gating one left open leaves it open; with none gating it is open.
+    """
+    controls = {t.get("control") for t in document.run.targets}
+    alone = [t.get("name") for t in document.run.targets if t.get("name") not in controls] == [target]
+    own = [c for c in document.criteria if (c.target == target or (alone and c.target is None)) and not c.advisory]
+    if any(c.verdict == "fail" for c in own):
+        return "fail"
+    gating = [c.verdict for c in own if c.gating]
+    return min(gating, key=lambda word: say.RANK[word], default="inconclusive" if own else None)
+
+
+def _adds_cell(comparisons: Iterable[Comparison], name: str | None) -> Cell:
+    for c in comparisons:
+        if c.kind == "control" and c.a == name and c.metric.startswith("ttft") and c.stat == "p50":
+            return Cell(say.amount(c.difference, c.unit), None, say.interval(c.low, c.high, c.unit).removesuffix(" ms"))
+    return Cell(say.NOTHING)
+
+
+def criterion_rows(document: Document) -> list[CriterionRow]:
+    """Every criterion, what failed first, then what is open, then what passed; each group in the spec's order."""
+    return [_criterion_row(c) for c in ordered(document.criteria)]
+
+
+def ordered(criteria: Iterable[Judged]) -> list[Judged]:
+    """Criteria in the order people read them: see `criterion_rows`."""
+    return sorted(criteria, key=lambda c: (say.RANK[c.verdict], c.advisory))
+
+
+def _criterion_row(c: Judged) -> CriterionRow:
+    where = ", ".join(
+        part for part in (c.target, c.prompt and f"{c.prompt} prompts", c.phase and f"phase {c.phase}") if part
+    )
+    return CriterionRow(
+        verdict=c.verdict,
+        requirement=say.plain(say.requirement(c.metric, c.stat, c.op, c.limit, c.unit), 120),
+        where=say.plain(where or "all targets", 90),
+        value=value_text(c),
+        bounds=say.interval(c.low, c.high, c.unit, c.metric, c.stat),
+        n=f"{c.n:,}",
+        role="advisory" if c.advisory else "gates" if c.gating else "shown",
+        remark=remark(c),
+    )
+
+
+def value_text(c: Judged) -> str:
+    """What was measured, told apart from the limit; `not reached` where the rank has no value to give."""
+    if c.value is None and c.why == "censored":
+        return "not reached"
+    return say.beside(c.value, c.limit, c.unit, c.metric, c.stat)
+
+
+def remark(c: Judged) -> str:
+    """What was seen and what would settle it: the judge's sentence, or what can be told without one."""
+    if c.sentence:
+        return say.plain(c.sentence, 240)
+    parts = [_sure(c), say.plain(say.reason(c.why), 240)]
+    if c.needs is not None and c.verdict == "inconclusive":
+        parts.append(f"needs {say.count(c.needs, 'more request')}")
+    return "; ".join(part for part in parts if part)
+
+
+def _sure(c: Judged) -> str:
+    """How sure a settled criterion is: `95 % sure it is above 1,130 ms`; "" where no bound says so."""
+    upper = c.op.startswith("<")
+    low_decides = (c.verdict == "fail") == upper
+    edge = c.low if low_decides else c.high
+    if edge is None or c.verdict not in ("pass", "fail"):
+        return ""
+    side = "above" if low_decides else "below"
+    return f"{say.percent(c.confidence)} sure it is {side} {say.amount(edge, c.unit, c.metric, c.stat)}"
+
+
+def stages(document: Document) -> Table:
+    """The phases of a request that any target has, a column for each target: median, p95 as the note."""
+    groups = target_groups(document)
+    rows = []
+    for metric, name, detail in _STAGES:
+        found = [g.metrics.get(metric) for g in groups]
+        if any(d is not None and d.p50 is not None for d in found):
+            rows.append((name, detail, [_median_cell(d) for d in found]))
+    return Table([say.plain(g.target or "all targets", 60) for g in groups], rows)
+
+
+def by_prompt(document: Document) -> Table:
+    """TTFT of each target (rows) at each length of prompt (columns): median, p95 as the note."""
+    found = [g for g in document.groups if g.prompt is not None and g.level is None and _whole(document, g)]
+    prompts = list(dict.fromkeys(str(g.prompt) for g in found))
+    rows = []
+    for name in dict.fromkeys(g.target for g in found):
+        cells = {g.prompt: _median_cell(g.metrics.get("ttft_ms")) for g in found if g.target == name}
+        rows.append((say.plain(name or "all targets", 60), "", [cells.get(p, Cell(say.NOTHING)) for p in prompts]))
+    return Table([say.plain(p, 40) for p in prompts], rows if len(prompts) > 1 else [])
+
+
+def by_phase(document: Document) -> Table:
+    """What each phase and level of the load saw, reference and stress included; nothing where there was but one."""
+    found = [g for g in document.groups if g.prompt is None and g.phase not in (None, "warmup", "drain")]
+    if len({(g.phase, g.level) for g in found}) < 2:
+        found = []
+    rows = []
+    for g in found:
+        name = " ".join(str(part) for part in (g.phase, g.level) if part is not None)
+        ttft, errors = g.metrics.get("ttft_ms"), g.rates.get("error_rate")
+        cells = [Cell(say.NOTHING if ttft is None else f"{ttft.n:,}")]
+        cells += [Cell(stat_text(ttft, stat)) for stat in ("p50", "p95", "p99")]
+        cells.append(Cell(say.percent(None if errors is None else errors.value)))
+        rows.append((say.plain(name, 40), say.plain(g.target or "", 60), cells))
+    return Table(["n", "TTFT p50", "p95", "p99", "error rate"], rows)
+
+
+def stat_text(d: Distribution | None, stat: str) -> str:
+    """One stat of a time in ms; `not reached` where the rank falls on requests without a token."""
+    value = None if d is None else getattr(d, stat)
+    return (
+        "not reached" if value is None and d is not None and d.why.get(stat) == "censored" else say.amount(value, "ms")
+    )
+
+
+def _median_cell(d: Distribution | None) -> Cell:
+    return Cell(stat_text(d, "p50"), None, "" if d is None or d.n == 0 else f"p95 {stat_text(d, 'p95')}")
+
+
+def quality_line(document: Document) -> str:
+    """How well we measured, in one line."""
+    m = document.measurement
+    clock = {"kernel": "kernel clock", "user": "user clock", "mixed": "kernel and user clock"}.get(m.stamps, m.stamps)
+    slack, late = m.slack_ms.get("p95"), m.late_ms.get("p95")
+    parts = []
+    if slack is not None:
+        parts.append(f"first tokens timed to within {say.milliseconds(max(slack, 0.1))}")
+    if late is not None:
+        parts.append("no late sends" if late < 1 and not m.missed_starts else f"sends late by {say.milliseconds(late)}")
+    if m.missed_starts:
+        parts.append(f"{say.count(m.missed_starts, 'start')} missed")
+    line = ", ".join([*parts, say.plain(clock, 40)])
+    return line[0].upper() + line[1:]
+
+
+def quality_rows(document: Document) -> list[tuple[str, str]]:
+    """What the generator saw of itself, as (label, value)."""
+    m = document.measurement
+
+    def spread(values: dict[str, float | None]) -> str:
+        return ", ".join(f"{key} {say.milliseconds(value)}" for key, value in values.items())
+
+    rows = [
+        ("Clock of the stamps", m.stamps),
+        ("First token known to within", spread(m.slack_ms)),
+        ("Starts late through us", spread(m.late_ms)),
+        ("Starts missed through us", f"{m.missed_starts:,} of {m.starts:,}"),
+        ("Text events merged by us", f"{m.merged_events:,} of {m.text_events:,}"),
+        (
+            "Workers",
+            f"{m.workers:,}, CPU {say.percent(m.worker_cpu_mean)} mean, {say.percent(m.worker_cpu_max)} at most",
+        ),
+        ("Longest turn of a worker", say.milliseconds(m.longest_turn_ms)),
+        ("Clock steps", f"{m.clock_steps:,}, {say.count(m.flagged_by_clock, 'request')} flagged"),
+        ("Requests lost to limits of this machine", f"{m.client_limits:,}"),
+        ("Descriptors", f"{say.number(m.descriptors_used)} of {say.number(m.descriptors_limit)}"),
+    ]
+    for key, wanted in m.planned.items():
+        rows.append(
+            (
+                f"{key.replace('_', ' ')}: achieved of planned",
+                f"{say.number(m.achieved.get(key))} of {say.number(wanted)}",
+            )
+        )
+    return [(say.plain(a, 80), say.plain(b, 200)) for a, b in rows]
+
+
+def outcome_counts(document: Document) -> list[tuple[str, int]]:
+    """The outcomes that occurred and were not good, most frequent first."""
+    bad = [(name, n) for name, n in document.outcomes.items() if n and name not in GOOD]
+    return sorted(bad, key=lambda item: -item[1])
+
+
+def number_rows(document: Document) -> list[tuple[str, list[str]]]:
+    """Every distribution of every group, for the folded table: (where, [metric, n, ..., max])."""
+    rows = []
+    whole = Group(metrics=document.metrics, rates={}, scalars={}, outcomes={})
+    for group in [whole, *document.groups]:
+        where = say.plain(
+            " · ".join(str(p) for p in (group.target, group.prompt, group.phase, group.level) if p is not None)
+        )
+        for name, d in group.metrics.items():
+            values = [say.number(getattr(d, stat)) for stat in ("min", "mean", "sd", "p50", "p90", "p95", "p99", "max")]
+            rows.append(
+                (where or "all judged", [say.plain(name), f"{d.n:,}", f"{d.censored:,}", *values, say.percent(d.cv)])
+            )
+    return rows
+
+
+def finding_parts(finding: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+    """A finding's title and its other parts as (label, text), in the order given."""
+    head = next((key for key in ("title", "finding", "name", "headline") if finding.get(key)), None)
+    title = say.plain(finding[head], 200) if head else "Finding"
+    rest = [
+        (say.plain(key, 40).replace("_", " "), say.plain(_flat(value), 600))
+        for key, value in finding.items()
+        if key != head and value not in (None, "", [], {})
+    ]
+    return title, rest
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_flat(item) for item in value)
+    return say.number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)

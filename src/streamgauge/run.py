@@ -1,0 +1,408 @@
+"""The parent of a run: starts the workers, conducts them from phase to phase, and knows when to stop.
+
+Rules: the run folder is the truth. What happened is appended to `journal.jsonl` as it happens, each worker writes its
+own samples file, and every later verb works from the folder alone: a run that was killed can still be reported.
+
+The load stops by itself after 20 equal failures of a target in a row (warm-up not counted): at once if that target
+never succeeded, else when no stream of it has given output for 10 s; at a limit on requests, tokens or money; at the
+first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); and when a worker dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from streamgauge.clock import MS, Clock, S
+from streamgauge.control import Address, Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
+from streamgauge.errors import StorageError
+from streamgauge.net import NetError, resolve
+from streamgauge.plan import Phase
+from streamgauge.sample import GOOD, Outcome
+from streamgauge.target import Target
+
+EQUAL_FAILURES = 20
+SILENCE_NS = 10 * S
+GRACE_NS = 30 * S
+INTERRUPT_GRACE_NS = 5 * S
+RESOLVE_EVERY_S = 60.0
+WORKER_STREAMS = 250
+"""More streams than this at once are worth another worker, where there is a core for it."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Hard stops of the load; None is no limit. `usd_per_mtok`: (input, output) for each target with a known price."""
+
+    requests: int | None = None
+    tokens: int | None = None
+    usd: float | None = None
+    usd_per_mtok: dict[str, tuple[float, float]] = {}
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a run needs, as plain values."""
+
+    targets: tuple[Target, ...]
+    prompts: dict[str, tuple[str, ...]]
+    phases: tuple[Phase, ...]
+    seed: int
+    limits: Limits = Limits()
+    secrets: tuple[str, ...] = ()
+    grace_ns: int = GRACE_NS
+    """What open streams get when the plan is over."""
+    unjudged: tuple[str, ...] = ("warmup",)
+    """Phases whose failures do not count towards the stop rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended. `partial`: its plan was not done."""
+
+    stopped_by: str | None
+    partial: bool
+    signal: int | None = None
+    worker_died: str | None = None
+    bug: str | None = None
+    disk: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """Told to the listener: a phase began."""
+
+    phase: Phase
+    at_ns: int
+
+
+Listener = Callable[["Began | Report"], None]
+
+
+def workers_for(streams: int) -> int:
+    """How many workers to start for so many streams at once: one a core but one, and no more than are of use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores - 1, -(-streams // WORKER_STREAMS)))
+
+
+class Journal:
+    """The run's own story, one JSON object a line, each on the disk as soon as it happened."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "journal.jsonl"
+        try:
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path}: {error.strerror}; use another folder or free it") from None
+
+    def add(self, event: str, **facts: object) -> None:
+        """Append one line."""
+        line = json.dumps({"event": event, **facts}, ensure_ascii=False, default=str) + "\n"
+        try:
+            os.write(self._fd, line.encode())
+        except OSError as error:
+            raise StorageError(f"cannot write {self.path}: {error.strerror}; free space, then run again") from None
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._fd)
+
+
+@dataclass
+class Guard:
+    """Knows when the load must stop. Fed with what ended; pure but for its own memory."""
+
+    limits: Limits
+    targets: frozenset[str]
+    unjudged: tuple[str, ...]
+    requests: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+    _row: dict[str, tuple[tuple[Outcome, int | None], int]] = field(default_factory=dict)
+    _ever: set[str] = field(default_factory=set)
+
+    def saw(self, brief: Brief) -> None:
+        """One request ended."""
+        self.requests += 1
+        spent_in, spent_out = brief.input_tokens or 0, brief.output_tokens or brief.text_events
+        self.tokens += spent_in + spent_out
+        price = self.limits.usd_per_mtok.get(brief.target)
+        if price is not None:
+            self.usd += (spent_in * price[0] + spent_out * price[1]) / 1e6
+        if brief.phase in self.unjudged:
+            return
+        if brief.outcome in GOOD:
+            self._ever.add(brief.target)
+            self._row.pop(brief.target, None)
+            return
+        if brief.outcome in (Outcome.CANCELLED, Outcome.SHED):
+            return
+        kind = (brief.outcome, brief.http_status)
+        before, count = self._row.get(brief.target, (kind, 0))
+        self._row[brief.target] = (kind, count + 1 if before == kind else 1)
+
+    def over(self, open_streams: int) -> str | None:
+        """The limit that was struck, in words."""
+        limits = self.limits
+        if limits.requests is not None and self.requests + open_streams >= limits.requests:
+            return f"max_requests = {limits.requests} reached"
+        if limits.tokens is not None and self.tokens >= limits.tokens:
+            return f"max_tokens = {limits.tokens} reached ({self.tokens:,} tokens)"
+        if limits.usd is not None and self.usd >= limits.usd:
+            return f"max_usd = {limits.usd:g} reached ({self.usd:.2f} USD)"
+        return None
+
+    def hopeless(self, now: int, last_output_ns: dict[str, int]) -> dict[str, str]:
+        """Targets that only fail, and in which words."""
+        found = {}
+        for target, ((outcome, status), count) in self._row.items():
+            if count < EQUAL_FAILURES:
+                continue
+            silent = now - last_output_ns.get(target, 0) >= SILENCE_NS
+            if target not in self._ever or silent:
+                what = outcome if status is None else f"{outcome} ({status})"
+                found[target] = f"{target}: {count} times {what} in a row"
+        return found
+
+
+class _Hand:
+    """One worker process and the line to it."""
+
+    def __init__(self, job: Job) -> None:
+        ours, theirs = socket.socketpair()
+        self.shard = job.shard
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "streamgauge.worker", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self.line = ours
+        self.line.sendall(pack(job))
+        self.unpack = Unpacker()
+        self.done_phase = -1
+        self.drained = False
+        self.gone = False
+        self.open_streams = 0
+
+    def order(self, message: Order) -> None:
+        with contextlib.suppress(OSError):  # a dead worker is noticed by its closed line
+            self.line.sendall(pack(message))
+
+    def reports(self) -> Iterator[Report]:
+        """What it said; marks it gone when the line is closed."""
+        try:
+            data = self.line.recv(1 << 20)
+        except OSError:
+            data = b""
+        if not data:
+            self.gone = True
+        for body in self.unpack.feed(data):
+            report = msgspec.msgpack.decode(body, type=Report)
+            self.open_streams = report.open_streams
+            self.drained = self.drained or report.drained
+            if report.phase_done is not None:
+                self.done_phase = report.phase_done
+            yield report
+
+    def farewell(self) -> int:
+        """Close the line and wait; its exit status."""
+        self.line.close()
+        try:
+            return self.process.wait(2.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+class _Conductor:
+    """The state of one run in the parent."""
+
+    def __init__(
+        self, load: Load, folder: Path, clock: Clock, journal: Journal, listener: Listener, number: int
+    ) -> None:
+        self.load = load
+        self.clock = clock
+        self.journal = journal
+        self.listener = listener
+        self.guard = Guard(load.limits, frozenset(t.name for t in load.targets), load.unjudged)
+        self.phase = -1
+        self.stopped: str | None = None
+        self.stopped_targets: set[str] = set()
+        self.signal: int | None = None
+        self.died: str | None = None
+        self.bug: str | None = None
+        self.disk: str | None = None
+        self.last_output: dict[str, int] = {}
+        count = workers_for(max(phase.streams for phase in load.phases))
+        self.hands = [
+            _Hand(
+                Job(
+                    targets=load.targets, prompts=load.prompts, phases=load.phases, seed=load.seed, shard=shard,
+                    shards=count, secrets=load.secrets, samples=str(folder / f"samples-{number}-{shard}.sgs"),
+                )
+            )
+            for shard in range(count)
+        ]  # fmt: skip
+
+    def begin_next(self) -> bool:
+        """Begin the next phase; False when there is none."""
+        self.phase += 1
+        if self.phase >= len(self.load.phases):
+            return False
+        phase = self.load.phases[self.phase]
+        at = self.clock.now() + 2 * MS
+        self.journal.add("phase", name=phase.name, level=phase.level, at_ns=at)
+        self.listener(Began(phase, at))
+        self.order(Begin(self.phase, at))
+        return True
+
+    def order(self, message: Order) -> None:
+        for hand in self.hands:
+            hand.order(message)
+
+    def stop(self, why: str, grace_ns: int) -> None:
+        """No new request; what is open gets `grace_ns`."""
+        if self.stopped is None and why:
+            self.stopped = why
+            self.journal.add("stop", why=why, at_ns=self.clock.now())
+        self.order(Stop(grace_ns, why or "the plan is done"))
+
+    def hear(self, hand: _Hand) -> None:
+        """Take in what a worker said."""
+        for report in hand.reports():
+            for brief in report.ended:
+                self.guard.saw(brief)
+            for target, at in report.last_output_ns.items():
+                self.last_output[target] = max(at, self.last_output.get(target, 0))
+            if report.failed is not None:
+                self.bug = report.failed
+            if report.disk is not None:
+                self.disk = report.disk
+            self.listener(report)
+
+    def check(self) -> str | None:
+        """Why the load must stop now, if it must."""
+        over = self.guard.over(sum(hand.open_streams for hand in self.hands))
+        if over is not None:
+            return over
+        words = self.guard.hopeless(self.clock.now(), self.last_output)
+        for target, why in words.items():
+            if target not in self.stopped_targets:
+                self.stopped_targets.add(target)
+                self.journal.add("stop_target", target=target, why=why, at_ns=self.clock.now())
+                self.order(Stop(0, why, target))
+        judged = {t.name for t in self.load.targets if not t.control}
+        if judged <= self.stopped_targets:
+            return "; ".join(words.values())
+        return None
+
+
+def conduct(load: Load, folder: Path, clock: Clock, journal: Journal, listener: Listener, *, number: int = 0) -> Ending:
+    """Run the plan to its end, heeding Ctrl-C and SIGTERM. Whatever happens, what was measured stays in `folder`.
+
+    `number` counts the rounds of one run: a doubled run has two, each with its own sample files.
+    """
+    conductor = _Conductor(load, folder, clock, journal, listener, number)
+    selector = selectors.DefaultSelector()
+    for hand in conductor.hands:
+        selector.register(hand.line, selectors.EVENT_READ, hand)
+    try:
+        with _signals() as caught, _resolving(load.targets, conductor.order):
+            _drive(conductor, selector, caught)
+    finally:
+        statuses = [(hand.shard, hand.farewell()) for hand in conductor.hands]
+        selector.close()
+    for shard, status in statuses:
+        if status < 0 and conductor.died is None:
+            conductor.died = f"worker {shard} was ended by {signal.Signals(-status).name}"
+    now = clock.now()
+    partial = conductor.stopped is not None or bool(conductor.stopped_targets) or conductor.died is not None
+    ending = Ending(
+        conductor.stopped, partial or conductor.bug is not None or conductor.disk is not None, conductor.signal,
+        conductor.died, conductor.bug, conductor.disk,
+    )  # fmt: skip
+    journal.add("end", at_ns=now, stopped_by=ending.stopped_by, partial=ending.partial, signal=ending.signal,
+                worker_died=ending.worker_died, stopped_targets=sorted(conductor.stopped_targets))  # fmt: skip
+    return ending
+
+
+def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list[int]) -> None:
+    """From the first phase until every worker has drained or is gone."""
+    conductor.begin_next()
+    ending, heeded = False, 0
+    while not all(hand.drained or hand.gone for hand in conductor.hands):
+        for key, _ in selector.select(0.1):
+            hand: _Hand = key.data
+            conductor.hear(hand)
+            if hand.gone:
+                selector.unregister(hand.line)
+                if not hand.drained and conductor.died is None:
+                    conductor.died = f"worker {hand.shard} ended before its work was done"
+        while heeded < len(caught):
+            conductor.signal = conductor.signal or caught[heeded]
+            grace = INTERRUPT_GRACE_NS if heeded == 0 else 0
+            conductor.stop("interrupted" if caught[heeded] == signal.SIGINT else "terminated", grace)
+            ending, heeded = True, heeded + 1
+        if ending:
+            continue
+        why = "our disk failed" if conductor.disk else conductor.died or conductor.check()
+        if why is not None:
+            conductor.stop(why, 0 if conductor.died else conductor.load.grace_ns)
+            ending = True
+        elif all(hand.done_phase >= conductor.phase for hand in conductor.hands) and not conductor.begin_next():
+            conductor.journal.add("phase", name="drain", level=0, at_ns=conductor.clock.now())
+            conductor.stop("", conductor.load.grace_ns)
+            ending = True
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM while the block runs (main thread only; elsewhere nothing is collected)."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    numbers: tuple[Literal[signal.Signals.SIGINT, signal.Signals.SIGTERM], ...] = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda got, _: caught.append(got)) for number in numbers}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _resolving(targets: tuple[Target, ...], order: Callable[[Order], None]) -> Iterator[None]:
+    """Resolves every target's name again each minute, off the measured path; the workers hear of changes."""
+    over = threading.Event()
+
+    def look() -> None:
+        known = {target.name: target.addresses for target in targets}
+        while not over.wait(RESOLVE_EVERY_S):
+            for target in targets:
+                try:
+                    found = resolve(target.host, target.port)
+                except NetError:
+                    continue  # the old addresses stay in use: a resolver's hiccup is not the service's
+                if found != known[target.name]:
+                    known[target.name] = found
+                    order(Address(target.name, found))
+
+    thread = threading.Thread(target=look, daemon=True, name="resolver")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()

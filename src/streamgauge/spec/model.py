@@ -1,0 +1,455 @@
+"""The shape of streamgauge.toml, key by key: the source of the checks, the JSON Schema and docs/spec.md.
+
+Rules: frozen, strict, no unknown keys. A model knows only what one table can know by itself; what needs two tables
+(does the control exist, is the dialect known) is checked in `load`, what needs the environment (secrets) in `resolve`.
+Each field carries its description: an undocumented key fails a test.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+
+from streamgauge.spec.address import check_header, check_path, parse_url
+from streamgauge.spec.criteria import Severity, parse_rule
+from streamgauge.spec.presets import Inconclusive
+
+SLOTS = {"{prompt}": "x", "{uuid}": "x", "{chat}": "x", "{model}": "x", "{max_tokens}": "1"}
+"""What a body may hold, with what stands in for it when the body is checked."""
+REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)$")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from a number or a text such as "500ms", "90s", "2m", "1h". ValueError says what is allowed."""
+    allowed = 'allowed: seconds, or a text such as "500ms", "90s", "2m", "1h"'
+    if isinstance(value, str):
+        match = _DURATION.match(value.strip())
+        if match is None:
+            raise ValueError(f'"{value}" is not a duration; {allowed}')
+        value = float(match[1]) * _UNITS[match[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a duration; {allowed}")
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(f"{value:g} is not a duration above 0; {allowed}")
+    return float(value)
+
+
+def _zero_or_duration(value: object) -> float:
+    return 0.0 if value == 0 and not isinstance(value, bool) else parse_duration(value)
+
+
+_DURATION_SCHEMA = {
+    "anyOf": [
+        {"type": "number", "minimum": 0},
+        {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|min|h)$"},
+    ]
+}
+Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]
+Pause = Annotated[float, BeforeValidator(_zero_or_duration), WithJsonSchema(_DURATION_SCHEMA)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Table(BaseModel):
+    """What all tables share: frozen, strict, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
+
+
+class Max(Table):
+    """Hard stops: a plan above one does not start, a run that reaches one ends as partial."""
+
+    streams: Count | None = Field(default=None, description="Streams open at a time.", examples=[100])
+    requests: Count | None = Field(default=None, description="Requests of one run, warm-up included.", examples=[3000])
+    tokens: Count | None = Field(default=None, description="Input and output tokens of one run.", examples=[1_000_000])
+    usd: Positive | None = Field(
+        default=None, description="Cost of one run, where prices are known. 5 when not given.", examples=[5.0]
+    )
+
+
+class Environment(Table):
+    """A place the service runs at, and how hard it may be pushed."""
+
+    url: Text = Field(
+        description="Scheme, host and perhaps the first part of the path; targets with a path are below it. "
+        "May hold ${NAME}.",
+        examples=["https://staging.example.com"],
+    )
+    kind: Literal["local", "staging", "production"] | None = Field(
+        default=None,
+        description="How careful to be. When not given: local for a loopback or private host, else production.",
+        examples=["staging"],
+    )
+    max: Max = Field(
+        default_factory=Max, description="Hard stops of a run here.", examples=[{"streams": 100, "usd": 5}]
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if not REFERENCE.search(value):
+            parse_url(value)
+        return value
+
+
+class UsdPerMtok(Table):
+    """Prices in US dollars a million tokens."""
+
+    in_: Price = Field(alias="in", description="Of a million input tokens.", examples=[3.0])
+    out: Price = Field(description="Of a million output tokens.", examples=[15.0])
+
+
+class Tls(Table):
+    """How the server's certificate is checked, and which one we show."""
+
+    verify: bool = Field(
+        default=True, description="false: any certificate will do (every report says so).", examples=[False]
+    )
+    ca: Text | None = Field(
+        default=None, description="PEM file of authorities trusted instead of the system's.", examples=["certs/ca.pem"]
+    )
+    cert: Text | None = Field(
+        default=None, description="PEM file of our client certificate.", examples=["certs/me.pem"]
+    )
+    key: Text | None = Field(
+        default=None, description="PEM file of its private key, where cert does not hold it.", examples=["certs/me.key"]
+    )
+    server_name: Text | None = Field(
+        default=None, description="Name sent and checked instead of the url's host.", examples=["api.example.com"]
+    )
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Tls:
+        if self.key is not None and self.cert is None:
+            raise ValueError("key is given without cert; name the certificate that belongs to it")
+        if self.ca is not None and not self.verify:
+            raise ValueError("ca has no effect with verify = false; leave one of them out")
+        return self
+
+
+class Expect(Table):
+    """What a good answer must hold; else its outcome is wrong_answer."""
+
+    contains: Text | None = Field(default=None, description="Text the whole answer must contain.", examples=["Paris"])
+    regex: Text | None = Field(
+        default=None, description="Regular expression (Python) to be found in the answer.", examples=["(?i)paris"]
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Expect:
+        if (self.contains is None) == (self.regex is None):
+            raise ValueError("give one of contains and regex")
+        return self
+
+    @field_validator("regex")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is not a regular expression: {error}") from None
+        return value
+
+
+class Target(Table):
+    """One endpoint with one model: what is measured."""
+
+    url: Text | None = Field(
+        default=None,
+        description="Whole url of the endpoint, the same in every environment. Without a path the dialect's is added. "
+        "May hold ${NAME}.",
+        examples=["https://api.openai.com/v1/chat/completions"],
+    )
+    path: Text | None = Field(
+        default=None,
+        description="Path below the environment's url, instead of url. May hold ${NAME}.",
+        examples=["/api/chat"],
+    )
+    dialect: Text = Field(
+        description="How the endpoint speaks: openai-chat, anthropic, gemini or ai-sdk.", examples=["ai-sdk"]
+    )
+    dialect_options: dict[str, bool | int | float | str] = Field(
+        default_factory=dict, description="Settings of the dialect itself; see its page.", examples=[{}]
+    )
+    model: Text | None = Field(
+        default=None, description="Model asked for, where the dialect sends one.", examples=["gpt-4o-mini"]
+    )
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Headers of every request. ${NAME} is taken from the environment or .env.streamgauge and is "
+        "treated as a secret.",
+        examples=[{"authorization": "Bearer ${OPENAI_API_KEY}"}],
+    )
+    body: Text | None = Field(
+        default=None,
+        description="Request body in place of the dialect's own. {prompt}, {uuid} and {chat} are filled in anew for "
+        "each request, {model} and {max_tokens} (a number, without quotes) from the spec; ${NAME} as in headers.",
+        examples=['{"id":"{chat}","messages":[{"role":"user","content":"{prompt}"}]}'],
+    )
+    extra: dict[str, object] = Field(
+        default_factory=dict, description="Fields merged into the dialect's own body.", examples=[{"temperature": 0}]
+    )
+    system: Text | None = Field(
+        default=None, description="System prompt, where the dialect has one.", examples=["Be brief."]
+    )
+    include_usage: bool = Field(
+        default=True,
+        description="Ask for token counts in the stream, where the dialect must be asked.",
+        examples=[False],
+    )
+    usd_per_mtok: UsdPerMtok | None = Field(
+        default=None,
+        description="Prices, for the estimate and the usd stop. Without them the cost is unknown.",
+        examples=[{"in": 3, "out": 15}],
+    )
+    rpm: Positive | None = Field(default=None, description="Requests a minute that your quota allows.", examples=[400])
+    control: Text | None = Field(
+        default=None,
+        description="Another target that takes the same prompts by a shorter way; it gives what this one adds.",
+        examples=["anthropic-direct"],
+    )
+    tls: Tls = Field(default_factory=Tls, description="TLS settings.", examples=[{"ca": "certs/ca.pem"}])
+    expect: Expect | None = Field(
+        default=None,
+        description="Content check; an answer that fails it is wrong_answer.",
+        examples=[{"contains": "Paris"}],
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not REFERENCE.search(value):
+            parse_url(value)
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        wrong = check_path(REFERENCE.sub("x", value)) if value is not None else None
+        if wrong:
+            raise ValueError(wrong)
+        return value
+
+    @field_validator("body")
+    @classmethod
+    def _body(cls, value: str | None) -> str | None:
+        if value is not None and "{prompt}" not in value:
+            raise ValueError("holds no {prompt}: every request would send the same text; put {prompt} where it belongs")
+        return value
+
+    @model_validator(mode="after")
+    def _together(self) -> Target:
+        if self.url is not None and self.path is not None:
+            raise ValueError("give url or path, not both: url is a whole address, path is below the environment's")
+        if self.body is not None:
+            lost = [name for name in ("extra", "system") if getattr(self, name)]
+            if lost:
+                raise ValueError(
+                    f"body replaces the whole request, so {' and '.join(lost)} would be lost; put it into body"
+                )
+            if is_json(self.headers):
+                _check_json(self.body)
+        return self
+
+
+def is_json(headers: dict[str, str]) -> bool:
+    """Whether a body with these headers is JSON (the dialects' own content type when none is given)."""
+    kinds = [value for name, value in headers.items() if name.lower() == "content-type"]
+    return not kinds or "json" in kinds[-1].lower()
+
+
+def _check_json(body: str) -> None:
+    filled = REFERENCE.sub("x", body)
+    for slot, value in SLOTS.items():
+        filled = filled.replace(slot, value)
+    try:
+        json.loads(filled)
+    except ValueError as error:
+        raise ValueError(f"body is not JSON once its slots are filled: {error}") from None
+
+
+def header_mistakes(headers: dict[str, str]) -> dict[str, str]:
+    """What is wrong with each header before its references are filled: {name: text}."""
+    wrong: dict[str, str] = {}
+    seen: set[str] = set()
+    for name, value in headers.items():
+        text = check_header(name, REFERENCE.sub("x", value))
+        if text is None and name.lower() in seen:
+            text = "is there twice (case does not count in header names); keep one"
+        seen.add(name.lower())
+        if text:
+            wrong[name] = text
+    return wrong
+
+
+class Prompts(Table):
+    """A named set of prompts, taken in turn. short, medium and long are shipped and need no table."""
+
+    file: Text | None = Field(
+        default=None,
+        description='Own file beside the spec: .txt (a paragraph each), .jsonl (a text or {"prompt": ...} a line) '
+        "or .toml (prompts = [...]).",
+        examples=["prompts/support.txt"],
+    )
+    texts: tuple[Text, ...] | None = Field(
+        default=None, strict=False, min_length=1, description="The prompts themselves.", examples=[["What is a token?"]]
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Prompts:
+        if (self.file is None) == (self.texts is None):
+            raise ValueError("give one of file and texts")
+        return self
+
+
+class Timeouts(Table):
+    """When a stream is given up."""
+
+    connect: Duration | None = Field(
+        default=None, description="For the TCP and TLS connection. 10 s when not given.", examples=[5]
+    )
+    first_token: Duration | None = Field(
+        default=None, description="From sent to the first output of any kind. 60 s when not given.", examples=["30s"]
+    )
+    stall: Duration | None = Field(
+        default=None, description="Between two outputs. 60 s when not given.", examples=["20s"]
+    )
+    total: Duration | None = Field(
+        default=None, description="From sent to the end. None when not given (ttft: 300 s).", examples=["5m"]
+    )
+    drain: Duration | None = Field(
+        default=None, description="What open streams get at the end of the plan. 30 s when not given.", examples=["10s"]
+    )
+
+
+class Criterion(Table):
+    """One thing asked of one number. A plain text is short for {rule = "..."}."""
+
+    rule: Text = Field(
+        description='metric.stat op limit, or "default" for those of the test that no other entry replaces.',
+        examples=["ttft_ms.p95 < 1000"],
+    )
+    target: Text | None = Field(
+        default=None,
+        description="A target, each (one by one) or all (pooled). Per-request numbers: each; rates, counts and "
+        "scalars: all.",
+        examples=["claude"],
+    )
+    prompt: Text | None = Field(
+        default=None, description="A prompt set, each or all. all when not given.", examples=["short"]
+    )
+    phase: Literal["reference", "ramp", "hold", "stress"] | None = Field(
+        default=None, description="Another phase than the judged one.", examples=["stress"]
+    )
+    advisory: bool = Field(default=False, description="Shown, never part of the verdict.", examples=[True])
+    severity: Severity | None = Field(
+        default=None, description="Severity when it fails, instead of the strategy's thresholds.", examples=["P1"]
+    )
+    name: Text | None = Field(
+        default=None, description="What reports call it, instead of the rule.", examples=["first word"]
+    )
+
+    @field_validator("rule")
+    @classmethod
+    def _rule(cls, value: str) -> str:
+        if value.strip() != "default":
+            parse_rule(value)
+        return value.strip()
+
+    @model_validator(mode="after")
+    def _plain_default(self) -> Criterion:
+        if self.rule == "default" and self.model_fields_set != {"rule"}:
+            raise ValueError('"default" stands for several criteria and takes nothing beside it')
+        return self
+
+
+def _rule_or_table(value: object) -> object:
+    return {"rule": value} if isinstance(value, str) else value
+
+
+class Test(Table):
+    """One test. What is left out is the preset's."""
+
+    __test__ = False  # not a test of ours
+
+    preset: Literal["smoke", "pr", "standard", "full"] | None = Field(
+        default=None, description="How much is sent. standard when not given (pr with --url).", examples=["full"]
+    )
+    targets: tuple[Text, ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=1,
+        description="Which targets, in this order. All that are not another's control when not given.",
+        examples=[["claude", "gpt"]],
+    )
+    prompts: tuple[Text, ...] | None = Field(
+        default=None, strict=False, min_length=1, description="Which prompt sets.", examples=[["short", "support"]]
+    )
+    unique_prefix: bool = Field(
+        default=True,
+        description="Begin each prompt with a short unique line, so that no cache flatters the result.",
+        examples=[False],
+    )
+    requests: Count | None = Field(
+        default=None, description="Judged requests for each target, instead of the preset's.", examples=[400]
+    )
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None,
+        description="ttft: streams at a time for each target. concurrent: streams held over all targets; the stress "
+        "phase is left out. With rate: the most streams open at a time.",
+        examples=[50],
+    )
+    rate: Positive | None = Field(
+        default=None,
+        description="Arrivals a second over all targets, whatever the service does (open loop).",
+        examples=[5.0],
+    )
+    duration: Duration | None = Field(default=None, description="Length of the judged hold.", examples=["5m"])
+    max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="Longest answer asked for, where the dialect can ask.", examples=[128]
+    )
+    think_time: Pause | None = Field(
+        default=None, description="Pause of a slot between two requests. None when not given.", examples=["2s"]
+    )
+    timeouts: Timeouts = Field(
+        default_factory=Timeouts, description="When a stream is given up.", examples=[{"total": "5m"}]
+    )
+    criteria: tuple[Annotated[Criterion, BeforeValidator(_rule_or_table)], ...] | None = Field(
+        default=None,
+        strict=False,
+        description="What is judged, instead of the test's own criteria.",
+        examples=[["default", "ttft_ms.p99 < 3000"]],
+    )
+    inconclusive: Inconclusive | None = Field(
+        default=None, description="pass: exit 3 becomes 0, with a warning. report when not given.", examples=["pass"]
+    )
+
+
+class Tests(Table):
+    """The tests `streamgauge run` runs when it is told none."""
+
+    __test__ = False
+
+    ttft: Test | None = Field(default=None, description="Time to first token.", examples=[{"requests": 400}])
+    concurrent: Test | None = Field(
+        default=None, description="Streams held at a time.", examples=[{"concurrency": 100}]
+    )
+
+
+class SpecModel(Table):
+    """A streamgauge.toml as a whole."""
+
+    environments: dict[str, Environment] = Field(
+        default_factory=dict, description="Where the service runs: [environments.NAME]."
+    )
+    targets: dict[str, Target] = Field(default_factory=dict, description="What is measured: [targets.NAME].")
+    prompts: dict[str, Prompts] = Field(default_factory=dict, description="Prompt sets: [prompts.NAME].")
+    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.concurrent].")

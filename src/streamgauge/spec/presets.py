@@ -1,0 +1,150 @@
+"""The numbers of each test at each preset, as one table of plain data.
+
+Rules: a preset scales how many requests are sent and how long load is held, never what is asked of the service. Plain
+dataclasses and no third-party import, so that the command line can offer the names without loading anything heavy.
+`Settings` is a preset after the spec and the flags had their say: what a test runs by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+TESTS = ("ttft", "concurrent")
+"""The tests that exist. A spec may name no other."""
+PRESETS = ("smoke", "pr", "standard", "full")
+LENGTHS = ("short", "medium", "long")
+"""Prompt sets that are shipped."""
+PHASES = ("reference", "ramp", "hold", "stress")
+"""Phases a criterion may name; `hold` is the judged one."""
+
+Inconclusive = Literal["report", "pass"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """When a stream is given up, in seconds. None: never."""
+
+    connect_s: float = 10.0
+    first_token_s: float = 60.0
+    """From `sent` to the first output of any kind."""
+    stall_s: float = 60.0
+    """Between two outputs."""
+    total_s: float | None = None
+    """From `sent` to the end."""
+    drain_s: float = 30.0
+    """What open streams get when the plan is over; then they are cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """One test at one preset."""
+
+    test: str
+    name: str
+    requests: int
+    """Judged requests: for each target in ttft, over all targets in concurrent."""
+    concurrency: int
+    """Streams at a time: for each target in ttft, over all targets in concurrent (the held level)."""
+    prompts: tuple[str, ...]
+    max_tokens: int
+    duration_s: float | None = None
+    """The judged hold ends here at the latest."""
+    floor: int | None = None
+    """Fewer judged requests a target than this can decide no p95 (0.95^59 < 5 %)."""
+    warmup_requests: int = 2
+    """A target, never judged."""
+    reference_requests: int | None = None
+    reference_s: float | None = None
+    """The reference phase (one stream at a time) ends at the first of the two."""
+    stress_level: int | None = None
+    stress_requests: int | None = None
+    stress_s: float | None = None
+    """The stress phase ends at the first of the two."""
+    double: bool = False
+    """Whether an undecided run is doubled once."""
+    timeouts: Timeouts = field(default_factory=Timeouts)
+
+
+def _ttft(name: str, requests: int, *, double: bool) -> Preset:
+    return Preset(
+        "ttft",
+        name,
+        requests=requests,
+        concurrency=4,
+        prompts=LENGTHS,
+        max_tokens=32,
+        floor=59,
+        double=double,
+        timeouts=Timeouts(total_s=300.0),
+    )
+
+
+def _concurrent(
+    name: str, requests: int, duration_s: float, reference: tuple[int, float], stress: tuple[int, float]
+) -> Preset:
+    return Preset(
+        "concurrent",
+        name,
+        requests=requests,
+        duration_s=duration_s,
+        concurrency=100,
+        prompts=("short", "medium"),
+        max_tokens=128,
+        reference_requests=reference[0],
+        reference_s=reference[1],
+        stress_level=200,
+        stress_requests=stress[0],
+        stress_s=stress[1],
+    )
+
+
+_TABLE = (
+    _ttft("smoke", 150, double=False),
+    _ttft("pr", 150, double=False),
+    _ttft("standard", 400, double=True),
+    _ttft("full", 400, double=True),
+    #                     judged requests, or s    reference      stress
+    _concurrent("smoke", 300, 30.0, (10, 15.0), (300, 10.0)),
+    _concurrent("pr", 1_300, 90.0, (20, 30.0), (400, 20.0)),
+    _concurrent("standard", 2_000, 600.0, (20, 30.0), (1_000, 60.0)),
+    _concurrent("full", 2_000, 600.0, (20, 30.0), (2_000, 120.0)),
+)
+
+TABLE: dict[tuple[str, str], Preset] = {(preset.test, preset.name): preset for preset in _TABLE}
+"""(test, preset) -> its numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one test runs by: its preset, changed by the spec and the flags."""
+
+    test: str
+    preset: str
+    targets: tuple[str, ...]
+    prompts: tuple[str, ...]
+    requests: int | None
+    """Judged requests for each target, whatever the test; None: `duration_s` alone ends the hold."""
+    duration_s: float | None
+    floor: int | None
+    concurrency: int
+    """Streams at a time: for each target in ttft, over all in concurrent. With `rate`, the cap over all targets."""
+    rate: float | None
+    """Arrivals a second over all targets (open loop); None: closed loop."""
+    max_tokens: int
+    unique_prefix: bool
+    """Whether each prompt begins with a line of its own, so that no cache flatters the result."""
+    think_time_s: float
+    warmup_requests: int
+    reference_requests: int | None
+    reference_s: float | None
+    ramp_s: float
+    """The new streams of a level start spread over this time: max(2 s, level / 100 s)."""
+    stress_level: int | None
+    stress_requests: int | None
+    """Over all targets."""
+    stress_s: float | None
+    double: bool
+    timeouts: Timeouts
+    inconclusive: Inconclusive
+    """`pass`: exit 3 becomes 0, with a warning."""

@@ -1,0 +1,538 @@
+"""One request's life as a pure state machine: bytes and their arrival times in, one `Sample` out.
+
+Rules: no I/O, no clock; every time is an argument. The first cause in time wins: an outcome that is set stays. What an
+event brought decides, not how bytes were cut. A stream ends with `done`; then `sample()` gives its facts.
+
+Stamps: a read carries the arrival of its last byte. An event that ends exactly there is exact; one before it in the
+same read arrived in (look, stamp], and that width is its slack. `look` is a time at which nothing of this read had
+come yet.
+
+After the dialect's terminal event the end of the message is awaited for 1 s (usage may follow, the connection can be
+used again); a socket still open then is closed, and the terminal event was the end (`kept_open`).
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from streamgauge.dialects.contract import END, ERROR, MALFORMED, OUTPUT, REASONING, STEP, TEXT, TOOL, UNKNOWN, Dialect
+from streamgauge.dialects.errors import error_text
+from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
+from streamgauge.plan import Shot
+from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
+from streamgauge.sse import SseDecoder, SseOverflow
+
+ERROR_BODY = 2_048
+AWAIT_END_NS = 1_000_000_000
+PROBE_BYTES = 65_536
+"""After so much of a 200 body without one event of the dialect it is no stream of it."""
+KEEP_TEXT = 1 << 20
+
+_LOGIN = re.compile(r"log-?in|sign-?in|/auth|/sso|oauth|session/new", re.IGNORECASE)
+_OVERLOADED = re.compile(rb"overloaded|RESOURCE_EXHAUSTED|rate.?limit", re.IGNORECASE)
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Time limits of one request in ns; None is no limit."""
+
+    connect_ns: int = 10_000_000_000
+    first_output_ns: int = 60_000_000_000
+    stall_ns: int = 60_000_000_000
+    total_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One event as a person may want to see it: when, how sure, what (StreamClient with `keep_events`)."""
+
+    at_ns: int
+    slack_ns: int
+    event: str
+    data: bytes
+    bits: int
+
+
+class Stream:
+    """The state of one request. Drive it with `on_*`; it is finished when `done`."""
+
+    __slots__ = (
+        "_answer", "_body", "_broken", "_end_slack", "_error", "_expect", "_gaps", "_last_text", "_limits", "_outcome",
+        "_parts", "_plain", "_reader", "_retry_after", "_spill", "_sse", "_stage", "_terminal", "bytes_in",
+        "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done", "end_ns", "events", "first_byte",
+        "first_event", "first_output", "first_reasoning", "first_token", "headers_ns", "id", "kept_open",
+        "kernel_stamps", "known_events",
+        "last_output", "late_ns", "local_port", "longest_gap", "malformed", "max_tokens", "merged", "output_reads",
+        "peer", "reasoning_events", "response", "retried", "sent_ns", "shot", "slack", "stalled_ns", "stalls",
+        "start_ns", "text_events", "tls_ns", "tool_events", "unknown", "wall_s", "worker",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        shot: Shot,
+        trace_id: str,
+        dialect: Dialect,
+        limits: Limits,
+        *,
+        max_tokens: int | None = None,
+        expect: re.Pattern[str] | None = None,
+        worker: int = 0,
+        wall_s: float = 0.0,
+        spill: Callable[[GapsPart], None] | None = None,
+        keep_text: bool = False,
+        keep_events: bool = False,
+    ) -> None:
+        self.shot = shot
+        self.id = trace_id
+        self.worker = worker
+        self.wall_s = wall_s
+        self.max_tokens = max_tokens
+        self._limits = limits
+        self._expect = expect
+        self._spill = spill
+        self._answer: list[str] | None = [] if keep_text or expect is not None else None
+        self.events: list[Trace] | None = [] if keep_events else None
+        self._reader = dialect.reader()
+        self._sse = SseDecoder()
+        self.response = Response()
+        self._outcome: Outcome | None = None
+        self._error: str | None = None
+        self._retry_after: float | None = None
+        self._body = bytearray()
+        self._plain = False
+        self._terminal: int | None = None
+        self._stage = Outcome.CONNECT_TIMEOUT
+        self.done = False
+        self.deadline: int | None = None
+        self.start_ns: int | None = None
+        self.connect_ns: int | None = None
+        self.tls_ns: int | None = None
+        self.sent_ns: int | None = None
+        self.headers_ns: int | None = None
+        self.first_byte: int | None = None
+        self.first_event: int | None = None
+        self.first_output: int | None = None
+        self.last_output: int | None = None
+        self.first_reasoning: int | None = None
+        self.first_token: int | None = None
+        self.end_ns: int | None = None
+        self.slack: dict[str, int] = {}
+        self._end_slack = 0
+        self._last_text: int | None = None
+        self._broken = True
+        self._gaps: array[int] = array("I")
+        self._parts = 0
+        self.longest_gap: int | None = None
+        self.stalls = self.stalled_ns = 0
+        self.text_events = self.reasoning_events = self.tool_events = 0
+        self.known_events = self.unknown = self.malformed = self.merged = 0
+        self.output_reads = self.bytes_in = 0
+        self.late_ns = 0
+        self.conn = -1
+        self.conn_requests = 0
+        self.peer: str | None = None
+        self.local_port: int | None = None
+        self.retried = 0
+        self.kept_open = False
+        self.kernel_stamps = True
+        self.clock_step = False
+
+    def __repr__(self) -> str:
+        state = self._outcome or ("streaming" if self.first_output else "sent" if self.sent_ns else "starting")
+        return f"<Stream {self.id[:8]} {self.shot.target} {state}, {self.text_events} text events>"
+
+    @property
+    def text(self) -> str:
+        """The answer's output so far, where it is kept."""
+        return "".join(self._answer or ())
+
+    @property
+    def body(self) -> bytes:
+        """The beginning of a body in which nothing of the dialect was seen, at most 64 KB."""
+        return bytes(self._body)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection may carry another request after this one."""
+        response = self.response
+        return response.complete and response.keep_alive and not response.trailing
+
+    # The request on its way.
+
+    def on_start(self, now: int, late_ns: int) -> None:
+        """The worker begins with it."""
+        self.start_ns = now
+        self.late_ns = late_ns
+        self.deadline = self._cap(now + self._limits.connect_ns)
+
+    def on_connected(self, now: int) -> None:
+        """TCP is up (new connections only)."""
+        self.connect_ns = now
+
+    def on_secured(self, now: int) -> None:
+        """TLS is up (new connections only)."""
+        self.tls_ns = now
+
+    def on_sending(self, now: int) -> None:
+        """The connection is ready for the request; a server that does not take it is like one that does not answer."""
+        self._stage = Outcome.FIRST_TOKEN_TIMEOUT
+        self.deadline = self._cap(now + self._limits.first_output_ns)
+
+    def on_sent(self, now: int) -> None:
+        """`now` was read just before the send() that took the request's last byte."""
+        self.sent_ns = now
+        self.deadline = self._cap(now + self._limits.first_output_ns)
+
+    def on_retry(self) -> None:
+        """A reused connection died without one byte of response: the same request goes out on a new one."""
+        self.retried += 1
+        self.sent_ns = None
+        self.response.release()
+        self.response = Response()
+
+    # The response.
+
+    def on_read(self, stamp: int, look: int, data: bytes, *, full: bool = False) -> None:
+        """`data` arrived; its last byte at `stamp`, its first after `look`. `full`: more may have lain behind it."""
+        self.bytes_in += len(data)
+        if self.first_byte is None:
+            self.first_byte = stamp
+            self.slack["first_byte"] = max(stamp - look, 0)
+        response = self.response
+        broken = None
+        try:
+            body = response.feed(data)
+        except FramingError as error:
+            broken = f"{error}; the read begins: {_show(bytes(data[:200]))}"
+            body = response.salvage()
+        if self.headers_ns is None and response.headers_complete:
+            self._on_headers(stamp)
+        if body:
+            if self._plain:
+                self._on_plain(body, stamp)
+            else:
+                self._on_body(stamp, look, body, full)
+        if self.done:
+            return
+        if broken is not None:
+            self._end(stamp, Outcome.PROTOCOL_ERROR, broken)
+        elif response.complete:
+            self._on_message_end(stamp)
+
+    def _on_headers(self, stamp: int) -> None:
+        """Decide by status and media type whether events are to come."""
+        self.headers_ns = stamp
+        response = self.response
+        assert response.status is not None
+        media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self._plain = response.status != 200 or media in ("text/html", "application/json", "application/problem+json")
+        if self._plain:
+            self._retry_after = retry_after_s(response.headers, self.wall_s)
+            self.deadline = self._cap(stamp + AWAIT_END_NS)
+
+    def _on_plain(self, body: bytes, stamp: int) -> None:
+        """A body that is no stream: keep its beginning."""
+        room = PROBE_BYTES - len(self._body)
+        self._body += body[:room]
+        if len(body) >= room:
+            self._on_answer(stamp)
+
+    def _on_body(self, stamp: int, look: int, body: bytes, full: bool) -> None:
+        """Events of one read: the measured path."""
+        sse = self._sse
+        try:
+            events = sse.feed(body)
+        except SseOverflow as error:
+            self._end(stamp, Outcome.PROTOCOL_ERROR, str(error))
+            return
+        if self.known_events == 0:
+            self._probe(body, stamp)
+        if not events:
+            return
+        width = stamp - look if stamp > look else 0
+        response = self.response
+        # A chunked message that is complete ended with more than this event: its stamp is that of the end.
+        exact_end = not (sse.tail or full or (response.complete and response.chunked))
+        read = self._reader.read
+        last = len(events) - 1
+        seen = 0
+        for i, (name, data) in enumerate(events):
+            bits = read(name, data)
+            slack = 0 if i == last and exact_end else width
+            seen |= bits
+            if bits & OUTPUT:
+                self._on_output(bits, stamp, slack)
+            if bits & (STEP | REASONING | TOOL):
+                self._broken = True
+            if bits & ~OUTPUT:
+                self._on_other(bits, stamp, slack)
+            elif not bits:
+                self.known_events += 1
+            if self.events is not None:
+                self.events.append(Trace(stamp, slack, name, data, bits))
+        if self.first_event is None:
+            self.first_event = stamp
+        if seen & OUTPUT:
+            self._after_output(stamp)
+
+    def _on_output(self, bits: int, stamp: int, slack: int) -> None:
+        """One event with output; `_after_output` closes the read."""
+        if self.first_output is None:
+            self.first_output = stamp
+            self.slack["first_output"] = slack
+        if bits & TEXT:
+            self.text_events += 1
+            if slack > MERGED_NS:
+                self.merged += 1
+            previous = self._last_text
+            if previous is None:
+                self.first_token = stamp
+                self.slack["first_token"] = slack
+            elif stamp > previous and not self._broken:
+                self._gap(stamp - previous)
+            self._last_text = stamp
+            self._broken = False
+        if bits & REASONING:
+            self.reasoning_events += 1
+            if self.first_reasoning is None:
+                self.first_reasoning = stamp
+                self.slack["first_reasoning"] = slack
+        if bits & TOOL:
+            self.tool_events += 1
+        self.slack["last_output"] = slack
+        self.known_events += 1
+        if self._answer is not None and len(self._answer) < KEEP_TEXT:
+            self._answer.append(self._reader.text)
+
+    def _after_output(self, stamp: int) -> None:
+        """A read with output ends: the gap before it, and the stall clock anew."""
+        previous = self.last_output
+        if previous is not None and stamp > previous:
+            gap = stamp - previous
+            if self.longest_gap is None or gap > self.longest_gap:
+                self.longest_gap = gap
+            if gap > STALL_NS:
+                self.stalls += 1
+                self.stalled_ns += gap
+        self.last_output = stamp
+        self.output_reads += 1
+        if self._terminal is None:
+            deadline = stamp + self._limits.stall_ns
+            total = self._limits.total_ns
+            if total is not None and self.start_ns is not None and self.start_ns + total < deadline:
+                deadline = self.start_ns + total
+            self.deadline = deadline
+
+    def _gap(self, gap_ns: int) -> None:
+        """One inter-token gap, in us; past 16 KB they are handed on."""
+        gaps = self._gaps
+        gaps.append(min(round(gap_ns / 1_000), 0xFFFF_FFFF))
+        if len(gaps) >= SPILL_GAPS and self._spill is not None:
+            self._spill(GapsPart(self.id, self._parts, gaps.tobytes()))
+            self._parts += 1
+            del gaps[:]
+
+    def _on_other(self, bits: int, stamp: int, slack: int) -> None:
+        """What an event brought besides output."""
+        if bits & UNKNOWN:
+            self.unknown += 1
+        elif bits & MALFORMED:
+            self.malformed += 1
+        elif not bits & OUTPUT:
+            self.known_events += 1
+        if bits & ERROR and self._outcome is None:
+            told = self._reader.error
+            self._error = told.message if told is not None else "the stream told an error without words"
+            overloaded = told is not None and told.overloaded and self.first_output is None
+            self._outcome = Outcome.RATE_LIMITED if overloaded else Outcome.STREAM_ERROR
+        if bits & (END | ERROR):
+            self._terminal = stamp
+            self._end_slack = slack
+            self.deadline = self._cap(stamp + AWAIT_END_NS)
+
+    def _probe(self, body: bytes, stamp: int) -> None:
+        """Keep the beginning of a body in which nothing of the dialect was seen yet; give up after 64 KB."""
+        self._body += body[: PROBE_BYTES - len(self._body)]
+        if len(self._body) >= PROBE_BYTES and self._sse.comments == 0:
+            self._end(stamp, Outcome.PROTOCOL_ERROR, self._not_ours())
+
+    # The end.
+
+    def _on_message_end(self, stamp: int) -> None:
+        """The HTTP message is whole."""
+        if self._plain:
+            self._on_answer(stamp)
+            return
+        if self._terminal is not None or self._outcome is not None:
+            self._end(stamp, self._ended_well())
+        elif self.known_events == 0 and self._body and not self._sse.comments:
+            self._end(stamp, Outcome.PROTOCOL_ERROR, self._not_ours())
+        else:
+            self._end(stamp, Outcome.TRUNCATED, "the message ended without the dialect's terminal event")
+
+    def _on_answer(self, stamp: int) -> None:
+        """A whole answer that is no stream: which failure it is."""
+        response = self.response
+        status = response.status or 0
+        body = bytes(self._body)
+        words = error_text(body) or _show(body[:200]) or "no body"
+        location = response.headers.get("location", "")
+        if status == 429 or status == 529 or (status == 503 and _OVERLOADED.search(body)):
+            outcome = Outcome.RATE_LIMITED
+        elif status in (401, 403) or (300 <= status < 400 and _LOGIN.search(location)):
+            outcome = Outcome.AUTH_ERROR
+        elif status == 200:
+            outcome = Outcome.PROTOCOL_ERROR
+            media = response.headers.get("content-type", "no media type")
+            words = f"200 with {media} where a stream was asked for: {words}"
+        else:
+            outcome = Outcome.HTTP_ERROR
+        if location:
+            words = f"redirect to {location[:200]}: {words}"
+        self._end(stamp, outcome, words)
+
+    def _ended_well(self) -> Outcome:
+        """The outcome of a stream whose terminal event came."""
+        if self._outcome is not None:
+            return self._outcome
+        if self.first_output is None:
+            return Outcome.EMPTY
+        outcome = Outcome(self._reader.verdict or "ok")
+        if outcome is Outcome.OK and self._expect is not None and not self._expect.search(self.text):
+            self._error = f"the answer does not match {self._expect.pattern!r}"
+            return Outcome.WRONG_ANSWER
+        return outcome
+
+    def on_close(self, now: int, *, reset: str | None = None) -> None:
+        """The connection ended; `reset` holds the system's words if it was not an orderly close."""
+        if self.done:
+            return
+        if self._terminal is not None:
+            self._end(now, self._ended_well())
+        elif reset is None and self.response.whole_at_close:
+            self.response.complete = True
+            self._on_message_end(now)
+        else:
+            where = (
+                "before the response" if self.first_byte is None
+                else "within the headers" if self.headers_ns is None
+                else f"after {self.text_events} text events" if not self._plain
+                else "within the error body"
+            )  # fmt: skip
+            if self._plain:
+                self._on_answer(now)
+                return
+            self._end(now, Outcome.DROPPED, f"{reset or 'connection closed'} {where}")
+
+    def on_timer(self, now: int) -> None:
+        """The deadline passed."""
+        if self._terminal is not None:
+            self.kept_open = True
+            self._finish(self._terminal, self._end_slack, self._ended_well())
+            return
+        if self._plain:
+            self._on_answer(now)
+            return
+        limits = self._limits
+        if limits.total_ns is not None and self.start_ns is not None and now >= self.start_ns + limits.total_ns:
+            self._end(now, Outcome.TOTAL_TIMEOUT, f"not over after {limits.total_ns / 1e9:g} s")
+        elif self.first_output is not None:
+            assert self.last_output is not None
+            self._after_stall(now)
+            self._end(now, Outcome.STALL_TIMEOUT, f"no output for {limits.stall_ns / 1e9:g} s")
+        elif self._stage is Outcome.CONNECT_TIMEOUT:
+            missing = "connection" if self.connect_ns is None else "TLS session"
+            self._end(now, Outcome.CONNECT_TIMEOUT, f"no {missing} after {limits.connect_ns / 1e9:g} s")
+        else:
+            seconds = limits.first_output_ns / 1e9
+            self._end(now, Outcome.FIRST_TOKEN_TIMEOUT, f"no output within {seconds:g} s of sending")
+
+    def _after_stall(self, now: int) -> None:
+        """The gap that never ended counts with what was waited for it."""
+        assert self.last_output is not None
+        gap = now - self.last_output
+        self.longest_gap = max(self.longest_gap or 0, gap)
+        if gap > STALL_NS:
+            self.stalls += 1
+            self.stalled_ns += gap
+
+    def fail(self, now: int, outcome: Outcome, words: str | None) -> None:
+        """End it from outside: no address, refused, TLS, our own limits, cancelled by the plan."""
+        if not self.done:
+            self._end(now, outcome, words)
+
+    def _end(self, at: int, outcome: Outcome, words: str | None = None) -> None:
+        self._finish(at, 0, outcome, words)
+
+    def _finish(self, at: int, slack: int, outcome: Outcome, words: str | None = None) -> None:
+        if self._outcome is None:
+            self._outcome = outcome
+        if self._error is None:
+            self._error = words
+        self.end_ns = at
+        self._end_slack = slack
+        self.done = True
+        self.deadline = None
+        self.response.release()
+
+    def _cap(self, deadline: int) -> int:
+        total = self._limits.total_ns
+        if total is None or self.start_ns is None:
+            return deadline
+        return min(deadline, self.start_ns + total)
+
+    def _not_ours(self) -> str:
+        media = self.response.headers.get("content-type", "no media type")
+        return f"200 with {media}, but no event of this dialect; it begins: {_show(bytes(self._body[:200]))}"
+
+    def sample(self, redact: Callable[[str], str] = str) -> Sample:
+        """The facts. `redact` takes secrets out of every text that came from outside."""
+        assert self._outcome is not None, "sample() before the end"
+        assert self.end_ns is not None
+        reader, shot, headers = self._reader, self.shot, self.response.headers
+        usage = reader.usage
+        output = usage.output if usage else None
+        reasoning = usage.reasoning if usage else None
+        streamed = output
+        if output is not None and reasoning and not self.reasoning_events:
+            streamed = max(output - reasoning, 0)
+        elif reader.hidden_reasoning:
+            streamed = None
+        slack = self.slack
+        return Sample(
+            id=self.id, seq=shot.seq, target=shot.target, prompt=shot.prompt, phase=shot.phase, level=shot.level,
+            slot=shot.slot, worker=self.worker, outcome=self._outcome, http_status=self.response.status,
+            due_ns=shot.due_ns, start_ns=self.start_ns, connect_ns=self.connect_ns, tls_ns=self.tls_ns,
+            sent_ns=self.sent_ns, first_byte_ns=self.first_byte, headers_ns=self.headers_ns,
+            first_event_ns=self.first_event, first_output_ns=self.first_output, last_output_ns=self.last_output,
+            first_reasoning_ns=self.first_reasoning, first_token_ns=self.first_token,
+            last_token_ns=self._last_text, end_ns=self.end_ns,
+            first_byte_slack_ns=slack.get("first_byte", 0), first_output_slack_ns=slack.get("first_output", 0),
+            last_output_slack_ns=slack.get("last_output", 0), first_reasoning_slack_ns=slack.get("first_reasoning", 0),
+            first_token_slack_ns=slack.get("first_token", 0), end_slack_ns=self._end_slack, late_ns=self.late_ns,
+            text_events=self.text_events, reasoning_events=self.reasoning_events, tool_events=self.tool_events,
+            unknown_events=self.unknown, malformed_events=self.malformed, merged_events=self.merged,
+            output_reads=self.output_reads, bytes_in=self.bytes_in, gaps=self._gaps.tobytes(), gap_parts=self._parts,
+            longest_gap_ns=self.longest_gap, stalls=self.stalls, stalled_ns=self.stalled_ns,
+            input_tokens=usage.input if usage else None, output_tokens=output, reasoning_tokens=reasoning,
+            cached_tokens=usage.cached if usage else None, streamed_tokens=streamed, max_tokens=self.max_tokens,
+            finish=_short(reader.finish, 60), model=_short(reader.model, 120),
+            error=None if self._error is None else redact(self._error)[:ERROR_BODY],
+            answered_by=answered_by(headers), headers={k: redact(v) for k, v in kept_headers(headers).items()},
+            retry_after_s=self._retry_after, peer=self.peer, conn=self.conn, conn_requests=self.conn_requests,
+            retried=self.retried, kept_open=self.kept_open, clock_step=self.clock_step,
+            kernel_stamps=self.kernel_stamps, local_port=self.local_port,
+        )  # fmt: skip
+
+
+def _short(text: str | None, length: int) -> str | None:
+    return None if text is None else text[:length]
+
+
+def _show(data: bytes) -> str:
+    """Wild bytes as one printable line."""
+    return "".join(c if c.isprintable() else " " for c in data.decode("utf-8", "replace")).strip()

@@ -1,0 +1,385 @@
+"""A run folder to its report: read the Samples, sum them up, judge them, and put the document together.
+
+Nothing here needs the target, the clock or the spec: the folder holds all of it, so a run can be assessed again by a
+newer streamgauge, offline, also when it was killed half-way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from streamgauge.columns import Columns, population
+from streamgauge.compare import Comparison, comparisons
+from streamgauge.errors import Exit
+from streamgauge.metrics import METRICS
+from streamgauge.plan import Rate
+from streamgauge.reports.document import Document, Measurement, Run
+from streamgauge.sample import GOOD, AuditTick, Outcome, Sample
+from streamgauge.series import series
+from streamgauge.slices import over_time, spread, starts_late
+from streamgauge.suite.baselines import baselines
+from streamgauge.suite.folder import Head, Story, read_head, read_story, records
+from streamgauge.summary import MetricsCollector, Scope, Summary, scope_of, summarise
+from streamgauge.verdict import (
+    Criterion,
+    Decision,
+    Judged,
+    Word,
+    decide,
+    doubts_of,
+    judge,
+    points,
+    run_doubts,
+    set_up,
+    worth_doubling,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A judged run."""
+
+    document: Document
+    decision: Decision
+    doubling_helps: bool
+    """Whether twice the requests could settle what is open."""
+    folder: Path
+
+    @property
+    def exit(self) -> Exit:
+        """The exit code this run asks for."""
+        return self.decision.exit
+
+    def samples(self) -> Iterator[Sample]:
+        """The run's Samples, read from its folder."""
+        return (record for record in records(self.folder) if isinstance(record, Sample))
+
+
+@dataclass(slots=True)
+class _Ticks:
+    """What the workers saw of themselves in the judged phases, and over all for what never stops mattering."""
+
+    cpu_sum: float = 0.0
+    cpu_max: float | None = None
+    n: int = 0
+    longest_turn_ns: int | None = None
+    sockets: int = 0
+    steps: int = 0
+    missed: int = 0
+
+
+def assess(folder: Path) -> Assessment:
+    """Judge the run in `folder`. UsageError where it holds none that can be read."""
+    head, story = read_head(folder), read_story(folder)
+    windows = [(p.start_ns, p.end_ns) for p in story.phases if p.name in head.judged_phases]
+    collector, ticks, stamps = _read(folder, windows)
+    columns = collector.columns()
+    judged_targets = [str(t["name"]) for t in head.targets if t["name"] not in head.only_controls]
+    scope = scope_of(
+        columns,
+        phases=story.phases,
+        judged=head.judged_phases,
+        targets=[t for t in judged_targets if t in columns.targets],
+        limits=_request_limits(head.criteria),
+    )
+    summary = summarise(columns, scope)
+    measurement = _measurement(head, story, columns, scope, ticks, stamps)
+    doubts = list(measurement.invalid_because)
+    judged = judge(
+        head.criteria, columns, scope, confidence=head.confidence, partial=story.partial, invalid_because=doubts,
+        seed=head.seed,
+    )  # fmt: skip
+    p95, errors = points(summary)
+    wrong = set_up(columns)
+    decision = decide(
+        judged, partial=story.partial, invalid_because=doubts, set_up=wrong, ttft_p95_ms=p95, error_rate=errors
+    )
+    measurement = _with_doubts(measurement, decision.word, [*doubts, *doubts_of(judged)])
+    found = comparisons(columns, scope, controls=head.controls, seed=head.seed)
+    words = _Words(head, story, judged, decision, found, columns, wrong)
+    document = Document(
+        test=head.test, suite=head.suite, verdict=decision.word, severity=decision.severity, partial=story.partial,
+        headline=words.headline(), impact=words.impact(scope), next_step=words.next_step(), criteria=judged,
+        metrics=summary.metrics, rates=summary.rates, scalars=summary.scalars, outcomes=summary.outcomes,
+        groups=summary.groups, comparisons=found,
+        baselines=baselines(head.test, summary, {t: _model(head, t) for t in scope.targets}),
+        series=series(columns, scope, start_ns=head.start_ns), measurement=measurement, findings=[],
+        warnings=_warnings(head, story, columns, summary, judged),
+        run=_run(head, story, columns, folder), tokens_from=summary.tokens_from,
+    )  # fmt: skip
+    return Assessment(document, decision, head.doubles and story.rounds < 2 and worth_doubling(judged), folder)
+
+
+def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollector, _Ticks, str]:
+    """Every record once: Samples to the collector, ticks summed up, and whose stamps they are."""
+    collector, ticks = MetricsCollector(), _Ticks()
+    kernel = user = 0
+    for record in records(folder):
+        if not isinstance(record, AuditTick):
+            collector.add(record)
+            if isinstance(record, Sample) and record.first_byte_ns is not None:
+                kernel, user = (kernel + 1, user) if record.kernel_stamps else (kernel, user + 1)
+            continue
+        ticks.sockets = max(ticks.sockets, record.open_sockets)
+        ticks.steps += len(record.steps)
+        if any(start <= record.at_ns <= end for start, end in windows):
+            ticks.n += 1
+            ticks.cpu_sum += record.cpu
+            ticks.cpu_max = max(record.cpu, ticks.cpu_max or 0.0)
+            ticks.longest_turn_ns = max(record.longest_turn_ns, ticks.longest_turn_ns or 0)
+    stamps = "kernel" if not user else "user" if not kernel else "mixed"
+    return collector, ticks, stamps
+
+
+def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
+    """What one request must keep to count in goodput: the loosest quantile limit asked of each metric of a request."""
+    limits: dict[str, float] = {}
+    for one in criteria:
+        metric = METRICS[one.metric]
+        if metric.kind not in ("time", "per_request") or not (one.stat or "").startswith("p") or one.prompt is not None:
+            continue
+        if metric.name not in limits:
+            limits[metric.name] = one.limit
+        elif metric.higher_is_better:
+            limits[metric.name] = min(limits[metric.name], one.limit)
+        else:
+            limits[metric.name] = max(limits[metric.name], one.limit)
+    return limits
+
+
+def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks: _Ticks, stamps: str) -> Measurement:
+    rows = scope.rows(columns)
+    starts, late = starts_late(columns, rows)
+    doubts = run_doubts(columns, scope, starts=starts, missed=late)
+    if story.worker_died is not None:
+        doubts.append(f"{story.worker_died}: its share of the load went missing")
+    seconds = sum(p.end_ns - p.start_ns for p in story.phases if p.name in head.judged_phases) / 1e9
+    plan = [p for p in head.phases if p.name in head.judged_phases]
+    wanted = sum(p.requests or 0 for p in plan) if all(p.requests is not None for p in plan) else None
+    rate = sum(p.rate or 0.0 for p in plan) or None
+    level = max((p.level for p in plan), default=0) or None
+    held = scope.targets and scope.windows(head.judged_phases)
+    achieved = len(rows)
+    control_rows = len(columns.select(targets=head.only_controls or ("",), phases=scope.judged))
+    return Measurement(
+        stamps=stamps,
+        valid=not doubts,
+        invalid_because=doubts,
+        slack_ms=spread(columns.slack_ms[rows]),
+        late_ms=spread(columns.late_ms[rows]),
+        merged_events=int(columns.merged[rows].sum()),
+        text_events=int(columns.text_events[rows].sum()),
+        starts=starts,
+        missed_starts=late,
+        worker_cpu_mean=ticks.cpu_sum / ticks.n if ticks.n else None,
+        worker_cpu_max=ticks.cpu_max,
+        longest_turn_ms=None if ticks.longest_turn_ns is None else ticks.longest_turn_ns / 1e6,
+        workers=head.workers,
+        clock_steps=ticks.steps,
+        flagged_by_clock=int(columns.clock_step[rows].sum()),
+        client_limits=int(columns.having(rows, [Outcome.CLIENT_LIMIT]).sum()),
+        descriptors_used=ticks.sockets or None,
+        descriptors_limit=head.descriptors_limit,
+        planned={"requests": _float(wanted), "streams": _float(level), "rate_per_s": rate},
+        achieved={
+            "requests": float(achieved + control_rows),
+            "streams": _held(columns, scope) if held and level else None,
+            "rate_per_s": achieved / seconds if rate and seconds else None,
+            "duration_s": seconds or None,
+        },
+        notes=[*head.notes, *_stamp_notes(stamps)],
+    )
+
+
+def _held(columns: Columns, scope: Scope) -> float | None:
+    alongside = columns.select(targets=scope.targets)
+    return over_time(columns, alongside, scope.windows(scope.judged), scope.limits)["concurrency_held"]
+
+
+def _float(value: int | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _stamp_notes(stamps: str) -> list[str]:
+    if stamps == "kernel":
+        return []
+    return [f"{stamps} stamps: the time is (partly) when our loop read the bytes, not when the kernel received them"]
+
+
+def _with_doubts(measurement: Measurement, word: Word, doubts: list[str]) -> Measurement:
+    return msgspec.structs.replace(measurement, invalid_because=doubts, valid=not doubts and word != "invalid")
+
+
+def _model(head: Head, target: str) -> str | None:
+    return next((t["model"] for t in head.targets if t["name"] == target), None)
+
+
+def _run(head: Head, story: Story, columns: Columns, folder: Path) -> Run:
+    end = story.end_ns if story.end_ns is not None else (int(columns.end.max()) if len(columns.end) else None)
+    ended = None
+    if end is not None:
+        ended = (datetime.fromisoformat(head.started) + timedelta(microseconds=(end - head.start_ns) / 1e3)).astimezone(
+            UTC
+        )
+    return Run(
+        id=head.id, version=head.version, python=head.python, platform=head.platform, host=head.host, cpus=head.cpus,
+        git=head.git, environment=head.environment, targets=head.targets, preset=head.preset, settings=head.settings,
+        spec_digest=head.spec_digest, seed=head.seed, started=head.started,
+        ended=None if ended is None else ended.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        start_ns=head.start_ns, end_ns=end, phases=story.phases, judged_phases=head.judged_phases,
+        stopped_by=story.stopped_by, rerun=head.rerun, cost_usd=_cost(head, columns),
+        tokens=_tokens(columns), folder=str(folder),
+    )  # fmt: skip
+
+
+def _tokens(columns: Columns) -> dict[str, int | None]:
+    """Tokens as the servers counted them; None where any target that answered did not say."""
+    told = bool(columns.tokens_from) and all(source == "usage" for source in columns.tokens_from.values())
+    return {
+        "input": int(columns.input_tokens.clip(min=0).sum()) if told else None,
+        "output": int(columns.tokens.sum()) if told else None,
+    }
+
+
+def _cost(head: Head, columns: Columns) -> float | None:
+    """What the run cost, all phases and controls included; None where a price or a count is missing."""
+    total = 0.0
+    for code, name in enumerate(columns.targets):
+        price = head.prices.get(name)
+        rows = columns.target == code
+        if price is None or columns.tokens_from.get(name) != "usage":
+            return None
+        sent = int(columns.input_tokens[rows].clip(min=0).sum())
+        total += (sent * price[0] + int(columns.tokens[rows].sum()) * price[1]) / 1e6
+    return total if columns.targets else None
+
+
+def _warnings(head: Head, story: Story, columns: Columns, summary: Summary, judged: list[Judged]) -> list[str]:
+    """What qualifies the numbers, in words."""
+    out = []
+    if story.partial:
+        out.append(f"partial run: {story.stopped_by or 'not finished'}")
+    out += [f"{name}: tokens are counted as text events, the server reports no usage"
+            for name in summary.judged_targets if columns.tokens_from.get(name) == "events"]  # fmt: skip
+    for target in summary.judged_targets:
+        group = summary.group(target=target)
+        itl = group.metrics.get("itl_ms") if group is not None else None
+        if itl is not None and "merged" in itl.why.values():
+            out.append(f"{target}: some ITL quantiles are not shown, too many events were read merged")
+    bouts = [one for one in judged if one.n_effective is not None]
+    out += [f"{one.name}: failures or waits come in bouts; {one.n:,} requests are worth {one.n_effective:,}"
+            for one in bouts]  # fmt: skip
+    open_loop = any(isinstance(lane.load, Rate) for phase in head.phases for lane in phase.lanes)
+    shed = summary.outcomes.get("shed", 0)
+    if open_loop and shed:
+        out.append(f"{shed:,} arrivals were shed at the cap: the service did not keep up with the rate")
+    if head.inconclusive_passes:
+        out.append("inconclusive counts as a pass by --inconclusive pass")
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """The report's first lines."""
+
+    head: Head
+    story: Story
+    judged: list[Judged]
+    decision: Decision
+    comparisons: list[Comparison]
+    columns: Columns
+    set_up: str | None
+
+    def headline(self) -> str:
+        """One line: what was found."""
+        text = self._verdict_line()
+        adds = [c.sentence for c in self.comparisons if c.kind == "control" and c.stat == "p50" and c.sentence]
+        return ". ".join([text, *adds[:1]]) if adds else text
+
+    def _verdict_line(self) -> str:
+        word = self.decision.word
+        if self.set_up is not None:
+            answer = next((f.message for f in self.columns.failures if f.message), None)
+            told = f": {answer[:200]}" if answer else ""
+            return f"every request ended in {self.set_up}: the set-up is wrong, not the service{told}"
+        binding = [one for one in self.judged if not one.advisory]
+        if word == "fail":
+            return self._about(next(one for one in binding if one.verdict == "fail"))
+        if word == "invalid":
+            doubts = doubts_of(self.judged)
+            return f"the measurement does not stand: {doubts[0] if doubts else self.story.worker_died or 'see below'}"
+        if word == "pass":
+            met = sum(1 for one in binding if one.gating)
+            return f"all {met} gating criteria are met" if met > 1 else "the gating criterion is met"
+        if self.story.partial:
+            return f"the run ended early ({self.story.stopped_by or 'not finished'}): a partial run never passes"
+        held = [one for one in binding if one.gating and one.verdict == "inconclusive"]
+        if held:
+            return self._about(held[0])
+        return "no criterion could be decided by so few requests, so none gates"
+
+    def _about(self, one: Judged) -> str:
+        where = f"{one.target}: " if one.target and len(self.head.targets) > 1 else ""
+        speaks = one.sentence.startswith(("1 ", "none ", "every ", "undecided: 1 ", "undecided: none ", "p"))
+        return f"{where}{one.sentence}" if speaks else f"{where}{one.name.partition(' (')[0]}: {one.sentence}"
+
+    def impact(self, scope: Scope) -> str | None:
+        """What it means to users: who waits longer than the p95 limit in the worst target, and who gets no answer."""
+        waits = self._waits(scope)
+        rows = self.columns.counted("error_rate", scope.rows(self.columns))
+        failing = int((~self.columns.having(rows, GOOD)).sum())
+        fails = f"1 request in {_one_in(failing / len(rows))} fails" if failing else None
+        told = [words for words in (waits, fails) if words]
+        return "; ".join(told) or None
+
+    def _waits(self, scope: Scope) -> str | None:
+        asked = [one for one in self.head.criteria if one.metric == "ttft_ms" and one.stat == "p95"]
+        if not asked:
+            return None
+        limit = asked[0].limit
+        edge = f"{limit / 1000:g} s" if limit >= 1000 else f"{limit:g} ms"
+        shares: dict[str, float] = {}
+        for target in scope.targets:
+            found = self.columns.select(targets=(target,), phases=scope.judged)
+            values = population(self.columns, METRICS["ttft_ms"], found).values
+            if len(values):
+                shares[target] = float((values > limit).mean())
+        if not shares:
+            return None
+        worst = max(shares, key=lambda name: shares[name])
+        if shares[worst] == 0:
+            return f"no chat waits over {edge}"
+        who = f" of {worst}" if len(scope.targets) > 1 else ""
+        if shares[worst] == 1:
+            return f"every chat{who} waits over {edge}"
+        return f"1 chat in {_one_in(shares[worst])}{who} waits over {edge}"
+
+    def next_step(self) -> str:
+        """The next command or act."""
+        if self.set_up is not None:
+            return "streamgauge check   (it says step by step what the target answers)"
+        word = self.decision.word
+        if word == "pass":
+            return f"keep it: run it on every change; repeat this one with {self.head.rerun}"
+        if word == "fail":
+            return "look at what was not ok and the slowest requests below; their trace ids lead to your own logs"
+        if word == "invalid":
+            return "free this machine (or use a larger one, or less load), then run again"
+        if self.story.partial:
+            return f"run it to its end: {self.head.rerun}"
+        needs = [one.needs for one in self.judged if one.gating and one.needs is not None]
+        n = self.head.settings.get("requests")
+        if needs and isinstance(n, int):
+            return f"more requests would settle it: {self.head.rerun} --requests {n + max(needs)}"
+        return f"a larger preset decides more: {self.head.rerun} --preset standard"
+
+
+def _one_in(share: float) -> str:
+    """A share as people count: 22 of 1/22; one digit below 5."""
+    each = 1 / share
+    return f"{each:.1f}" if each < 5 and abs(each - round(each)) > 0.05 else f"{round(each):,}"

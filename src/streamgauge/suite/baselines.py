@@ -1,0 +1,145 @@
+"""The strategy's own tables, side by side with what was measured.
+
+A row says what the strategy asks or calls typical, and what this run saw of it; a row this test does not measure says
+which test would. Nothing here decides: the verdict comes from the criteria.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streamgauge.reports.document import Baseline
+from streamgauge.summary import Group, Summary
+
+Measure = Callable[[Group], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    table: str
+    name: str
+    target: str
+    typical: str | None
+    test: str
+    measure: Measure | None
+    unit: str
+    limit: float | None = None
+    prompt: str | None = None
+    at_least: bool = False
+    note: str | None = None
+
+
+def _of(metric: str, stat: str) -> Measure:
+    def measure(group: Group) -> float | None:
+        found = group.metrics.get(metric)
+        value = getattr(found, stat) if found is not None else None
+        return None if value is None else float(value)
+
+    return measure
+
+
+def _error_rate(group: Group) -> float | None:
+    return group.rates["error_rate"].value
+
+
+def _reliability(group: Group) -> float | None:
+    errors = _error_rate(group)
+    return None if errors is None else 1 - errors
+
+
+def _scalar(name: str) -> Measure:
+    return lambda group: group.scalars.get(name)
+
+
+_P50, _P95, _P99 = (_of("ttft_ms", stat) for stat in ("p50", "p95", "p99"))
+_RATE = _of("output_rate", "p50")
+_MINI = "OpenAI GPT-4o-mini"
+
+_TABLE = (
+    _Row("criteria", "TTFT p95", "< 1000 ms", None, "ttft", _P95, "ms", 1000),
+    _Row("criteria", "TTFT p99", "< 2000 ms", None, "ttft", _P99, "ms", 2000),
+    _Row("criteria", "Coefficient of variation", "< 50 %", None, "ttft", _of("ttft_ms", "cv"), "%", 0.5,
+         note="the strategy asks it per prompt length; see the criteria"),
+    _Row("criteria", "Concurrent streams", "100+", None, "concurrent", _scalar("concurrency_held"), "streams", 100,
+         at_least=True),
+    _Row("criteria", "Error rate", "< 0.5 %", None, "concurrent", _error_rate, "%", 0.005),
+    _Row("criteria", "Connection drops", "0", None, "concurrent", _scalar("drops"), "", 0.5),
+    _Row("baselines", "TTFT p50 (short prompts)", "< 500 ms", "~300 ms", "ttft", _P50, "ms", 500, "short", note=_MINI),
+    _Row("baselines", "TTFT p95 (short prompts)", "< 1000 ms", "~600 ms", "ttft", _P95, "ms", 1000, "short",
+    note=_MINI), _Row("baselines", "TTFT p99 (short prompts)", "< 2000 ms", "~900 ms", "ttft", _P99, "ms", 2000,
+    "short", note=_MINI), _Row("baselines", "Concurrent streams", "100+", "100", "concurrent",
+    _scalar("concurrency_held"), "streams", 100,
+         at_least=True, note="No degradation"),
+    _Row("baselines", "Error rate", "< 0.5 %", "~0.1 %", "", _error_rate, "%", 0.005, note="Normal operation"),
+    _Row("baselines", "Memory growth", "< 100 MB/h", "~30 MB/h", "memory", None, "MB/h", note="10 concurrent streams"),
+    _Row("baselines", "Throughput", "> 10 tok/s", "~50 tok/s", "", _RATE, "tok/s", 10, at_least=True,
+         note="Model dependent"),
+)  # fmt: skip
+
+_PROVIDERS = {
+    "gpt-4o-mini": ("OpenAI (GPT-4o-mini)", "~600 ms", "~50 tok/s", "99.9 %"),
+    "claude-3-5-sonnet": ("Anthropic (Claude 3.5 Sonnet)", "~800 ms", "~40 tok/s", "99.8 %"),
+    "gemini-2.0-flash": ("Google (Gemini 2.0 Flash)", "~700 ms", "~45 tok/s", "99.7 %"),
+}
+
+
+def baselines(test: str, summary: Summary, models: dict[str, str | None]) -> list[Baseline]:
+    """The strategy's rows for this test. `models`: each judged target's model, where it names one."""
+    rows = []
+    whole = Group(metrics=summary.metrics, rates=summary.rates, scalars=summary.scalars, outcomes=summary.outcomes)
+    only = summary.judged_targets[0] if len(summary.judged_targets) == 1 else None
+    for row in _TABLE:
+        group: Group | None = whole
+        note = row.note
+        if row.prompt is not None:
+            group = summary.group(target=only, prompt=row.prompt) if only is not None else None
+            if only is None:
+                note = f"{note}; see each target" if note else "see each target"
+        measures = row.test in ("", test)
+        value = row.measure(group) if row.measure is not None and group is not None and measures else None
+        if not measures:
+            note = f"{note}; measured by {row.test}" if note else f"measured by {row.test}"
+        rows.append(
+            Baseline(
+                table=row.table, name=row.name, target=row.target, typical=row.typical,
+                measured=_shown(value, row.unit), verdict=_meets(row, value), note=note,
+            )
+        )  # fmt: skip
+    for target, model in models.items():
+        rows += _provider(target, model, summary)
+    return rows
+
+
+def _provider(target: str, model: str | None, summary: Summary) -> list[Baseline]:
+    """A known provider's three rows beside the target that asks its model."""
+    known = next((row for name, row in _PROVIDERS.items() if model and name in model), None)
+    group = summary.group(target=target)
+    if known is None or group is None:
+        return []
+    name, p95, rate, reliability = known
+    told = (
+        ("TTFT p95", p95, _shown(_P95(group), "ms")),
+        ("throughput", rate, _shown(_RATE(group), "tok/s")),
+        ("reliability", reliability, _shown(_reliability(group), "%")),
+    )
+    return [
+        Baseline(table="providers", name=f"{name} {what}", target=wanted, typical=None, measured=seen, verdict=None,
+                 note=target)
+        for what, wanted, seen in told
+    ]  # fmt: skip
+
+
+def _meets(row: _Row, value: float | None) -> str | None:
+    """Whether the point seen meets the row; the criteria know its uncertainty."""
+    if value is None or row.limit is None:
+        return None
+    return "pass" if (value >= row.limit if row.at_least else value < row.limit) else "fail"
+
+
+def _shown(value: float | None, unit: str) -> str | None:
+    if value is None:
+        return None
+    if unit == "%":
+        return f"{value * 100:.2f} %"
+    return f"{value:,.0f} {unit}".strip()

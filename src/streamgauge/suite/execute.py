@@ -1,0 +1,185 @@
+"""One test from a prepared plan to its report: preflight, folder, load, verdict, files.
+
+Rules: once the run folder exists, whatever happens leaves a run that can be reported. A test whose spec lets it look
+twice (ttft at standard and full) is doubled once, when what is open could be settled by as many requests again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from streamgauge import __version__
+from streamgauge.clock import Clock
+from streamgauge.errors import Exit, StorageError, worst
+from streamgauge.plan import Phase
+from streamgauge.reports import ReportGenerator
+from streamgauge.run import Ending, Journal, Listener, conduct, workers_for
+from streamgauge.sample import Sample
+from streamgauge.secrets import Redactor
+from streamgauge.spec.resolve import ResolvedTarget
+from streamgauge.suite.assess import Assessment, assess
+from streamgauge.suite.folder import Head, create, new_id, write_whole
+from streamgauge.suite.prepare import Prepared, check_descriptors, preflight
+from streamgauge.target import Target
+from streamgauge.worker import raise_descriptor_limit
+
+__all__ = ["Bug", "Outcome", "execute", "write_reports"]
+
+
+class Bug(RuntimeError):
+    """A worker ended by a bug of ours; the text is its traceback."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A run that ended: its assessment, the report's files, and the exit code with signals and policy applied."""
+
+    assessment: Assessment
+    files: tuple[Path, ...]
+    exit: Exit
+    ending: Ending
+    unwritten: str | None = None
+    """Why the reports could not be written, where they could not."""
+
+
+def execute(
+    prepared: Prepared,
+    *,
+    clock: Clock,
+    root: Path,
+    out: Path,
+    rerun: str,
+    listener: Listener,
+    suite: str | None = None,
+) -> Outcome:
+    """Run the plan. TargetError where preflight fails, StorageError where nothing can be written, before any request.
+
+    Bug where a worker failed by our fault: after what was measured has been kept and reported.
+    """
+    limit = raise_descriptor_limit()
+    check_descriptors(prepared.estimate.streams, limit)
+    load = preflight(prepared.load, clock)
+    prepared = dataclasses.replace(prepared, load=load)
+    folder = create(_head(prepared, clock, out, rerun, suite, limit), root)
+    journal = Journal(folder)
+    try:
+        journal.add("round", number=0)
+        ending = conduct(load, folder, clock, journal, listener)
+        assessment = assess(folder)
+        if assessment.doubling_helps and not ending.partial:
+            again = msgspec.structs.replace(load, phases=_judged_only(load.phases), seed=load.seed + 1)
+            journal.add("round", number=1)
+            ending = conduct(again, folder, clock, journal, listener, number=1)
+            assessment = assess(folder)
+    finally:
+        journal.close()
+    files, unwritten = write_reports(assessment, out)
+    if ending.bug is not None:
+        raise Bug(ending.bug)
+    if ending.disk is not None:
+        raise StorageError(ending.disk)
+    return Outcome(assessment, files, _exit(assessment, ending, prepared, unwritten), ending, unwritten)
+
+
+def _judged_only(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
+    return tuple(phase for phase in phases if phase.name == "hold")
+
+
+def _exit(assessment: Assessment, ending: Ending, prepared: Prepared, unwritten: str | None) -> Exit:
+    """The exit code: a signal, our disk and the policy for inconclusive runs besides the verdict."""
+    code = assessment.exit
+    if code is Exit.INCONCLUSIVE and prepared.resolved.settings.inconclusive == "pass" and not ending.partial:
+        code = Exit.PASS
+    codes = [code]
+    if ending.signal is not None:
+        codes.append(Exit(128 + ending.signal))
+    if unwritten is not None:
+        codes.append(Exit.UNUSABLE)
+    return worst(codes)
+
+
+def write_reports(
+    assessment: Assessment, out: Path, forms: Iterable[str] | None = None
+) -> tuple[tuple[Path, ...], str | None]:
+    """Write every form to `out`: the files, or why they cannot be written. The folder keeps its own report.json."""
+    generator = ReportGenerator(assessment.document, _Samples(assessment))
+    with contextlib.suppress(OSError):  # the folder's own copy can be made again from the samples beside it
+        write_whole(assessment.folder / "report.json", generator.json().encode())
+    try:
+        return tuple(generator.write(out, forms)), None
+    except StorageError as error:
+        return (), f"{error}. The run is kept: streamgauge report {assessment.document.run.id} --out DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """The run's Samples, read anew each time they are asked for."""
+
+    assessment: Assessment
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.assessment.samples())
+
+
+def _head(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str | None, limit: int) -> Head:
+    resolved, load = prepared.resolved, prepared.load
+    settings = resolved.settings
+    started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    redact = Redactor(resolved.secrets)
+    return Head(
+        id=new_id(started, settings.test), test=settings.test, suite=suite, version=__version__,
+        python=platform.python_version(), platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+        host=platform.node(), cpus=os.cpu_count() or 1, git=_git(), started=started, start_ns=clock.now(),
+        environment=resolved.environment, kind=resolved.kind, preset=settings.preset,
+        settings=_plain(settings), targets=[
+            _told(found, target, redact)
+            for found, target in zip((*resolved.targets, *resolved.controls), load.targets, strict=True)
+        ],
+        controls={t.name: t.control for t in resolved.targets if t.control is not None},
+        only_controls=[t.name for t in resolved.controls], prices=load.limits.usd_per_mtok,
+        criteria=list(prepared.criteria), confidence=prepared.confidence, doubles=settings.double,
+        phases=list(load.phases), judged_phases=["hold"], spec_digest=resolved.digest, seed=load.seed,
+        rerun=redact.text(rerun), out=str(out), descriptors_limit=limit,
+        workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
+        inconclusive_passes=settings.inconclusive == "pass",
+    )  # fmt: skip
+
+
+def _plain(settings: object) -> dict[str, object]:
+    """Settings as JSON takes them."""
+    assert dataclasses.is_dataclass(settings)
+    assert not isinstance(settings, type)
+    return dict(dataclasses.asdict(settings))
+
+
+def _told(found: ResolvedTarget, target: Target, redact: Redactor) -> dict[str, str | None]:
+    return {
+        "name": found.name,
+        "url": redact.url(f"{found.origin}{found.path}"),
+        "dialect": found.dialect,
+        "model": found.model,
+        "control": found.control,
+        "addresses": ", ".join(address for address, _ in target.addresses),
+    }
+
+
+def _git() -> str | None:
+    """The commit of the folder the run was started in, with a mark where it was changed; None outside of git."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True, text=True, timeout=5, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None

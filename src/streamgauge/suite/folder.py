@@ -1,0 +1,201 @@
+"""The run folder: `.streamgauge/runs/<id>/`, one a test. Everything later works from it, offline.
+
+    run.json         the head: what was asked, of whom, by which criteria; written once, before the first request
+    journal.jsonl    what happened: phases, stops, the end; a line at a time, as it happened
+    samples-*.sgs    the Samples, a file a worker and round
+    report.json      the last report made from it
+
+Rules: no secret is in any of them. A run that was killed has no `end` line and is partial.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from streamgauge.errors import StorageError, UsageError
+from streamgauge.plan import Phase as Planned
+from streamgauge.sample import Record, read_records
+from streamgauge.summary import Phase
+from streamgauge.verdict import Criterion
+
+FORMAT = 1
+RUNS = Path(".streamgauge") / "runs"
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is, fixed before its first request."""
+
+    format: int = FORMAT
+    id: str
+    test: str
+    suite: str | None
+    version: str
+    python: str
+    platform: str
+    host: str
+    cpus: int
+    git: str | None
+    started: str
+    """UTC, ISO 8601."""
+    start_ns: int
+    environment: str | None
+    kind: str
+    preset: str
+    settings: dict[str, object]
+    targets: list[dict[str, str | None]]
+    controls: dict[str, str]
+    """target -> its control."""
+    only_controls: list[str]
+    prices: dict[str, tuple[float, float]]
+    criteria: list[Criterion]
+    confidence: float
+    """Of each one-sided bound: 0.95, or 0.975 where the run may look twice."""
+    doubles: bool
+    phases: list[Planned]
+    judged_phases: list[str]
+    spec_digest: str | None
+    seed: int
+    rerun: str
+    out: str
+    descriptors_limit: int | None
+    workers: int
+    notes: list[str]
+    inconclusive_passes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The journal, read."""
+
+    phases: list[Phase]
+    end_ns: int | None
+    stopped_by: str | None
+    stopped_targets: tuple[str, ...]
+    signal: int | None
+    worker_died: str | None
+    finished: bool
+    partial: bool
+    rounds: int
+
+
+def new_id(started: str, test: str) -> str:
+    """A run's id: its start in UTC, the test, and four random digits, so that two starts at once never meet."""
+    stamp = re.sub(r"[-:]|\.\d+", "", started).replace("+0000", "Z")
+    return f"{stamp}-{test}-{os.urandom(2).hex()}"
+
+
+def create(head: Head, root: Path) -> Path:
+    """Make the run's folder and write its head. StorageError names what cannot be written."""
+    folder = root / RUNS / head.id
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+        write_whole(folder / "run.json", msgspec.json.format(msgspec.json.encode(head), indent=2))
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {folder}: {error.strerror}; run where the folder can be written, or free space"
+        ) from None
+    return folder
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file at once or not at all."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_bytes(data)
+    draft.replace(path)
+
+
+def find(run: str, root: Path) -> Path:
+    """The folder of `run`: a path, an id, the beginning of one, or `last`. UsageError lists what is there."""
+    path = Path(run)
+    if (path / "run.json").is_file():
+        return path
+    runs = root / RUNS
+    known = sorted(p.parent.name for p in runs.glob("*/run.json")) if runs.is_dir() else []
+    found = known[-1:] if run == "last" else [name for name in known if name.startswith(run)]
+    if len(found) == 1:
+        return runs / found[0]
+    if not known:
+        raise UsageError(f"no run {run!r}: {runs} holds none; start one with `streamgauge run`")
+    shown = ", ".join(known[-5:])
+    if found:
+        raise UsageError(f"{run!r} is the beginning of {len(found)} runs; say more of it: {', '.join(found[-5:])}")
+    raise UsageError(f"no run {run!r} in {runs}; the last ones: {shown}, or say `last`")
+
+
+def read_head(folder: Path) -> Head:
+    """The run's head. UsageError where it is none of ours or of a newer streamgauge."""
+    path = folder / "run.json"
+    try:
+        data = path.read_bytes()
+        version = json.loads(data).get("format")
+        if isinstance(version, int) and version > FORMAT:
+            raise UsageError(f"{path} has format {version}; this streamgauge reads up to {FORMAT}: use a newer one")
+        return msgspec.json.decode(data, type=Head)
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError(f"{folder} holds no run that can be read: {error}") from None
+
+
+def read_story(folder: Path) -> Story:
+    """What happened, as far as it was written."""
+    starts: list[tuple[str, int, int]] = []
+    end_ns = None
+    ends: list[dict[str, object]] = []
+    rounds = 0
+    for event in _lines(folder / "journal.jsonl"):
+        if event.get("event") == "phase":
+            starts.append((str(event["name"]), int(str(event["level"])), int(str(event["at_ns"]))))
+        elif event.get("event") == "end":
+            ends.append(event)
+            end_ns = int(str(event["at_ns"]))
+        elif event.get("event") == "round":
+            rounds += 1
+    last = end_ns if end_ns is not None else (starts[-1][2] if starts else 0)
+    phases = [
+        Phase(name=name, level=level, start_ns=at, end_ns=starts[i + 1][2] if i + 1 < len(starts) else last)
+        for i, (name, level, at) in enumerate(starts)
+    ]
+    told = ends[-1] if ends else {}
+    targets = told.get("stopped_targets") or []
+    assert isinstance(targets, list)
+    signal = told.get("signal")
+    return Story(
+        phases=phases,
+        end_ns=end_ns,
+        stopped_by=_words(told.get("stopped_by")) if ends else "the run was killed",
+        stopped_targets=tuple(str(t) for t in targets),
+        signal=signal if isinstance(signal, int) else None,
+        worker_died=_words(told.get("worker_died")),
+        finished=len(ends) >= max(rounds, 1),
+        partial=len(ends) < max(rounds, 1) or any(bool(e.get("partial")) for e in ends),
+        rounds=rounds,
+    )
+
+
+def _words(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _lines(path: Path) -> Iterator[dict[str, object]]:
+    """The journal's events; a torn last line is left out."""
+    if not path.is_file():
+        return
+    for line in path.read_text("utf-8", "replace").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(event, dict):
+            yield event
+
+
+def records(folder: Path) -> Iterator[Record]:
+    """Every record of every worker and round."""
+    for path in sorted(folder.glob("samples-*.sgs")):
+        yield from read_records(path)

@@ -1,0 +1,47 @@
+"""`ttft`: how long until the first token. A few requests at a time to each target, everything interleaved."""
+
+from __future__ import annotations
+
+from streamgauge.plan import Hold, Lane, Phase, Rate
+from streamgauge.spec.presets import Settings
+
+S = 1_000_000_000
+
+
+def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ...]) -> tuple[Phase, ...]:
+    """Warm-up of every target, then the judged phase.
+
+    Closed loop: a lane of `concurrency` slots for each target and each control, kept in step. Open loop: the targets
+    share one stream of arrivals, the controls another one in proportion.
+    """
+    duration = None if settings.duration_s is None else round(settings.duration_s * S)
+    arms = (*targets, *controls)
+    if settings.rate is not None:
+        lanes = [_arrivals(settings, names, len(targets)) for names in (targets, controls) if names]
+    else:
+        hold = Hold(settings.concurrency)
+        lanes = [Lane((name,), settings.prompts, hold, settings.requests) for name in arms]
+    judged = Phase(
+        "hold",
+        tuple(lanes),
+        0 if settings.rate is not None else settings.concurrency,
+        duration_ns=duration,
+        lockstep=None if settings.rate is not None else 2 * settings.concurrency,
+        think_ns=round(settings.think_time_s * S),
+    )
+    return (*warmup(settings, arms), judged)
+
+
+def _arrivals(settings: Settings, names: tuple[str, ...], targets: int) -> Lane:
+    assert settings.rate is not None
+    share = settings.rate * len(names) / targets
+    requests = None if settings.requests is None else settings.requests * len(names)
+    return Lane(names, settings.prompts, Rate(share, settings.concurrency), requests)
+
+
+def warmup(settings: Settings, arms: tuple[str, ...]) -> tuple[Phase, ...]:
+    """A few requests to each, one at a time, never judged: cold starts, connections, caches of names."""
+    if settings.warmup_requests == 0:
+        return ()
+    lanes = tuple(Lane((name,), settings.prompts, Hold(1), settings.warmup_requests) for name in arms)
+    return (Phase("warmup", lanes, 1, settles=True),)

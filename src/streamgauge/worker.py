@@ -1,0 +1,485 @@
+"""A worker: one process, one event loop, one shard of the plan.
+
+It is told by its parent which phase to begin when, fires that phase's Shots on time, and answers for each that came due
+with one Sample in its own file. It ends within 1 s of its parent's death (the control socket closes).
+
+Closed loop: a lane has slots; a slot's next request is due when its last one ended (plus think time; after a failure
+max(1 s, Retry-After), at most 60 s). Slots live on from phase to phase; a stream open at a change belongs to the phase
+in which it came due. Open loop: arrivals come due whatever happens; above the cap they are shed, with their Sample.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import os
+import random
+import re
+import resource
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from streamgauge.audit import Audit
+from streamgauge.clock import MS, Clock, S, SystemClock
+from streamgauge.control import Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
+from streamgauge.errors import StorageError
+from streamgauge.loop import Loop
+from streamgauge.plan import Lane, Rate, Shot, pick, share
+from streamgauge.prompts import prompt_text
+from streamgauge.sample import Outcome, Sample, SampleWriter
+from streamgauge.secrets import Redactor
+from streamgauge.stream import Stream
+from streamgauge.target import Target, request_for
+
+FLUSH_NS = 400 * MS
+BACKOFF_NS = 1 * S
+MOST_BACKOFF_NS = 60 * S
+
+
+@dataclass(slots=True)
+class _Slot:
+    lane: int
+    number: int
+    id: int
+    ready_ns: int
+    """When its next request is due."""
+    busy: bool = False
+    queued: bool = False
+
+
+@dataclass(slots=True)
+class _LaneState:
+    lane: Lane
+    shots: int = 0
+    requests: int | None = None
+    parked: list[_Slot] = field(default_factory=list)
+    open: int = 0
+    arrivals: Iterator[int] | None = None
+    next_due: int | None = None
+    level: int = 0
+
+    @property
+    def done(self) -> bool:
+        return self.requests is not None and self.shots >= self.requests
+
+
+class Worker:
+    """Fires one shard of the plan. `serve` runs until the parent says stop or is gone."""
+
+    def __init__(self, job: Job, control: socket.socket, unpack: Unpacker, clock: Clock) -> None:
+        self._job = job
+        self._control = control
+        self._clock = clock
+        self._now = clock.now
+        self._targets = {target.name: target for target in job.targets}
+        self._dialects = {target.name: target.speaks() for target in job.targets}
+        self._expect = {t.name: re.compile(t.expect) if t.expect else None for t in job.targets}
+        self._redact = Redactor(job.secrets).text
+        self._writer = SampleWriter(Path(job.samples))
+        self._loop = Loop(clock, self._on_done)
+        self._loop.watch(control.fileno(), self._on_control)
+        self._unpack = unpack
+        self._slots: dict[tuple[int, int], _Slot] = {}
+        self._by_stream: dict[str, _Slot | int] = {}
+        self._due: list[tuple[int, int, _Slot]] = []
+        self._lanes: list[_LaneState] = []
+        self._phase = -1
+        self._phase_end: int | None = None
+        self._phase_told = True
+        self._stopped_targets: set[str] = set()
+        self._stopping_at: int | None = None
+        self._stop_why = ""
+        self._alive = True
+        self._seq = 0
+        self._next_slot = 0
+        self._ended: list[Brief] = []
+        self._out = bytearray()
+        self._random = random.Random(os.urandom(16))
+        self._last_output: dict[str, int] = {}
+        self._late = 0
+        self._audit = Audit(job.shard, clock)
+
+    # The main loop.
+
+    def serve(self) -> None:
+        """Run until told to stop and drained, or until the parent is gone."""
+        next_flush = next_report = self._now()
+        self._obey(b"")
+        while self._alive:
+            now = self._now()
+            if now >= next_report:
+                self._tell()
+                next_report = now + 100 * MS
+            if now >= next_flush:
+                self._write(now)
+                next_flush = now + FLUSH_NS
+            self._fire_due(now)
+            self._end_phase(now)
+            if self._stopping_at is not None and (now >= self._stopping_at or self._loop.open_streams == 0):
+                break
+            self._loop.turn(self._wake(min(next_flush, next_report)))
+        self._loop.cancel(self._stop_why or "the parent process is gone")
+        self._write(self._now())
+        self._writer.close()
+        if self._alive:
+            self._tell(drained=True)
+            self._control.setblocking(True)
+            self._push_control()
+        self._loop.close()
+
+    def _wake(self, latest: int) -> int:
+        wake = latest
+        if self._due and self._due[0][0] < wake:
+            wake = self._due[0][0]
+        for state in self._lanes:
+            if state.next_due is not None and not state.done and state.next_due < wake:
+                wake = state.next_due
+        for limit in (self._phase_end, self._stopping_at):
+            if limit is not None and limit < wake:
+                wake = limit
+        return wake
+
+    # What the parent says.
+
+    def _on_control(self) -> None:
+        try:
+            data = self._control.recv(65_536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._alive = False
+            return
+        self._obey(data)
+
+    def _obey(self, data: bytes) -> None:
+        """Do what the orders say that `data` completed."""
+        for body in self._unpack.feed(data):
+            order = msgspec.msgpack.decode(body, type=Order)
+            if isinstance(order, Begin):
+                self._begin(order)
+            elif isinstance(order, Stop):
+                self._on_stop(order)
+            else:
+                target = msgspec.structs.replace(self._targets[order.target], addresses=order.addresses)
+                self._targets[order.target] = target
+                self._loop.readdress(target)
+
+    def _on_stop(self, order: Stop) -> None:
+        if order.target is not None:
+            self._stopped_targets.add(order.target)
+            return
+        self._stopping_at = self._now() + order.grace_ns
+        self._stop_why = order.why
+        self._due.clear()
+        self._lanes.clear()
+
+    def _begin(self, order: Begin) -> None:
+        """A phase begins: its lanes' shares for this shard, and the slots it wants."""
+        phase = self._job.phases[order.phase]
+        shard, shards = self._job.shard, self._job.shards
+        self._phase, self._phase_told = order.phase, False
+        self._phase_end = None if phase.duration_ns is None else order.at_ns + phase.duration_ns
+        self._lanes = []
+        self._due = []
+        for index, lane in enumerate(phase.lanes):
+            state = _LaneState(lane)
+            state.requests = None if lane.requests is None else share(lane.requests, shard, shards)
+            self._lanes.append(state)
+            if isinstance(lane.load, Rate):
+                state.level = share(lane.load.cap, shard, shards)
+                state.arrivals = _shard_of(lane.load.offsets(self._job.seed + index), shard, shards, order.at_ns)
+                state.next_due = next(state.arrivals)
+            else:
+                self._want_slots(index, state, order.at_ns)
+
+    def _want_slots(self, index: int, state: _LaneState, at_ns: int) -> None:
+        """Closed loop: the slots that stay, and when each new one is wanted."""
+        shard, shards = self._job.shard, self._job.shards
+        load = state.lane.load
+        assert not isinstance(load, Rate)
+        level = state.level = share(load.level, shard, shards)
+        have = sum(1 for (lane, number) in self._slots if lane == index and number < level)
+        for number in range(level):
+            slot = self._slots.get((index, number))
+            if slot is None:
+                # Slot j of this shard is slot j * shards + shard of the whole level.
+                rise = load.rises(number * shards + shard, have * shards)
+                slot = _Slot(index, number, self._next_slot * shards + shard, at_ns + rise)
+                self._next_slot += 1
+                self._slots[index, number] = slot
+            slot.queued = False
+            if not slot.busy:
+                self._queue(slot, max(slot.ready_ns, at_ns))
+
+    def _queue(self, slot: _Slot, due_ns: int) -> None:
+        slot.ready_ns = due_ns
+        slot.queued = True
+        heapq.heappush(self._due, (due_ns, slot.id, slot))
+
+    # Firing.
+
+    def _fire_due(self, now: int) -> None:
+        """Start everything that is due."""
+        due = self._due
+        while due and due[0][0] <= now and not self._over(due[0][0]):
+            _, _, slot = heapq.heappop(due)
+            slot.queued = False
+            self._fire_slot(slot)
+        for index, state in enumerate(self._lanes):
+            while state.next_due is not None and state.next_due <= self._now() and not state.done:
+                if self._over(state.next_due):
+                    break
+                self._fire_arrival(index, state)
+
+    def _over(self, due_ns: int) -> bool:
+        """Whether a request due then would come due after the phase."""
+        return self._phase_end is not None and due_ns >= self._phase_end
+
+    def _fire_slot(self, slot: _Slot) -> None:
+        if slot.lane >= len(self._lanes):
+            return
+        state = self._lanes[slot.lane]
+        if state.done or slot.number >= state.level:
+            return
+        if self._ahead(state):
+            state.parked.append(slot)
+            return
+        if self._shoot(state, slot.id, slot.ready_ns, slot):
+            slot.busy = True
+        self._release_parked()
+
+    def _ahead(self, state: _LaneState) -> bool:
+        """Whether the lane must wait for slower ones (lockstep)."""
+        step = self._job.phases[self._phase].lockstep
+        if step is None:
+            return False
+        others = [s.shots for s in self._lanes if s is not state and not s.done and not self._all_stopped(s)]
+        return bool(others) and state.shots - min(others) >= max(step // self._job.shards, 1)
+
+    def _release_parked(self) -> None:
+        """Slots that waited for slower lanes may go on: due now, by the plan's own rule."""
+        for state in self._lanes:
+            if state.parked and not self._ahead(state):
+                now = self._now()
+                parked, state.parked = state.parked, []
+                for slot in parked:
+                    self._queue(slot, max(now, slot.ready_ns))
+
+    def _all_stopped(self, state: _LaneState) -> bool:
+        return all(target in self._stopped_targets for target in state.lane.targets)
+
+    def _fire_arrival(self, index: int, state: _LaneState) -> None:
+        assert state.arrivals is not None
+        assert state.next_due is not None
+        due = state.next_due
+        state.next_due = next(state.arrivals, None)
+        if state.open >= state.level:
+            self._shed(state, due)
+        elif self._shoot(state, -1, due, index):
+            state.open += 1
+
+    def _next_shot(self, state: _LaneState, slot_id: int, due_ns: int) -> Shot | None:
+        """The lane's next request, or None when every target of it was stopped."""
+        phase = self._job.phases[self._phase]
+        shard, shards = self._job.shard, self._job.shards
+        for _ in state.lane.targets:
+            if state.done:
+                return None
+            k = state.shots * shards + shard
+            target, prompt = pick(state.lane, k, self._job.seed)
+            state.shots += 1
+            if target not in self._stopped_targets:
+                seq = self._seq * shards + shard
+                self._seq += 1
+                return Shot(seq, target, prompt, k, phase.name, phase.level, slot_id, due_ns)
+        state.requests = state.shots if self._all_stopped(state) else state.requests
+        return None
+
+    def _shoot(self, state: _LaneState, slot_id: int, due_ns: int, owner: _Slot | int) -> bool:
+        """Start one request; False when there was none to start."""
+        shot = self._next_shot(state, slot_id, due_ns)
+        if shot is None:
+            return False
+        target = self._targets[shot.target]
+        start = self._now()
+        late = max(start - due_ns, 0)
+        self._late = max(self._late, late)
+        self._audit.start(late)
+        stream = self._stream(shot, target, start)
+        prompt = prompt_text(
+            self._job.prompts, shot.prompt, shot.prompt_index, unique=stream.id if target.unique else None
+        )
+        span = f"{self._random.getrandbits(64) or 1:016x}"
+        request = request_for(target, self._dialects[shot.target], prompt, stream.id, span)
+        stream.on_start(start, late)
+        self._by_stream[stream.id] = owner
+        self._loop.fire(stream, target, request)
+        return True
+
+    def _stream(self, shot: Shot, target: Target, now: int) -> Stream:
+        wall_s = self._clock.wall() // S
+        trace = f"{wall_s:08x}{self._random.getrandbits(96):024x}"
+        return Stream(
+            shot, trace, self._dialects[shot.target], target.limits, max_tokens=target.max_tokens,
+            expect=self._expect[shot.target], worker=self._job.shard, wall_s=wall_s, spill=self._writer.add,
+        )  # fmt: skip
+
+    def _shed(self, state: _LaneState, due_ns: int) -> None:
+        """An arrival above the cap: its Sample says so."""
+        shot = self._next_shot(state, -1, due_ns)
+        if shot is not None:
+            stream = self._stream(shot, self._targets[shot.target], due_ns)
+            stream.fail(self._now(), Outcome.SHED, f"{state.level} streams were open: the cap")
+            self._keep(stream.sample(self._redact))
+
+    # Endings.
+
+    def _on_done(self, stream: Stream) -> None:
+        """One request ended: its Sample, and when its slot is due again."""
+        sample = stream.sample(self._redact)
+        self._keep(sample)
+        self._audit.ended(sample)
+        self._saw_output(sample.target, sample.last_output_ns)
+        owner = self._by_stream.pop(stream.id)
+        if isinstance(owner, int):
+            if owner < len(self._lanes):
+                self._lanes[owner].open = max(self._lanes[owner].open - 1, 0)
+            return
+        owner.busy = False
+        state = self._lanes[owner.lane] if owner.lane < len(self._lanes) else None
+        if state is None or owner.number >= state.level or isinstance(state.lane.load, Rate):
+            self._slots.pop((owner.lane, owner.number), None)
+            return
+        wait = self._job.phases[self._phase].think_ns
+        if not sample.good:
+            asked = round((sample.retry_after_s or 0.0) * S)
+            wait = max(wait, min(max(BACKOFF_NS, asked), MOST_BACKOFF_NS))
+        self._queue(owner, sample.end_ns + wait)
+
+    def _keep(self, sample: Sample) -> None:
+        self._writer.add(sample)
+        first, sent = sample.first_token_ns, sample.sent_ns
+        self._ended.append(
+            Brief(
+                sample.target, sample.phase, sample.outcome, sample.http_status,
+                None if first is None else first - sample.due_ns,
+                None if first is None or sent is None else first - sent,
+                sample.output_tokens, sample.input_tokens, sample.text_events,
+                sample.error[:300] if sample.error and not sample.good else None, sample.end_ns,
+            )
+        )  # fmt: skip
+
+    def _end_phase(self, now: int) -> None:
+        """Tell the parent once when nothing more of the phase can come due here."""
+        if self._phase_told or self._phase < 0:
+            return
+        timed_out = self._phase_end is not None and now >= self._phase_end
+        if timed_out or (self._lanes and all(s.done or self._all_stopped(s) for s in self._lanes)):
+            if self._job.phases[self._phase].settles and self._loop.open_streams:
+                return
+            self._phase_told = True
+            self._tell(phase_done=self._phase)
+
+    # Words to the parent, and records to the disk.
+
+    def _tell(self, *, phase_done: int | None = None, drained: bool = False) -> None:
+        if phase_done is None and not drained and self._out:
+            return  # the parent is slow: it gets the next one
+        report = Report(
+            worker=self._job.shard, at_ns=self._now(), open_streams=self._loop.open_streams, ended=self._ended,
+            phase_done=phase_done, drained=drained, last_output_ns=self._latest_output(), late_ns=self._late,
+            cpu=self._audit.cpu, text_events=self._audit.text_events,
+        )  # fmt: skip
+        self._ended, self._late = [], 0
+        self._out += pack(report)
+        self._push_control()
+
+    def _saw_output(self, target: str, at_ns: int | None) -> None:
+        if at_ns is not None and at_ns > self._last_output.get(target, 0):
+            self._last_output[target] = at_ns
+
+    def _latest_output(self) -> dict[str, int]:
+        """When any stream of each target last gave output."""
+        for stream in self._loop.streams():
+            self._saw_output(stream.shot.target, stream.last_output)
+        return self._last_output
+
+    def _push_control(self) -> None:
+        try:
+            while self._out:
+                del self._out[: self._control.send(self._out)]
+        except BlockingIOError:
+            return
+        except OSError:
+            self._alive = False
+
+    def _write(self, now: int) -> None:
+        tick = self._audit.tick(now, self._loop)
+        if tick is not None:
+            self._writer.add(tick)
+        self._writer.flush()
+
+
+def _shard_of(offsets: Iterator[int], shard: int, shards: int, at_ns: int) -> Iterator[int]:
+    """Every n-th arrival, as absolute times."""
+    for k, offset in enumerate(offsets):
+        if k % shards == shard:
+            yield at_ns + offset
+
+
+def raise_descriptor_limit() -> int:
+    """Raise RLIMIT_NOFILE to its hard limit; the limit now in force."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def main(fd: int) -> None:
+    """Serve as a worker on the inherited control socket `fd`. Ctrl-C is the parent's to handle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = socket.socket(fileno=fd)
+    secrets: tuple[str, ...] = ()
+    try:
+        unpack = Unpacker()
+        first = next(unpack.feed(b""), None)
+        while first is None:
+            data = control.recv(1 << 20)
+            if not data:
+                return
+            first = next(unpack.feed(data), None)
+        job = msgspec.msgpack.decode(first, type=Job)
+        secrets = job.secrets
+        raise_descriptor_limit()
+        control.setblocking(False)
+        worker = Worker(job, control, unpack, SystemClock())
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        worker.serve()
+    except StorageError as error:
+        _last_words(control, disk=str(error))
+    except BaseException:
+        _last_words(control, failed=Redactor(secrets).text(traceback.format_exc()))
+        raise
+
+
+def _last_words(control: socket.socket, *, failed: str | None = None, disk: str | None = None) -> None:
+    """Tell the parent why this worker ends; it may be gone."""
+    control.setblocking(True)
+    try:
+        control.sendall(pack(Report(worker=-1, at_ns=SystemClock().now(), open_streams=0, failed=failed, disk=disk)))
+    except OSError:
+        return
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

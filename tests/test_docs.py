@@ -1,0 +1,70 @@
+"""What exists is documented, and what is documented exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from streamgauge.cli import VERBS
+from streamgauge.dialects import DIALECTS
+from streamgauge.metrics import METRICS
+from streamgauge.sample import Outcome
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+
+
+def whole() -> str:
+    return "\n".join(page.read_text("utf-8") for page in PAGES)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_every_metric_is_explained(name: str) -> None:
+    assert f"`{name}`" in (DOCS / "metrics.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_outcome_is_explained(outcome: Outcome) -> None:
+    assert f"`{outcome}`" in (DOCS / "metrics.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_every_dialect_has_its_section(name: str) -> None:
+    assert name in (DOCS / "dialects.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_appears_with_an_example(verb: str) -> None:
+    assert f"streamgauge {verb}" in whole()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_link_between_pages_is_dead(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?://|#)([^)#\s]+)", page.read_text("utf-8")):
+        if "examples" in page.parts:
+            continue  # a report: its text comes from a run
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"test_\w+\.py", (DOCS / "mistakes.md").read_text("utf-8")))))
+def test_the_tests_that_pages_name_exist(name: str) -> None:
+    assert (ROOT / "tests" / name).is_file()
+
+
+def spec_keys() -> list[tuple[str, str]]:
+    """(table, key) of everything a spec may hold."""
+    from streamgauge.spec import model
+
+    tables = (
+        model.Environment, model.Max, model.Target, model.UsdPerMtok, model.Tls, model.Expect, model.Prompts,
+        model.Test, model.Timeouts, model.Criterion,
+    )  # fmt: skip
+    return [(table.__name__, field.alias or name) for table in tables for name, field in table.model_fields.items()]
+
+
+@pytest.mark.parametrize(("table", "key"), spec_keys())
+def test_every_spec_key_is_documented(table: str, key: str) -> None:
+    assert f"| `{key}` |" in (DOCS / "spec.md").read_text("utf-8"), f"{key} of {table}"

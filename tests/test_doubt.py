@@ -1,0 +1,195 @@
+"""INVALID: what we did ourselves is not told as the service's. Rules (a) to (d) of the measurement, and the set-up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from made import collected, made, run_of
+from streamgauge import doubt, verdict
+from streamgauge.sample import Outcome, Sample
+from streamgauge.summary import scope_of
+from test_verdict import P95, criterion, judged, word
+
+
+def late(ttft_ms: float, *, slack_ms: float = 0.0, late_ms: float = 0.0, n: int = 400) -> list[Sample]:
+    return [made(ttft_ms, n=i, slack_ms=slack_ms, late_ms=late_ms) for i in range(n)]
+
+
+# (a) slack and lateness
+
+
+def test_a_fail_that_our_slack_explains_is_invalid():
+    found = judged(P95, late(1_010, slack_ms=20))
+
+    assert found.verdict == "invalid"
+    assert "could turn fail into pass" in found.sentence
+    assert found.value == 1_010
+
+
+def test_a_fail_that_our_lateness_explains_is_invalid_and_that_of_the_service_alone_is_not_touched():
+    samples = [msgspec.structs.replace(sample, sent_ns=sample.due_ns) for sample in late(1_010, late_ms=20)]
+
+    assert word(P95, samples) == "invalid"
+    assert word("ttft_service_ms.p95 < 1000", samples) == "fail"
+
+
+def test_slack_far_from_the_limit_changes_nothing():
+    assert word(P95, late(300, slack_ms=20)) == "pass"
+    assert word(P95, late(3_000, slack_ms=20)) == "fail"
+
+
+@pytest.mark.parametrize(("slack_ms", "word_"), [(49.0, "pass"), (51.0, "invalid")])
+def test_movement_over_a_twentieth_of_the_limit_is_invalid_even_far_from_it(slack_ms, word_):
+    assert word(P95, late(300, slack_ms=slack_ms)) == word_
+
+
+def test_slack_of_a_few_requests_is_enough_where_they_decide():
+    """p95 of the slack is 0 here: the verdict hangs on the twenty slow ones whose own slack is wide."""
+    samples = [*late(100, n=370), *(made(1_010, n=370 + i, slack_ms=30) for i in range(30))]
+
+    assert word(P95, samples) == "invalid"
+
+
+def test_a_rate_that_could_be_faster_or_slower_is_tried_both_ways():
+    samples = [
+        msgspec.structs.replace(made(n=i, writes_ms=3_190), first_output_slack_ns=30_000_000) for i in range(100)
+    ]
+
+    assert word("output_rate.p50 > 10", [made(n=i, writes_ms=3_190) for i in range(100)]) == "pass"
+    assert word("output_rate.p50 > 10", samples) == "invalid"
+
+
+def test_tokens_that_never_came_fail_however_wide_our_slack_is():
+    samples = [*late(100, slack_ms=500, n=80), *run_of([None] * 20)]
+
+    assert word(P95, samples) == "fail"
+    assert word("error_rate < 0.005", samples) == "fail"
+
+
+def test_a_spread_is_moved_in_shares_of_the_mean():
+    samples = [made(ttft, n=i, slack_ms=20) for i, ttft in enumerate([300, 400] * 100)]
+
+    assert word("ttft_ms.cv < 0.5", samples) == "invalid"
+    assert (
+        word("ttft_ms.cv < 0.5", [msgspec.structs.replace(s, first_token_slack_ns=5_000_000) for s in samples])
+        == "pass"
+    )
+
+
+def test_counts_rates_and_gaps_rest_on_no_stamp_of_ours():
+    samples = late(300, slack_ms=500)
+
+    assert word("drops == 0", samples) == "pass"
+    assert word("error_rate < 0.05", samples) == "pass"
+
+
+# (b), (c): the load
+
+
+@pytest.mark.parametrize(("missed", "doubts"), [(0, 0), (20, 0), (21, 1)])
+def test_more_than_a_twentieth_of_the_starts_late_or_missing_is_invalid(missed, doubts):
+    columns = collected(run_of([100.0] * 5)).columns()
+
+    assert len(verdict.run_doubts(columns, scope_of(columns), starts=400, missed=missed)) == doubts
+
+
+def test_any_limit_of_our_own_machine_in_the_judged_phases_is_invalid():
+    samples = [*run_of([100.0] * 5), made(None, n=9, outcome=Outcome.CLIENT_LIMIT)]
+    warm = [*run_of([100.0] * 5), made(None, n=9, outcome=Outcome.CLIENT_LIMIT, phase="warmup")]
+
+    def doubts(of: list[Sample]) -> list[str]:
+        columns = collected(of).columns()
+        return verdict.run_doubts(columns, scope_of(columns), starts=6, missed=0)
+
+    assert doubts(samples) == ["1 requests met a limit of this machine (descriptors or ports)"]
+    assert doubts(warm) == []
+
+
+def test_a_doubt_about_the_run_voids_time_and_load_but_no_failure_seen_on_the_wire():
+    because = ["21 of 400 starts were late or missing through us, over 5 %"]
+    samples = [*run_of([100.0] * 380), *(made(n=400 + i, outcome=Outcome.DROPPED) for i in range(20))]
+
+    def how(text: str, of: Sequence[Sample] = samples) -> str:
+        return word(text, of, invalid_because=because)
+
+    assert how(P95) == "invalid"
+    assert how("itl_ms.p95 < 100") == "invalid"
+    assert how("concurrency_held >= 4") == "invalid"
+    assert how("stalls == 0") == "invalid"
+    assert how("ttft_ms.p95 < 50") == "invalid"
+    assert how("drops == 0") == "fail"
+    assert how("error_rate < 0.005") == "fail"
+    assert how("error_rate < 0.5") == "pass"
+    assert how(P95, run_of([100.0] * 50 + [None] * 50)) == "fail"
+
+
+# (d) a step of the clock
+
+
+def stepped(ttfts: list[float], flagged: int) -> list[Sample]:
+    return [msgspec.structs.replace(s, clock_step=i < flagged) for i, s in enumerate(run_of(ttfts))]
+
+
+def test_flagged_requests_that_could_turn_a_pass_are_invalid_and_fewer_are_not():
+    assert word(P95, stepped([100.0] * 400, 5)) == "pass"
+    assert word(P95, stepped([100.0] * 400, 40)) == "invalid"
+
+
+def test_flagged_requests_that_could_turn_a_fail_are_invalid():
+    """Forty slow ones, spread over the run; were they ours, it would pass."""
+    plain = [made(2_000.0 if i * 147 % 400 < 40 else 100.0, n=i) for i in range(400)]
+    flagged = [msgspec.structs.replace(s, clock_step=i * 147 % 400 < 40) for i, s in enumerate(plain)]
+
+    assert word(P95, plain) == "fail"
+    assert word(P95, flagged) == "invalid"
+
+
+def test_a_spread_is_judged_again_without_flagged_requests():
+    ttfts = [5_000.0] * 4 + [100.0, 110.0] * 100
+
+    assert word("ttft_ms.cv < 0.5", stepped(ttfts, 0)) == "fail"
+    assert word("ttft_ms.cv < 0.5", stepped(ttfts, 4)) == "invalid"
+
+
+# The set-up
+
+
+def ended(*outcomes: Outcome, **facts: object) -> list[Sample]:
+    return [msgspec.structs.replace(made(None, n=i, outcome=o), **facts) for i, o in enumerate(outcomes)]
+
+
+@pytest.mark.parametrize(
+    ("samples", "found"),
+    [
+        (ended(*[Outcome.AUTH_ERROR] * 5), "auth_error"),
+        (ended(*[Outcome.PROTOCOL_ERROR] * 5), "protocol_error"),
+        (ended(*[Outcome.TLS_ERROR] * 5), "tls_error"),
+        (ended(*[Outcome.HTTP_ERROR] * 5, http_status=404), "http_error"),
+        (ended(*[Outcome.HTTP_ERROR] * 5, http_status=500), None),
+        (ended(*[Outcome.AUTH_ERROR] * 5, Outcome.OK), None),
+        (ended(*[Outcome.AUTH_ERROR] * 5, Outcome.TLS_ERROR), None),
+        (ended(*[Outcome.AUTH_ERROR] * 5, Outcome.CANCELLED, Outcome.SHED), "auth_error"),
+        (ended(*[Outcome.CONNECT_REFUSED] * 5), None),
+        (ended(*[Outcome.OK] * 5), None),
+        ([], None),
+    ],
+)
+def test_a_run_that_never_worked_and_always_ended_alike_measured_its_set_up(samples, found):
+    assert doubt.set_up(collected(samples).columns()) == found
+
+
+def test_a_warm_up_that_worked_shows_that_the_set_up_is_right():
+    samples = [made(n=9, phase="warmup"), *ended(*[Outcome.AUTH_ERROR] * 5)]
+
+    assert doubt.set_up(collected(samples).columns()) is None
+
+
+def test_what_does_not_stand_is_named_for_the_report():
+    columns = collected(late(1_010, slack_ms=20)).columns()
+    found = verdict.judge([criterion(P95), criterion(P95, advisory=True)], columns, scope_of(columns))
+
+    assert verdict.doubts_of(found) == [f"{P95}: our own slack and lateness could turn fail into pass"]
+    assert verdict.decide(found).word == "invalid"

@@ -1,0 +1,170 @@
+"""The main job as a user meets it: command, exit code, files, against a simulator whose truth is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from cli import streamgauge
+from streamgauge.reports import to_json
+from streamgauge.simulator import Simulator, start
+
+QUICK = ("--set", "tests.ttft.prompts=['short']")
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with start() as running:
+        yield running
+
+
+def url(simulator: Simulator) -> str:
+    return f"{simulator.url}/v1/chat/completions"
+
+
+def run(simulator: Simulator, cwd: Path, *more: str, model: str = "sim-t200-i2-n20") -> tuple[int, dict[str, Any], str]:
+    done = streamgauge("run", "--url", url(simulator), "--model", model, "-q", "--json", *more, cwd=cwd)
+    assert done.out, done.err
+    return done.code, json.loads(done.out), done.err
+
+
+def test_a_healthy_target_passes_and_its_report_says_what_the_server_did(simulator: Simulator, tmp_path: Path) -> None:
+    code, report, _ = run(simulator, tmp_path, "--requests", "60", "--seed", "5")
+    assert (code, report["verdict"], report["partial"]) == (0, "pass", False)
+    jsonschema.validate(report, to_json.schema())
+    assert report["outcomes"] == {"ok": 60}
+    ttft = report["metrics"]["ttft_service_ms"]
+    assert ttft["n"] == 60
+    assert 199 <= ttft["p50"] <= 230, "the simulator waits 200 ms"
+    assert {c["name"]: c["verdict"] for c in report["criteria"]}["ttft_ms.p95 < 1000"] == "pass"
+
+
+def test_every_sample_is_one_request_of_the_servers_log(simulator: Simulator, tmp_path: Path) -> None:
+    before = len(simulator.log())
+    _, report, _ = run(simulator, tmp_path, "--requests", "12")
+    rows = _csv(tmp_path)
+    truth = {record.trace_id: record for record in simulator.log()[before:]}
+    assert {row["id"] for row in rows} == set(truth)
+    assert len(rows) == 14, "12 judged and 2 for warm-up"
+    for row in rows:
+        sends = [send for send in truth[row["id"]].sends if "text" in send.kinds]
+        assert int(row["first_token_ns"]) >= sends[0].before_ns
+        assert float(row["ttft_service_ms"]) > 0
+    assert report["run"]["tokens"]["output"] == sum(r.usage["output"] for r in truth.values() if r.usage)
+
+
+def test_the_four_forms_are_written_and_report_makes_them_again(simulator: Simulator, tmp_path: Path) -> None:
+    run(simulator, tmp_path, "--requests", "12", "--out", "out")
+    first = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert [name.rpartition(".")[2] for name in first] == ["csv", "html", "json", "md"]
+    again = streamgauge("report", "last", cwd=tmp_path)
+    assert again.code == 0
+    second = sorted((tmp_path / "out").glob("*-2.*"))
+    assert len(second) == 4
+    one, two = (json.loads((tmp_path / "out" / name).read_text()) for name in (first[2], second[2].name))
+    assert one == two
+
+
+def test_slow_answers_fail_with_severity_and_exit_1(simulator: Simulator, tmp_path: Path) -> None:
+    flags = ("--requests", "60", "--concurrency", "60", *QUICK)
+    code, report, _ = run(simulator, tmp_path, *flags, model="sim-t1700-i1-n3")
+    assert (code, report["verdict"], report["severity"]) == (1, "fail", "P1")
+    assert "waits over 1 s" in report["headline"]
+
+
+def test_a_target_that_answers_no_request_at_all_is_a_set_up_error(simulator: Simulator, tmp_path: Path) -> None:
+    code, report, _ = run(simulator, tmp_path, "--requests", "40", "-H", "X-Sim-Fault: 401")
+    assert (code, report["verdict"], report["severity"], report["partial"]) == (4, "invalid", None, True)
+    assert "set-up" in report["headline"]
+    assert "check" in report["next_step"]
+
+
+def test_no_token_ever_seen_is_null_and_fails(simulator: Simulator, tmp_path: Path) -> None:
+    code, report, _ = run(simulator, tmp_path, "--requests", "60", "-H", "X-Sim-Fault: empty")
+    assert code == 1
+    p95 = next(c for c in report["criteria"] if c["name"] == "ttft_ms.p95 < 1000")
+    assert (p95["value"], p95["verdict"], p95["why"]) == (None, "fail", "censored")
+
+
+def test_concurrent_holds_its_level_and_reports_its_phases(simulator: Simulator, tmp_path: Path) -> None:
+    flags = ("concurrent", "--concurrency", "20", "--requests", "80", "--seed", "3")
+    code, report, _ = run(simulator, tmp_path, *flags, model="sim-t40-i5-n40")
+    assert code == 0, report["headline"]
+    names = [phase["name"] for phase in report["run"]["phases"]]
+    assert names == ["warmup", "reference", "ramp", "hold", "drain"]
+    assert report["scalars"]["concurrency_held"] >= 20
+    assert report["scalars"]["drops"] == 0
+
+
+def test_open_loop_keeps_its_rate_and_sheds_above_the_cap(simulator: Simulator, tmp_path: Path) -> None:
+    flags = ("--rate", "40", "--duration", "2s", "--concurrency", "4", *QUICK)
+    _, report, _ = run(simulator, tmp_path, *flags, model="sim-t300-i1-n3")
+    judged = sum(report["outcomes"].values())
+    assert judged == pytest.approx(80, abs=2)
+    assert report["outcomes"]["shed"] > 40, "4 streams of 0.3 s serve about 13 a second"
+    assert report["metrics"]["ttft_ms"]["censored"] == report["outcomes"]["shed"]
+    assert any("shed" in warning for warning in report["warnings"])
+
+
+def test_a_plan_above_a_hard_stop_does_not_start_and_names_it(simulator: Simulator, tmp_path: Path) -> None:
+    before = len(simulator.log())
+    flags = ("--model", "m", "--requests", "100", "--max-requests", "50", "-q")
+    done = streamgauge("run", "--url", url(simulator), *flags, cwd=tmp_path)
+    assert done.code == 2
+    assert "the plan wants 102 requests; the hard stop is 50 (--max-requests)" in done.err
+    assert len(simulator.log()) == before
+
+
+def test_a_hard_stop_met_while_running_ends_it_as_partial(simulator: Simulator, tmp_path: Path) -> None:
+    flags = ("--duration", "4s", "--max-requests", "90", *QUICK)
+    code, report, _ = run(simulator, tmp_path, *flags, model="sim-t100-i1-n3")
+    assert (code, report["partial"]) == (3, True), "many times faster than the plan could guess"
+    assert report["run"]["stopped_by"] == "max_requests = 90 reached"
+    assert report["verdict"] == "inconclusive"
+
+
+def test_several_tests_make_one_json_and_one_exit_code(simulator: Simulator, tmp_path: Path) -> None:
+    done = streamgauge(
+        "run", "ttft", "concurrent", "--url", url(simulator), "--model", "sim-t200-i2-n20", "-q", "--json",
+        "--requests", "30", "--concurrency", "10", cwd=tmp_path,
+    )  # fmt: skip
+    suite = json.loads(done.out)["suite"]
+    assert [report["test"] for report in suite] == ["ttft", "concurrent"]
+    assert done.code in (0, 3)
+
+
+def test_without_a_target_in_ci_nothing_runs(tmp_path: Path) -> None:
+    done = streamgauge("run", cwd=tmp_path, CI="true")
+    assert done.code == 2
+    assert "no target" in done.err
+    assert "simulator is not used" in done.err
+
+
+def test_a_dry_run_sends_nothing(simulator: Simulator, tmp_path: Path) -> None:
+    before = len(simulator.log())
+    done = streamgauge("run", "--url", url(simulator), "--model", "m", "--dry-run", cwd=tmp_path)
+    assert done.code == 0
+    assert "152 requests" in done.out
+    assert "cost unknown" in done.out
+    assert len(simulator.log()) == before
+    assert not (tmp_path / ".streamgauge").exists()
+
+
+def test_a_port_where_nothing_listens_is_exit_4_before_any_report(tmp_path: Path) -> None:
+    done = streamgauge("run", "--url", "http://127.0.0.1:9/v1/chat/completions", "--json", "-q", cwd=tmp_path)
+    assert done.code == 4
+    told = json.loads(done.out)
+    assert (told["stage"], told["target"]) == ("connect", "target")
+    assert not (tmp_path / ".streamgauge").exists()
+
+
+def _csv(folder: Path) -> list[dict[str, str]]:
+    (path,) = folder.glob("tests/performance/reports/*.csv")
+    return list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))

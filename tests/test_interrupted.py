@@ -1,0 +1,141 @@
+"""A run that is broken off keeps what it measured, leaves no process behind, and ends with the right code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cli import environment, streamgauge
+from streamgauge.simulator import Simulator, start
+
+MODEL = "sim-t300-i2-n20"
+
+
+@pytest.fixture(scope="module")
+def simulator() -> Iterator[Simulator]:
+    with start(log=False) as running:
+        yield running
+
+
+class Running:
+    """A run in its own process, under load, with its workers known."""
+
+    def __init__(self, simulator: Simulator, cwd: Path) -> None:
+        self.cwd = cwd
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-m", "streamgauge", "run", "ttft", "--url", f"{simulator.url}/v1/chat/completions",
+                "--model", MODEL, "--duration", "60s", "-q", "--json",
+            ],
+            cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.wait_for(lambda: bool(self.samples()) and self.samples()[0].stat().st_size > 20_000, "samples on disk")
+        self.workers = psutil.Process(self.process.pid).children(recursive=True)
+        assert self.workers
+
+    def samples(self) -> list[Path]:
+        return sorted(self.cwd.glob(".streamgauge/runs/*/samples-*.sgs"))
+
+    def wait_for(self, true: object, what: str, within_s: float = 20) -> None:
+        assert callable(true)
+        until = time.monotonic() + within_s
+        while not true():
+            assert time.monotonic() < until, f"no {what} within {within_s} s"
+            time.sleep(0.05)
+
+    def ended(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out, err
+
+    def nothing_is_left(self) -> bool:
+        return not any(worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE for worker in self.workers)
+
+
+@pytest.fixture
+def running(simulator: Simulator, tmp_path: Path) -> Iterator[Running]:
+    run = Running(simulator, tmp_path)
+    yield run
+    if run.process.poll() is None:
+        run.process.kill()
+        run.process.communicate()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_run_and_keeps_what_was_measured(running: Running, number: int, code: int) -> None:
+    running.process.send_signal(number)
+    ended, out, err = running.ended()
+    assert ended == code, err
+    report = json.loads(out)
+    assert report["partial"] is True
+    assert report["verdict"] in ("inconclusive", "invalid"), "a partial run never passes"
+    assert report["metrics"]["ttft_ms"]["n"] > 5
+    assert running.nothing_is_left()
+    assert len(list(running.cwd.glob("tests/performance/reports/*"))) == 4
+
+
+def test_a_second_ctrl_c_ends_open_streams_at_once(running: Running) -> None:
+    os.kill(running.process.pid, signal.SIGINT)
+    os.kill(running.process.pid, signal.SIGINT)
+    ended, out, _ = running.ended()
+    assert ended == 130
+    assert json.loads(out)["partial"] is True
+    assert running.nothing_is_left()
+
+
+def test_kill_9_of_the_parent_leaves_no_worker_and_a_run_that_can_be_reported(running: Running) -> None:
+    running.process.kill()
+    running.ended()
+    running.wait_for(running.nothing_is_left, "end of the workers", 3)
+    done = streamgauge("report", "last", "--json", cwd=running.cwd)
+    report = json.loads(done.out)
+    assert done.code in (3, 5)
+    assert report["partial"] is True
+    assert report["verdict"] in ("inconclusive", "invalid"), "a partial run never passes"
+    assert report["run"]["stopped_by"] == "the run was killed"
+    assert report["metrics"]["ttft_ms"]["n"] > 5
+
+
+def test_kill_9_of_a_worker_ends_the_run_as_invalid_with_the_cause_named(running: Running) -> None:
+    running.workers[0].kill()
+    ended, out, _ = running.ended()
+    report = json.loads(out)
+    assert ended == 5
+    assert (report["partial"], report["verdict"]) == (True, "invalid")
+    assert any("worker 0" in reason for reason in report["measurement"]["invalid_because"])
+    assert report["metrics"]["ttft_ms"]["n"] > 5
+
+
+def test_a_reports_folder_that_cannot_be_written_costs_no_measurement(simulator: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    flags = ("--model", "sim-t150-i2-n10", "--requests", "12", "-q", "--out", "taken")
+    done = streamgauge("run", "ttft", "--url", f"{simulator.url}/v1/chat/completions", *flags, cwd=tmp_path)
+    assert done.code == 4
+    assert "The run is kept: streamgauge report" in done.err
+    again = streamgauge("report", "last", "--out", "elsewhere", cwd=tmp_path)
+    assert again.code == 0
+    assert len(list((tmp_path / "elsewhere").iterdir())) == 4
+
+
+def test_two_runs_at_once_do_not_disturb_each_others_files(simulator: Simulator, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "streamgauge", "run", "ttft", "--url", f"{simulator.url}/v1/chat/completions",
+        "--model", "sim-t150-i2-n10", "--requests", "12", "-q",
+    ]  # fmt: skip
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for run in both:
+        _, err = run.communicate(timeout=90)
+        assert run.returncode == 0, err
+    assert len(list((tmp_path / ".streamgauge" / "runs").iterdir())) == 2
+    assert len(list(tmp_path.glob("tests/performance/reports/*.html"))) == 2
