@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -139,6 +140,12 @@ def pick(lane: Lane, k: int, seed: int) -> tuple[str, str]:
     """
     turn, which = divmod(k, len(lane.targets))
     block, place = divmod(turn, len(lane.prompts))
-    order = list(range(len(lane.prompts)))
+    return lane.targets[which], lane.prompts[_order(len(lane.prompts), seed, block)[place]]
+
+
+@lru_cache(maxsize=256)
+def _order(count: int, seed: int, block: int) -> tuple[int, ...]:
+    """The order of `count` prompts in one block. Kept, since it is asked for on the way to a start."""
+    order = list(range(count))
     random.Random(seed * 1_000_003 + block).shuffle(order)
-    return lane.targets[which], lane.prompts[order[place]]
+    return tuple(order)

@@ -161,6 +161,16 @@ class Stream:
         response = self.response
         return response.complete and response.keep_alive and not response.trailing
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None before."""
+        return self._outcome if self.done else None
+
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds that the server asked to wait."""
+        return self._retry_after
+
     # The request on its way.
 
     def on_start(self, now: int, late_ns: int) -> None:

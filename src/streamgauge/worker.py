@@ -33,7 +33,7 @@ from streamgauge.errors import StorageError
 from streamgauge.loop import Loop
 from streamgauge.plan import Lane, Rate, Shot, pick, share
 from streamgauge.prompts import prompt_text
-from streamgauge.sample import Outcome, Sample, SampleWriter
+from streamgauge.sample import GOOD, Outcome, Sample, SampleWriter
 from streamgauge.secrets import Redactor
 from streamgauge.stream import Stream
 from streamgauge.target import Target, request_for
@@ -99,6 +99,7 @@ class Worker:
         self._alive = True
         self._seq = 0
         self._next_slot = 0
+        self._over: list[Stream] = []
         self._ended: list[Brief] = []
         self._out = bytearray()
         self._random = random.Random(os.urandom(16))
@@ -113,19 +114,22 @@ class Worker:
         next_flush = next_report = self._now()
         self._obey(b"")
         while self._alive:
+            # What is due goes first: a slot's next request must not wait for the bookkeeping of its last one.
             now = self._now()
+            self._fire_due(now)
+            self._keep_over()
             if now >= next_report:
                 self._tell()
                 next_report = now + 100 * MS
             if now >= next_flush:
                 self._write(now)
                 next_flush = now + FLUSH_NS
-            self._fire_due(now)
             self._end_phase(now)
             if self._stopping_at is not None and (now >= self._stopping_at or self._loop.open_streams == 0):
                 break
             self._loop.turn(self._wake(min(next_flush, next_report)))
         self._loop.cancel(self._stop_why or "the parent process is gone")
+        self._keep_over()
         self._write(self._now())
         self._writer.close()
         if self._alive:
@@ -230,17 +234,17 @@ class Worker:
     def _fire_due(self, now: int) -> None:
         """Start everything that is due."""
         due = self._due
-        while due and due[0][0] <= now and not self._over(due[0][0]):
+        while due and due[0][0] <= now and not self._past(due[0][0]):
             _, _, slot = heapq.heappop(due)
             slot.queued = False
             self._fire_slot(slot)
         for index, state in enumerate(self._lanes):
             while state.next_due is not None and state.next_due <= self._now() and not state.done:
-                if self._over(state.next_due):
+                if self._past(state.next_due):
                     break
                 self._fire_arrival(index, state)
 
-    def _over(self, due_ns: int) -> bool:
+    def _past(self, due_ns: int) -> bool:
         """Whether a request due then would come due after the phase."""
         return self._phase_end is not None and due_ns >= self._phase_end
 
@@ -344,11 +348,8 @@ class Worker:
     # Endings.
 
     def _on_done(self, stream: Stream) -> None:
-        """One request ended: its Sample, and when its slot is due again."""
-        sample = stream.sample(self._redact)
-        self._keep(sample)
-        self._audit.ended(sample)
-        self._saw_output(sample.target, sample.last_output_ns)
+        """One request ended: when its slot is due again. Its Sample is made once what is due was sent."""
+        self._over.append(stream)
         owner = self._by_stream.pop(stream.id)
         if isinstance(owner, int):
             if owner < len(self._lanes):
@@ -360,10 +361,20 @@ class Worker:
             self._slots.pop((owner.lane, owner.number), None)
             return
         wait = self._job.phases[self._phase].think_ns
-        if not sample.good:
-            asked = round((sample.retry_after_s or 0.0) * S)
+        if stream.outcome not in GOOD:
+            asked = round((stream.retry_after_s or 0.0) * S)
             wait = max(wait, min(max(BACKOFF_NS, asked), MOST_BACKOFF_NS))
-        self._queue(owner, sample.end_ns + wait)
+        assert stream.end_ns is not None
+        self._queue(owner, stream.end_ns + wait)
+
+    def _keep_over(self) -> None:
+        """The Samples of the streams that are over."""
+        over, self._over = self._over, []
+        for stream in over:
+            sample = stream.sample(self._redact)
+            self._keep(sample)
+            self._audit.ended(sample)
+            self._saw_output(sample.target, sample.last_output_ns)
 
     def _keep(self, sample: Sample) -> None:
         self._writer.add(sample)
