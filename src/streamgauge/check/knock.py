@@ -21,7 +21,8 @@ from streamgauge.sample import Outcome
 from streamgauge.target import Target
 
 MOST_ADDRESSES = 8
-_LOOK_S = 3.0
+_LOOK_S = 2.0
+_OBJECT_S = 0.2
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL; the ssl module has no name for it
 
 Address = tuple[str, int]
@@ -38,7 +39,8 @@ _BY_CODE: dict[int, Trouble] = {
 }  # fmt: skip
 _BY_WORDS: tuple[tuple[str, Trouble], ...] = (
     ("NO_APPLICATION_PROTOCOL", "http2_only"),
-    ("CERTIFICATE_REQUIRED", "client_certificate"),
+    ("ALERT_CERTIFICATE", "client_certificate"),
+    ("ALERT_UNKNOWN_CA", "client_certificate"),
     ("ALERT_BAD_CERTIFICATE", "client_certificate"),
     ("WRONG_VERSION_NUMBER", "plain_http"),
     ("RECORD_LAYER_FAILURE", "plain_http"),
@@ -140,12 +142,13 @@ def _knock(target: Target, address: Address, clock: Clock) -> Knock:
         if not target.secure:
             return Knock(address, took)
         try:
-            tls = _handshake(sock, tls_context(target.tls), _name(target), clock, timeout_s)
+            tls, incoming = _handshake(sock, tls_context(target.tls), _name(target), clock, timeout_s)
+            ns = clock.now() - connected
+            _objection(sock, tls, incoming, max(3 * ns / S, _OBJECT_S))
         except (OSError, ValueError, _PlainHttp) as error:
             trouble, words = _why(error)
             bad = look_at(target, address, clock) if isinstance(error, ssl.SSLCertVerificationError) else None
             return Knock(address, took, None, NetError(Outcome.TLS_ERROR, words), trouble, bad)
-        ns = clock.now() - connected
     cipher = tls.cipher()
     known = tls.getpeercert()
     certificate = _read(known) if known else look_at(target, address, clock)
@@ -158,7 +161,7 @@ def _name(target: Target) -> str:
 
 def _handshake(
     sock: socket.socket, context: ssl.SSLContext, name: str, clock: Clock, timeout_s: float
-) -> ssl.SSLObject:
+) -> tuple[ssl.SSLObject, ssl.MemoryBIO]:
     """TLS over `sock`. OSError (ssl.SSLError among them) or _PlainHttp where it does not come about.
 
     ValueError where `name` cannot be a server's.
@@ -176,7 +179,7 @@ def _handshake(
         sock.settimeout(max((deadline - clock.now()) / S, 0.01))
         sock.sendall(outgoing.read())
         if done:
-            return tls
+            return tls, incoming
         data = sock.recv(65_536)
         if not data:
             raise ConnectionError("connection closed during the TLS handshake")
@@ -184,6 +187,19 @@ def _handshake(
         if heard == b"HTTP/":
             raise _PlainHttp
         incoming.write(data)
+
+
+def _objection(sock: socket.socket, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, wait_s: float) -> None:
+    """ssl.SSLError where the server refuses after the handshake: TLS 1.3 tells of a missing client certificate then.
+
+    A server that agrees mostly says so at once by sending session tickets; one that sends none costs `wait_s`.
+    """
+    if tls.version() != "TLSv1.3":
+        return
+    sock.settimeout(wait_s)
+    with contextlib.suppress(TimeoutError, ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+        incoming.write(sock.recv(65_536))
+        tls.read(1)
 
 
 def _why(error: Exception) -> tuple[Trouble, str]:
@@ -230,11 +246,13 @@ def look_at(target: Target, address: Address, clock: Clock) -> Certificate | Non
     """The server's certificate, accepted or not; None where it cannot be had."""
     with contextlib.suppress(OSError, ValueError, _PlainHttp):
         with socket.create_connection(address, _LOOK_S) as sock:
-            der = _handshake(sock, _trusting(None), _name(target), clock, _LOOK_S).getpeercert(binary_form=True)
+            tls, _ = _handshake(sock, _trusting(None), _name(target), clock, _LOOK_S)
+            der = tls.getpeercert(binary_form=True)
         if der is None:
             return None
         with socket.create_connection(address, _LOOK_S) as sock:
-            found = _handshake(sock, _trusting(der), _name(target), clock, _LOOK_S).getpeercert()
+            tls, _ = _handshake(sock, _trusting(der), _name(target), clock, _LOOK_S)
+            found = tls.getpeercert()
         return _read(found) if found else None
     return None
 

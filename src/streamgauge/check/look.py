@@ -111,10 +111,16 @@ def streamed(sample: Sample) -> bool:
 
 
 def _ask(target: Target, prompt: str, clock: Clock) -> tuple[Answer, Answer | None]:
-    """The plain answer, and where it was good the one to a request that offers compression."""
+    """The plain answer, and where it was good the one to a request that offers compression.
+
+    Each on a connection of its own: on a used one, delayed ACKs can make the server merge what compression did not.
+    """
     with StreamClient.for_target(target, clock) as client:
         plain = client.ask(prompt)
-        return plain, client.ask(prompt, headers={"Accept-Encoding": OFFER}) if plain.sample.good else None
+    if not plain.sample.good:
+        return plain, None
+    with StreamClient.for_target(target, clock) as client:
+        return plain, client.ask(prompt, headers={"Accept-Encoding": OFFER})
 
 
 def _bounded(limits: Limits) -> Limits:

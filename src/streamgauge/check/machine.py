@@ -8,8 +8,6 @@ from streamgauge.check.finding import Finding, fail, ok, warn
 
 SKEW_S = 5.0
 """A wall clock that is further off than this spoils certificates, tokens and the matching of logs."""
-SPARE = 64
-"""Descriptors of a worker that are no streams."""
 
 
 def clock(*, uncertainty_ns: int, kernel_stamps: bool, skew_s: Mapping[str, float]) -> Finding:
@@ -28,16 +26,17 @@ def clock(*, uncertainty_ns: int, kernel_stamps: bool, skew_s: Mapping[str, floa
     return ok("clock", text, **facts)
 
 
-def limits(*, descriptors: int, streams: int, workers: int, cores: int, load: float | None) -> Finding:
-    """Descriptors and cores against the streams planned. `load`: the last minute's mean of tasks that want a core."""
+def limits(*, descriptors: int, needed: int, streams: int, workers: int, cores: int, load: float | None) -> Finding:
+    """Descriptors a worker may have and needs, and cores. `load`: the last minute's mean of tasks that want a core."""
     facts: dict[str, object] = {
-        "descriptors": descriptors, "streams": streams, "workers": workers, "cores": cores, "load": load,
+        "descriptors": descriptors, "descriptors_needed": needed, "streams": streams, "workers": workers,
+        "cores": cores, "load": load,
     }  # fmt: skip
     text = (
         f"{descriptors:,} descriptors, {workers} worker{'s' if workers > 1 else ''} on {cores} core"
         f"{'s' if cores > 1 else ''}, {streams:,} streams planned"
     )
-    if streams // max(workers, 1) + SPARE > descriptors:
+    if needed > descriptors:
         return fail("limits", text, "raise ulimit -n, or ask for fewer streams", **facts)
     if load is not None and load > cores:
         return warn("limits", f"{text}; load {load:.1f}", "this machine is busy: measure when it is quiet", **facts)

@@ -139,12 +139,13 @@ def _plan(resolved: Resolved) -> Prepared | str:
 
 
 def _machine(looked: Mapping[str, Looked], plans: Iterable[Prepared | str], clock: Clock) -> list[Finding]:
+    import resource
     import sys
 
     from streamgauge.check import machine
     from streamgauge.clock import RealtimeMap
     from streamgauge.run import workers_for
-    from streamgauge.worker import raise_descriptor_limit
+    from streamgauge.suite.prepare import descriptors_needed
 
     stamps = [one.kernel_stamps for one in looked.values() if one.kernel_stamps is not None]
     streams = max((plan.estimate.streams for plan in plans if not isinstance(plan, str)), default=1)
@@ -155,7 +156,8 @@ def _machine(looked: Mapping[str, Looked], plans: Iterable[Prepared | str], cloc
             skew_s={name: one.skew_s for name, one in looked.items() if one.skew_s is not None},
         ),
         machine.limits(
-            descriptors=raise_descriptor_limit(),
+            descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],  # a run raises its limit to the hard one
+            needed=descriptors_needed(streams),
             streams=streams,
             workers=workers_for(streams),
             cores=os.cpu_count() or 1,

@@ -250,9 +250,14 @@ def _notes(resolved: Resolved) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
+def descriptors_needed(streams: int) -> int:
+    """Descriptors that each worker wants for so many streams in all."""
+    return streams // workers_for(streams) + DESCRIPTORS_SPARE
+
+
 def check_descriptors(streams: int, limit: int) -> None:
     """Refuse a plan that this machine's descriptor limit cannot hold."""
-    needed = streams // workers_for(streams) + DESCRIPTORS_SPARE
+    needed = descriptors_needed(streams)
     if needed > limit:
         raise UsageError(
             f"the plan wants {streams} streams, about {needed} descriptors a worker; the limit here is {limit} "
