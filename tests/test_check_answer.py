@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from made import MS, made
 from small_servers import EVENTS, STREAM, request_head, saying, serving
 from streamgauge.check import machine
-from streamgauge.check.failure import sent_headers
+from streamgauge.check.failure import failure_findings, sent_headers
 from streamgauge.check.finding import Finding, clean, warn
 from streamgauge.check.look import LENGTH, look
 from streamgauge.check.pace import compression, pace
@@ -20,7 +22,7 @@ from streamgauge.check.who import who_answered
 from streamgauge.client import Answer, target_from_url
 from streamgauge.clock import S, SystemClock
 from streamgauge.dialects.contract import TEXT
-from streamgauge.sample import Outcome
+from streamgauge.sample import GOOD, Outcome
 from streamgauge.simulator import Record, Simulator, start
 from streamgauge.stream import Limits, Trace
 from streamgauge.target import Target
@@ -399,6 +401,35 @@ def test_no_secret_and_no_control_character_is_left_in_a_finding() -> None:
     assert clean(wild, lambda text: text.replace("sk-1", "***")) == warn(
         "a", "***  [2J  ", "do ***", deep={"***": ["***", 3, None, " "]}
     )
+
+
+def test_how_long_a_rate_limit_wants_us_to_wait_is_told(simulator: Simulator) -> None:
+    status = findings(at(simulator.endpoint("openai-chat"), headers={"X-Sim-Fault": "429"}))["status"]
+    assert "429 Too Many Requests" in status.text
+    assert ", Retry-After 1 s: " in status.text
+    assert status.facts["retry_after_s"] == 1.0
+
+
+NAMES = st.sampled_from(
+    ["server", "via", "location", "www-authenticate", "set-cookie", "x-powered-by", "content-type", "cf-ray", "date"]
+)
+
+
+@given(
+    headers=st.dictionaries(NAMES, st.text(max_size=40)), body=st.binary(max_size=60), words=st.text(max_size=60),
+    outcome=st.sampled_from(sorted(set(Outcome) - GOOD)), status=st.sampled_from([None, 200, 302, 400, 401, 404, 799]),
+)  # fmt: skip
+@example({"location": "http://[broken"}, b"", "x", Outcome.HTTP_ERROR, 302)
+def test_whatever_a_server_says_there_is_one_printable_failure(
+    headers: dict[str, str], body: bytes, words: str, outcome: Outcome, status: int | None
+) -> None:
+    sample = msgspec.structs.replace(made(outcome=outcome), http_status=status, error=words)
+    answer = Answer(sample, "", [], headers, None, body)
+    who = who_answered(headers, body)
+    found = list(failure_findings(at("http://a.example/x"), answer, who, references={}, expects_tls=False))
+    assert found[-1].level == "fail"
+    shown = [clean(finding, str) for finding in found]
+    assert all(finding.text.isprintable() and (finding.next or "").isprintable() for finding in shown)
 
 
 def test_a_stream_without_a_server_header_names_nobody() -> None:

@@ -206,6 +206,17 @@ def test_what_openssl_calls_an_error_has_a_meaning(words: str, trouble: str) -> 
     assert tls.next
 
 
+def test_an_ipv6_address_is_told_in_brackets() -> None:
+    try:
+        server = serving(STREAM, certified(), host="::1")
+        with server as port:
+            found = findings(target(port, host="[::1]"))
+    except OSError as error:
+        pytest.skip(f"no IPv6 loopback here: {error}")
+    assert found["connect"].text.startswith(f"[::1]:{port} in ")
+    assert found["tls"].level == "ok"
+
+
 def test_a_refused_port_and_a_name_that_does_not_resolve_are_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -7,7 +7,7 @@ usually wants were not. Only names are told, never values.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from streamgauge.check.answer import other_dialect, status
 from streamgauge.check.finding import Finding, fail
@@ -23,7 +23,7 @@ References = Mapping[str, Sequence[str]]
 """Header in lower case -> the variables whose values it holds."""
 
 _NEXT = {
-    Outcome.RATE_LIMITED: "wait as Retry-After says, or use a key with more quota; set rpm for the run",
+    Outcome.RATE_LIMITED: "wait, or use a key with more quota; set rpm for the run",
     Outcome.HTTP_ERROR: "the words above are the server's own: its log says more",
     Outcome.PROTOCOL_ERROR: "check path and dialect, and that the body asks for a stream",
     Outcome.FIRST_TOKEN_TIMEOUT: "the server took the request and gave nothing: look at its log",
@@ -82,7 +82,10 @@ def failure_findings(
         text, told = status(answer, who)
         auth = sample.outcome is Outcome.AUTH_ERROR
         then = None if auth else _redirect(answer) or _by_status(code, words) or _NEXT.get(sample.outcome)
-        yield fail("status", f"{text}: {words}", then, **facts, **told, location=answer.headers.get("location"))
+        if sample.retry_after_s is not None:
+            text += f", Retry-After {sample.retry_after_s:g} s"
+        facts |= {**told, "location": answer.headers.get("location"), "retry_after_s": sample.retry_after_s}
+        yield fail("status", f"{text}: {words}", then, **facts)
         if auth:
             yield _auth(target, answer, who, references)
         return
@@ -107,7 +110,7 @@ def _redirect(answer: Answer) -> str | None:
     location = answer.headers.get("location")
     if location is None:
         return None
-    return f"redirects are not followed: ask for {urlsplit(location)._replace(query='').geturl()} itself"
+    return f"redirects are not followed: ask for {location.partition('?')[0]} itself"
 
 
 def _by_status(code: int, words: str) -> str | None:
@@ -146,12 +149,15 @@ def _auth_next(target: Target, answer: Answer, who: Who, sent: dict[str, str], r
     empty = [name for name, state in sent.items() if state == "empty"]
     if empty:
         return f"{', '.join(empty)} was sent without a value: give it one, as in ${{NAME}} from .env.streamgauge"
+    given = [name for name, state in sent.items() if state == "yes"]
+    held = [f"${{{one}}}" for name in given for one in references.get(name, ())]
+    refused = f"the value of {', '.join(held or given)} is refused: expired, or of another environment?"
     missing = [name for name, state in sent.items() if state == "no"]
     if missing:
         example = ", ".join(f'{name} = "{_form(name)}"' for name in missing)
-        return f"add what a browser or client sends: headers = {{ {example} }} (with --url: -H 'Name: value')"
-    held = [f"${{{one}}}" for name, state in sent.items() if state == "yes" for one in references.get(name, ())]
-    return f"the value of {', '.join(held or sent) or 'the secrets'} is refused: expired, or of another environment?"
+        step = f"add what a browser or client sends: headers = {{ {example} }} (with --url: -H 'Name: value')"
+        return f"{step}; if it is there, {refused}" if given else step
+    return refused
 
 
 def sent_headers(target: Target, references: References) -> dict[str, str]:
@@ -160,7 +166,7 @@ def sent_headers(target: Target, references: References) -> dict[str, str]:
     for name, value in target.headers:
         if name.lower() in references or is_sensitive(name):
             found[name.lower()] = "empty" if _blank(value) else "yes"
-    for name, value in parse_qsl(urlsplit(target.path).query, keep_blank_values=True):
+    for name, value in parse_qsl(target.path.partition("?")[2], keep_blank_values=True):
         if is_sensitive(name):
             found[f"{name} (in the url)"] = "yes" if value else "empty"
     by_token = any("csrf" in name or "xsrf" in name for name in found)

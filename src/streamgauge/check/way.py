@@ -68,7 +68,9 @@ def _connect(target: Target, way: Way, connected: list[Knock], proxy: str | None
         if proxy is not None:
             step += f". {proxy} is set here, but streamgauge connects directly, without a proxy"
         return fail("connect", said, step, **facts)
-    text = ", ".join(f"{show(one.address)} in {shown_ms(one.connect_ns)}" for one in connected if one.connect_ns)
+    text = ", ".join(
+        f"{show(one.address)} in {shown_ms(one.connect_ns)}" for one in connected if one.connect_ns is not None
+    )
     if refused:
         local = target.host == "localhost"
         step = "write 127.0.0.1 or [::1] in place of localhost" if local else "take it out of the name's records"

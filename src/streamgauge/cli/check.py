@@ -206,14 +206,20 @@ def _print_json(looked: Mapping[str, Looked], machine: list[Finding], plans: Map
 def _plan_facts(plan: Prepared | str) -> dict[str, object]:
     if isinstance(plan, str):
         return {"starts": False, "why": plan}
+    estimate = plan.estimate
     return {
         "starts": True,
         "preset": plan.resolved.settings.preset,
         "environment": plan.resolved.environment,
         "kind": plan.resolved.kind,
-        "estimate": plan.estimate,
+        "requests": estimate.requests,
+        "streams": estimate.streams,
+        "rate_per_s": plan.resolved.settings.rate,
+        "seconds": round(estimate.seconds, 1),
+        "input_tokens": estimate.input_tokens,
+        "output_tokens": estimate.output_tokens,
+        "usd": estimate.usd,
         "decides": [one.name for one in plan.criteria if one.gating],
         "shown": [one.name for one in plan.criteria if not one.gating and not one.advisory],
-        "advisory": [one.name for one in plan.criteria if one.advisory],
         "notes": list(plan.notes),
     }
