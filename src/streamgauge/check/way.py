@@ -77,7 +77,7 @@ def _connect(target: Target, way: Way, connected: list[Knock], proxy: str | None
         return warn(
             "connect",
             f"{text}; but {said}",
-            f"a run takes all addresses in turn, so requests to that one would fail: {step}",
+            f"a run takes all addresses in turn, so requests to that one fail or come late: {step}",
             **facts,
         )
     untried = len(way.addresses) - len(way.knocks)
