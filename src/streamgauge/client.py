@@ -30,7 +30,7 @@ from streamgauge.metrics import METRICS
 from streamgauge.net import NetError, resolve
 from streamgauge.plan import Shot
 from streamgauge.sample import Outcome, Sample
-from streamgauge.secrets import Redactor
+from streamgauge.secrets import Redactor, secrets_of
 from streamgauge.stream import Limits, Stream, Trace
 from streamgauge.target import Target, Tls, request_for
 
@@ -130,7 +130,7 @@ class StreamClient:
     def _start(self, target: Target, clock: Clock | None) -> None:
         self.target = target
         self._clock = clock or SystemClock()
-        self._redact = Redactor([value for _, value in target.headers]).text
+        self._redact = Redactor(secret for header in target.headers for secret in secrets_of(*header)).text
         self._ended: list[Stream] = []
         self._loop = Loop(self._clock, self._ended.append)
         self._asked = 0

@@ -1,8 +1,9 @@
-"""`streamgauge check`: one short request a target, told line by line."""
+"""`streamgauge check`: two short requests a target, told line by line; then this machine and what is planned."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,17 @@ import click
 from streamgauge.cli.options import target_options
 
 if TYPE_CHECKING:
-    from streamgauge.check import Line
+    from streamgauge.check.failure import References
+    from streamgauge.check.finding import Finding
+    from streamgauge.check.look import Looked
+    from streamgauge.clock import Clock
+    from streamgauge.spec.load import Spec
+    from streamgauge.spec.resolve import Resolved
+    from streamgauge.suite.prepare import Prepared
     from streamgauge.target import Target
 
-PROMPT = "Count from one to twenty in words."
-LENGTH = 48
+_PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+_SHOWN = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
 
 @click.command(
@@ -24,11 +31,12 @@ Examples:
   streamgauge check
   streamgauge check --env staging
   streamgauge check --url http://127.0.0.1:8000/v1/chat/completions --model my-model
+  streamgauge check --json > facts.json
 """
 )
 @target_options
 @click.option("--preset", metavar="P", help="Of the run whose plan is shown.")
-@click.option("--json", "as_json", is_flag=True, help="Print the lines as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, with their facts as values.")
 def check(
     config: str | None,
     environment: str | None,
@@ -43,92 +51,175 @@ def check(
     """Tell what answers at each target and how, and what the planned run would send, cost and be able to decide.
 
     Sends two short requests a target: one plain, one as a browser that offers compression. Exit 4 when a target
-    cannot be used.
+    cannot be used, 2 when the plan would not start.
     """
-    from streamgauge.check import machine
     from streamgauge.cli.options import read_spec
-    from streamgauge.cli.screen import plan_lines
-    from streamgauge.clock import RealtimeMap, SystemClock
-    from streamgauge.errors import Exit, UsageError
-    from streamgauge.run import workers_for
+    from streamgauge.clock import SystemClock
+    from streamgauge.errors import Exit, UsageError, worst
     from streamgauge.spec.resolve import resolve
     from streamgauge.spec.settings import Overrides
-    from streamgauge.suite.prepare import prepare
-    from streamgauge.worker import raise_descriptor_limit
 
     spec = read_spec(config, url, dialect, model, headers, sets)
     if spec is None:
         raise UsageError("nothing to check: no streamgauge.toml here and no --url; `streamgauge init` writes a spec")
-    plans = [prepare(resolve(spec, environment, os.environ, t, Overrides(preset=preset)), 1) for t in spec.tests]
-    targets = {target.name: target for plan in plans for target in plan.load.targets}
-    secrets = tuple({secret for plan in plans for secret in plan.load.secrets})
-    told: dict[str, list[Line]] = {name: _look(target, secrets) for name, target in targets.items()}
-    streams = max(plan.estimate.streams for plan in plans)
-    told["this machine"] = machine(
-        uncertainty_ns=RealtimeMap(SystemClock()).uncertainty,
-        kernel_stamps=Path("/proc/thread-self").exists(),
-        descriptors=raise_descriptor_limit(),
-        streams=streams,
-        workers=workers_for(streams),
-    )
+    resolved = [resolve(spec, environment, os.environ, test, Overrides(preset=preset)) for test in spec.tests]
+    clock = SystemClock()
+    looked: dict[str, Looked] = {}
+    for target, by in _targets(resolved).values():
+        looked[target.name] = _look(target, by, spec, clock)
+        if not as_json:
+            _print(target.name, looked[target.name].findings)
+    plans = {one.settings.test: _plan(one) for one in resolved}
+    machine = _machine(looked, plans.values(), clock)
     if as_json:
-        _print_json(told)
+        _print_json(looked, machine, plans)
     else:
-        _print(told, [line for plan in plans for line in plan_lines(plan)])
-    failed = any(line.mark == "FAIL" for lines in told.values() for line in lines)
-    return Exit.UNUSABLE if failed else Exit.PASS
+        _print("this machine", machine)
+        _print_plans(plans)
+    codes = [Exit.PASS if one.usable else Exit.UNUSABLE for one in looked.values()]
+    startable = all(finding.level != "fail" for finding in machine) and not any(
+        isinstance(p, str) for p in plans.values()
+    )
+    return worst([*codes, Exit.PASS if startable else Exit.USAGE])
 
 
-def _look(target: Target, secrets: tuple[str, ...]) -> list[Line]:
-    """Two requests to one target; the second one only where the first was answered well."""
-    import msgspec
+def _targets(resolved: list[Resolved]) -> dict[str, tuple[Target, Resolved]]:
+    """Each target once, with the first test that uses it."""
+    from streamgauge.suite.prepare import targets_of
 
-    from streamgauge.check import Line, compressed, lines_of
-    from streamgauge.client import StreamClient
-    from streamgauge.net import NetError, resolve
-    from streamgauge.secrets import Redactor
-    from streamgauge.stream import Limits
+    found: dict[str, tuple[Target, Resolved]] = {}
+    for one in resolved:
+        for target in targets_of(one):
+            found.setdefault(target.name, (target, one))
+    return found
 
-    limits = Limits(first_output_ns=30_000_000_000, stall_ns=30_000_000_000, total_ns=60_000_000_000)
+
+def _look(target: Target, resolved: Resolved, spec: Spec, clock: Clock) -> Looked:
+    """Look at one target; what its answers' length tells is kept for the next estimate."""
+    from datetime import UTC, datetime
+
+    from streamgauge.check.look import look
+    from streamgauge.suite.seen import key_of, remember
+
+    sets = list(resolved.prompts.values())
+    looked = look(
+        target,
+        clock,
+        prompt=sets[len(sets) // 2].texts[0],
+        references=_references(spec, target.name),
+        redact=resolved.redactor.text,
+        proxy=next((name for name in _PROXIES if os.environ.get(name)), None),
+    )
+    if looked.length is not None:
+        at = datetime.fromtimestamp(clock.wall() / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        warning = remember(Path(), key_of(target), *looked.length, at)
+        if warning is not None:
+            click.echo(f"streamgauge: {warning}", err=True)
+    return looked
+
+
+def _references(spec: Spec, name: str) -> References:
+    """The variables in a target's headers; the spec has seen to it that none is empty."""
+    from streamgauge.spec.model import REFERENCE
+
+    headers = spec.model.targets[name].headers.items()
+    found = {header.lower(): tuple(REFERENCE.findall(template)) for header, template in headers}
+    return {header: names for header, names in found.items() if names}
+
+
+def _plan(resolved: Resolved) -> Prepared | str:
+    """The plan of one test, or why it would not start."""
+    from streamgauge.errors import UsageError
+    from streamgauge.suite.prepare import prepare
+
     try:
-        found = resolve(target.host, target.port)
-    except NetError as error:
-        return [
-            Line("FAIL", "resolve", error.words, "check the host's spelling, or whether this machine may resolve it")
-        ]
-    names = f"{len(found)} address{'es' if len(found) > 1 else ''}: {', '.join(address for address, _ in found[:4])}"
-    target = msgspec.structs.replace(target, addresses=found, limits=limits, max_tokens=LENGTH)
-    redact = Redactor(secrets).text
-    lines = [Line("ok", "resolve", names)]
-    with StreamClient.for_target(target) as client:
-        plain = client.ask(PROMPT)
-        lines += lines_of(target, plain)
-        if plain.sample.good:
-            lines.append(compressed(plain, client.ask(PROMPT, headers={"Accept-Encoding": "gzip, deflate"})))
-    return [Line(line.mark, line.subject, redact(line.words), line.next_step) for line in lines]
+        return prepare(resolved, 1)
+    except UsageError as error:
+        return str(error)
 
 
-def _print(told: dict[str, list[Line]], plan: list[str]) -> None:
+def _machine(looked: Mapping[str, Looked], plans: Iterable[Prepared | str], clock: Clock) -> list[Finding]:
+    import resource
+    import sys
+
+    from streamgauge.check import machine
+    from streamgauge.clock import RealtimeMap
+    from streamgauge.run import workers_for
+    from streamgauge.suite.prepare import descriptors_needed
+
+    stamps = [one.kernel_stamps for one in looked.values() if one.kernel_stamps is not None]
+    streams = max((plan.estimate.streams for plan in plans if not isinstance(plan, str)), default=1)
+    return [
+        machine.clock(
+            uncertainty_ns=RealtimeMap(clock).uncertainty,
+            kernel_stamps=all(stamps) if stamps else sys.platform == "linux",
+            skew_s={name: one.skew_s for name, one in looked.items() if one.skew_s is not None},
+        ),
+        machine.limits(
+            descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],  # a run raises its limit to the hard one
+            needed=descriptors_needed(streams),
+            streams=streams,
+            workers=workers_for(streams),
+            cores=os.cpu_count() or 1,
+            load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        ),
+    ]
+
+
+def _print(name: str, findings: Iterable[Finding]) -> None:
     from textwrap import wrap
 
-    colours = {"ok": "green", "warn": "yellow", "FAIL": "red"}
-    for name, lines in told.items():
-        click.secho(name, bold=True)
-        for line in lines:
-            mark = click.style(f"  {line.mark:<5}", fg=colours[line.mark])
-            first, *rest = wrap(line.words, 88) or [""]
-            click.echo(f"{mark}{line.subject:<9}{first}")
-            for more in rest:
+    click.secho(name, bold=True)
+    for finding in findings:
+        word, colour = _SHOWN[finding.level]
+        mark = click.style(f"  {word:<5}", fg=colour)
+        first, *rest = wrap(finding.text, 84) or [""]
+        click.echo(f"{mark}{finding.what:<9}{first}")
+        for more in rest:
+            click.echo(f"{'':16}{more}")
+        if finding.next is not None:
+            for more in wrap(f"next: {finding.next}", 84, subsequent_indent="      "):
                 click.echo(f"{'':16}{more}")
-            if line.next_step is not None and line.mark != "ok":
-                click.echo(f"{'':16}next: {line.next_step}")
-    click.echo("\n".join(plan))
 
 
-def _print_json(told: dict[str, list[Line]]) -> None:
-    import dataclasses
-    import json
+def _print_plans(plans: Mapping[str, Prepared | str]) -> None:
+    from streamgauge.cli.screen import plan_lines
 
-    click.echo(
-        json.dumps({name: [dataclasses.asdict(line) for line in lines] for name, lines in told.items()}, indent=2)
-    )
+    for test, plan in plans.items():
+        if isinstance(plan, str):
+            click.echo(f"plan   {test}: {plan}")
+        else:
+            click.echo("\n".join(plan_lines(plan)))
+
+
+def _print_json(looked: Mapping[str, Looked], machine: list[Finding], plans: Mapping[str, Prepared | str]) -> None:
+    import msgspec
+
+    whole = {
+        "targets": {name: {"usable": one.usable, "findings": one.findings} for name, one in looked.items()},
+        "machine": machine,
+        "plans": {test: _plan_facts(plan) for test, plan in plans.items()},
+    }
+    click.echo(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
+
+
+def _plan_facts(plan: Prepared | str) -> dict[str, object]:
+    if isinstance(plan, str):
+        return {"starts": False, "why": plan}
+    estimate = plan.estimate
+    return {
+        "starts": True,
+        "preset": plan.resolved.settings.preset,
+        "environment": plan.resolved.environment,
+        "kind": plan.resolved.kind,
+        "requests": estimate.requests,
+        "streams": estimate.streams,
+        "rate_per_s": plan.resolved.settings.rate,
+        "seconds": round(estimate.seconds, 1),
+        "input_tokens": estimate.input_tokens,
+        "output_tokens": estimate.output_tokens,
+        "usd": estimate.usd,
+        "decides": [one.name for one in plan.criteria if one.gating],
+        "shown": [one.name for one in plan.criteria if not one.gating and not one.advisory],
+        "notes": list(plan.notes),
+    }

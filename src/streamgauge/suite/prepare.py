@@ -6,19 +6,18 @@ connects and speaks TLS, and sends no request (exit 4).
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
 
+from streamgauge.check.knock import find_way
+from streamgauge.check.way import way_findings
 from streamgauge.clock import Clock, S
 from streamgauge.errors import TargetError, UsageError
-from streamgauge.net import Connection, NetError, resolve
 from streamgauge.plan import Phase, Rate
 from streamgauge.run import Limits as RunLimits
 from streamgauge.run import Load, workers_for
-from streamgauge.sample import Outcome
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved, ResolvedTarget
 from streamgauge.stream import Limits
@@ -67,10 +66,7 @@ def prepare(resolved: Resolved, seed: int) -> Prepared:
     names = tuple(t.name for t in resolved.targets)
     controls = tuple(t.name for t in resolved.controls)
     phases = TESTS[settings.test](settings, names, controls)
-    targets = tuple(
-        [_target(t, settings, control=False) for t in resolved.targets]
-        + [_target(t, settings, control=True) for t in resolved.controls]
-    )
+    targets = targets_of(resolved)
     estimate = _estimate(resolved, targets, phases)
     _hold_back(resolved, estimate)
     price = {
@@ -101,6 +97,15 @@ def prepare(resolved: Resolved, seed: int) -> Prepared:
         confidence=confidence,
         estimate=estimate,
         notes=tuple(_notes(resolved)),
+    )
+
+
+def targets_of(resolved: Resolved) -> tuple[Target, ...]:
+    """The engine's view of every target and control."""
+    settings = resolved.settings
+    return (
+        *(_target(found, settings, control=False) for found in resolved.targets),
+        *(_target(found, settings, control=True) for found in resolved.controls),
     )
 
 
@@ -245,9 +250,14 @@ def _notes(resolved: Resolved) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
+def descriptors_needed(streams: int) -> int:
+    """Descriptors that each worker wants for so many streams in all."""
+    return streams // workers_for(streams) + DESCRIPTORS_SPARE
+
+
 def check_descriptors(streams: int, limit: int) -> None:
     """Refuse a plan that this machine's descriptor limit cannot hold."""
-    needed = streams // workers_for(streams) + DESCRIPTORS_SPARE
+    needed = descriptors_needed(streams)
     if needed > limit:
         raise UsageError(
             f"the plan wants {streams} streams, about {needed} descriptors a worker; the limit here is {limit} "
@@ -256,78 +266,22 @@ def check_descriptors(streams: int, limit: int) -> None:
 
 
 def preflight(load: Load, clock: Clock) -> Load:
-    """Resolve every name, connect once to each target and speak TLS; no request is sent. TargetError where it fails."""
-    found = []
-    for target in load.targets:
-        try:
-            target = msgspec.structs.replace(target, addresses=resolve(target.host, target.port))
-            _knock(target, clock)
-        except NetError as error:
-            raise _unusable(target, error) from None
-        found.append(target)
-    return msgspec.structs.replace(load, targets=tuple(found))
+    """Resolve every name, connect to its addresses and speak TLS; no request is sent. TargetError where none is usable.
+
+    What it says is what `check` says.
+    """
+    return msgspec.structs.replace(load, targets=tuple(_reached(target, clock) for target in load.targets))
 
 
-def _knock(target: Target, clock: Clock) -> None:
-    """Connect to the first address that answers, with TLS where it is spoken. NetError of the last one otherwise."""
-    last: NetError | None = None
-    for address in target.addresses:
-        try:
-            conn = Connection(target, address, 0)
-        except NetError as error:
-            last = error
-            continue
-        try:
-            _until_ready(conn, clock, clock.now() + target.limits.connect_ns)
-        except NetError as error:
-            last = error
-        except OSError as error:
-            last = NetError(Outcome.TLS_ERROR, error.strerror or str(error))
-        else:
-            return
-        finally:
-            conn.close()
-    assert last is not None
-    raise last
-
-
-def _until_ready(conn: Connection, clock: Clock, deadline: int) -> None:
-    def wait(*, write: bool) -> None:
-        left = max(deadline - clock.now(), 0) / S
-        fds = [conn.sock.fileno()]
-        if not any(select.select([] if write else fds, fds if write else [], [], left)):
-            raise NetError(Outcome.CONNECT_TIMEOUT, f"no answer within {conn.target.limits.connect_ns / S:g} s")
-
-    wait(write=True)
-    if conn.connected():
-        return
-    conn.handshake(b"")
-    while not conn.ready:
-        while not conn.push():
-            wait(write=True)
-        wait(write=False)
-        data, _ = conn.take()
-        if not data:
-            raise NetError(Outcome.TLS_ERROR, "connection closed during the TLS handshake")
-        conn.handshake(data)
-
-
-_NEXT = {
-    Outcome.DNS_ERROR: "check the host's spelling, or whether this machine may resolve it (VPN, /etc/hosts)",
-    Outcome.CONNECT_REFUSED: "nothing listens there: start the service, or check host and port",
-    Outcome.UNREACHABLE: "no route: check VPN, firewall and the address",
-    Outcome.CONNECT_TIMEOUT: "packets are dropped on the way: check firewall and security groups, or the port",
-    Outcome.TLS_ERROR: "check the certificate; for an own CA set tls.ca, for a test without checks tls.verify = false",
-    Outcome.CLIENT_LIMIT: "this machine is out of descriptors or ports: raise ulimit -n",
-}
-
-
-def _unusable(target: Target, error: NetError) -> TargetError:
-    stage = {Outcome.DNS_ERROR: "resolve", Outcome.TLS_ERROR: "tls"}.get(error.outcome, "connect")
-    where = f"{target.host}:{target.port}"
-    return TargetError(
-        f"{target.name}: {where}: {error.outcome}: {error.words}",
+def _reached(target: Target, clock: Clock) -> Target:
+    way = find_way(target, clock)
+    if way.usable:
+        return msgspec.structs.replace(target, addresses=way.addresses)
+    *_, last = way_findings(target, way, clock.wall() / S)
+    error = way.error or next(knock.error for knock in way.knocks if knock.error is not None)
+    raise TargetError(
+        f"{target.name}: {target.host}:{target.port}: {error.outcome}: {last.text}",
         target=target.name,
-        stage=stage,
-        next_step=_NEXT.get(error.outcome, "see the words above"),
+        stage=last.what,
+        next_step=last.next or "see the words above",
     )

@@ -1,0 +1,315 @@
+"""What `check` says of the way to a server is what that server really did: names, addresses, TLS of every kind."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from small_servers import CERTS, STREAM, Answer, certified, request_head, saying, serving
+from streamgauge.check.finding import Finding
+from streamgauge.check.knock import Knock, Session, Way, find_way, tls_trouble
+from streamgauge.check.look import Looked, look
+from streamgauge.check.way import way_findings
+from streamgauge.client import target_from_url
+from streamgauge.clock import S, SystemClock
+from streamgauge.errors import TargetError, UsageError
+from streamgauge.net import NetError
+from streamgauge.run import Load
+from streamgauge.sample import Outcome
+from streamgauge.stream import Limits
+from streamgauge.suite.prepare import preflight
+from streamgauge.target import Target, Tls
+
+CA = str(CERTS / "ca.pem")
+CLOCK = SystemClock()
+
+
+def target(port: int, scheme: str = "https", host: str = "127.0.0.1", **tls: object) -> Target:
+    quick = Limits(connect_ns=2 * S, first_output_ns=2 * S, stall_ns=2 * S)
+    url = f"{scheme}://{host}:{port}/v1/chat/completions"
+    return target_from_url(url, dialect="openai-chat", model="m", tls=Tls(**{"ca": CA, **tls}), limits=quick)
+
+
+def findings(at: Target) -> dict[str, Finding]:
+    return {finding.what: finding for finding in look(at, CLOCK).findings}
+
+
+def last(looked: Looked) -> Finding:
+    return looked.findings[-1]
+
+
+@pytest.fixture(scope="module")
+def good() -> Iterator[int]:
+    with serving(STREAM, certified()) as port:
+        yield port
+
+
+def test_a_session_is_told_with_version_time_issuer_and_expiry(good: int) -> None:
+    tls = findings(target(good))["tls"]
+    assert tls.level == "ok"
+    assert tls.text.startswith("TLSv1.3 TLS_")
+    assert "verified; certificate by Streamgauge Test CA until 2120-01-01" in tls.text
+    assert tls.facts["issuer"] == "Streamgauge Test CA"
+    assert tls.facts["names"] == ["localhost", "127.0.0.1", "0:0:0:0:0:0:0:1"]
+    assert 0 < tls.facts["tls_ms"] < 2_000
+    assert tls.facts["not_before"] == "2020-01-01"
+
+
+def test_a_certificate_is_told_though_it_is_not_verified(good: int) -> None:
+    tls = findings(target(good, ca=None, verify=False))["tls"]
+    assert tls.level == "warn"
+    assert "NOT verified" in tls.text
+    assert tls.facts["issuer"] == "Streamgauge Test CA"
+
+
+def test_a_certificate_that_ends_soon_is_a_warning(good: int) -> None:
+    at = target(good)
+    way = find_way(at, CLOCK)
+    end = datetime(2120, 1, 1, tzinfo=UTC).timestamp()
+    *_, tls = way_findings(at, way, end - 3 * 86_400)
+    assert (tls.level, tls.next) == ("warn", "renew it in time")
+    assert "3 days from now" in tls.text
+    *_, tls = way_findings(at, way, end - 30 * 86_400)
+    assert tls.level == "ok"
+
+
+@pytest.mark.parametrize(
+    ("certificate", "settings", "trouble", "text", "step"),
+    [
+        ("expired", {}, "expired", '"Streamgauge Test CA" expired on 2021-01-01', "renew"),
+        ("early", {}, "not_yet_valid", "is not valid before 2119-01-01", "clock"),
+        ("self_signed", {}, "self_signed", "self-signed", "tls.ca does not hold"),
+        ("self_signed", {"ca": None}, "self_signed", "self-signed", "trust this certificate: tls = { ca"),
+        ("server", {"ca": None}, "unknown_ca", 'signed by "Streamgauge Test CA", an own CA', "trust its CA"),
+        ("server", {"ca": str(CERTS / "other_ca.pem")}, "unknown_ca", "an own CA", "tls.ca does not hold the CA"),
+        ("wrong_name", {}, "wrong_name", "is for other.example, not for 127.0.0.1", 'server_name = "other.example"'),
+        ("server", {"server_name": "nobody.example"}, "wrong_name", "not for nobody.example", "server_name"),
+    ],
+)
+def test_a_certificate_that_is_not_accepted_is_named_with_its_cure(
+    certificate: str, settings: dict[str, str | None], trouble: str, text: str, step: str
+) -> None:
+    with serving(STREAM, certified(certificate)) as port:
+        looked = look(target(port, **settings), CLOCK)
+    tls = last(looked)
+    assert not looked.usable
+    assert (tls.what, tls.level, tls.facts["trouble"]) == ("tls", "fail", trouble)
+    assert text in tls.text
+    assert step in (tls.next or "")
+
+
+@pytest.mark.parametrize(
+    ("certificate", "settings"),
+    [
+        ("self_signed", {"ca": str(CERTS / "self_signed.pem")}),
+        ("wrong_name", {"server_name": "other.example"}),
+        ("expired", {"verify": False}),
+    ],
+)
+def test_the_cure_that_was_named_works(certificate: str, settings: dict[str, object]) -> None:
+    with serving(STREAM, certified(certificate)) as port:
+        assert look(target(port, **settings), CLOCK).usable
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_server_that_wants_a_client_certificate_is_named(newest: ssl.TLSVersion) -> None:
+    with serving(STREAM, certified(wants_client=True, newest=newest)) as port:
+        tls = last(look(target(port), CLOCK))
+        mine = {"cert": str(CERTS / "client.pem"), "key": str(CERTS / "client.key")}
+        assert look(target(port, **mine), CLOCK).usable
+    assert (tls.what, tls.level) == ("tls", "fail")
+    assert "client certificate" in tls.text + (tls.next or "")
+    assert 'cert = "client.pem"' in (tls.next or "")
+
+
+def test_a_client_certificate_of_another_ca_is_not_taken() -> None:
+    other = {"cert": str(CERTS / "self_signed.pem"), "key": str(CERTS / "self_signed.key")}
+    with serving(STREAM, certified(wants_client=True)) as port:
+        tls = last(look(target(port, **other), CLOCK))
+    assert (tls.what, tls.facts["trouble"]) == ("tls", "client_certificate")
+    assert "does not take the client certificate of tls.cert" in (tls.next or "")
+
+
+def test_a_client_certificate_asked_for_in_http_is_named() -> None:
+    page = b"<html><head><title>400 No required SSL certificate was sent</title></head><center>nginx</center></html>"
+    with serving(saying("400 Bad Request", {"Content-Type": "text/html"}, page), certified()) as port:
+        tls = last(look(target(port), CLOCK))
+    assert (tls.what, tls.text) == ("tls", "the server wants a client certificate")
+
+
+def bad_request(sock: socket.socket) -> None:
+    sock.recv(65_536)
+    sock.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+def deaf_to_tls(sock: socket.socket) -> None:
+    """Like a parser that waits for the end of a line: only HTTP gets an answer."""
+    if sock.recv(1, socket.MSG_PEEK) == b"\x16":
+        sock.recv(65_536)
+        sock.recv(1)
+    request_head(sock)
+    sock.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+
+@pytest.mark.parametrize("answer", [bad_request, deaf_to_tls])
+def test_plain_http_on_an_https_port_is_named(answer: Answer) -> None:
+    with serving(answer) as port:
+        tls = last(look(target(port), CLOCK))
+    assert (tls.what, tls.level, tls.facts["trouble"]) == ("tls", "fail", "plain_http")
+    assert "http://" in (tls.next or "")
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        lambda: serving(STREAM, certified()),
+        lambda: serving(saying("400 Bad Request", {}, b"The plain HTTP request was sent to HTTPS port"), certified()),
+    ],
+    ids=["closes", "says so"],
+)
+def test_tls_on_an_http_port_is_named(server: object) -> None:
+    with server() as port:  # type: ignore[operator]
+        tls = last(look(target(port, "http"), CLOCK))
+    assert (tls.what, tls.level, tls.facts["trouble"]) == ("tls", "fail", "speaks_tls")
+    assert "https://" in (tls.next or "")
+
+
+def test_a_port_that_speaks_neither_is_not_said_to_speak_one() -> None:
+    with serving(lambda sock: sock.sendall(b"220 mail.example ESMTP\r\n")) as port:
+        tls = last(look(target(port), CLOCK))
+        plain = last(look(target(port, "http"), CLOCK))
+    assert tls.facts["trouble"] != "speaks_tls"
+    assert plain.what == "answer"
+
+
+@pytest.mark.parametrize(
+    ("words", "trouble"),
+    [
+        ("TLSV1_ALERT_NO_APPLICATION_PROTOCOL", "http2_only"),
+        ("TLSV13_ALERT_CERTIFICATE_REQUIRED", "client_certificate"),
+        ("TLSV1_ALERT_PROTOCOL_VERSION", "old_tls"),
+        ("UNSUPPORTED_PROTOCOL", "old_tls"),
+        ("WRONG_VERSION_NUMBER", "plain_http"),
+        ("connection closed during the TLS handshake", "other"),
+    ],
+)
+def test_what_openssl_calls_an_error_has_a_meaning(words: str, trouble: str) -> None:
+    at = target(443)
+    knock = Knock(("127.0.0.1", 443), 10, error=NetError(Outcome.TLS_ERROR, words), trouble=tls_trouble(words))
+    *_, tls = way_findings(at, Way(at.addresses, 0, (knock,)), 0.0)
+    assert tls.facts["trouble"] == trouble
+    assert tls.next
+
+
+def test_an_ipv6_address_is_told_in_brackets() -> None:
+    try:
+        server = serving(STREAM, certified(), host="::1")
+        with server as port:
+            found = findings(target(port, host="[::1]"))
+    except OSError as error:
+        pytest.skip(f"no IPv6 loopback here: {error}")
+    assert found["connect"].text.startswith(f"[::1]:{port} in ")
+    assert found["tls"].level == "ok"
+
+
+def test_a_refused_port_and_a_name_that_does_not_resolve_are_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    dead = look(target(port, "http"), CLOCK)
+    assert [finding.what for finding in dead.findings] == ["resolve", "connect"]
+    assert "refused" in last(dead).text
+    lost = look(target(80, "http", "nowhere.invalid"), CLOCK)
+    assert [finding.what for finding in lost.findings] == ["resolve"]
+    assert "does not resolve" in last(lost).text
+
+
+def test_a_port_that_never_answers_is_told_after_the_targets_time_out() -> None:
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        at = target(full.getsockname()[1], "http")
+        crowd = [socket.socket() for _ in range(4)]
+        try:
+            for one in crowd:
+                one.setblocking(False)
+                one.connect_ex(full.getsockname())
+            looked = look(at, CLOCK)
+        finally:
+            for one in crowd:
+                one.close()
+    assert "no answer within 2 s" in last(looked).text
+    assert "firewall" in (last(looked).next or "")
+
+
+def test_a_set_proxy_is_named_where_the_direct_way_fails() -> None:
+    at = target(9, "http")
+    way = Way((("127.0.0.1", 9),), 0, (Knock(("127.0.0.1", 9), error=NetError(Outcome.UNREACHABLE, "no route")),))
+    *_, connect = way_findings(at, way, 0.0, "HTTPS_PROXY")
+    assert "HTTPS_PROXY is set here" in (connect.next or "")
+
+
+@pytest.fixture
+def half(good: int) -> Way:
+    """A name with two addresses of which one refuses."""
+    session = Session("TLSv1.3", "c", 5_000_000, None)
+    bad = Knock(("::1", good), error=NetError(Outcome.CONNECT_REFUSED, "Connection refused"))
+    return Way((("::1", good), ("127.0.0.1", good)), 0, (bad, Knock(("127.0.0.1", good), 1_000_000, session)))
+
+
+def test_each_address_is_told_and_one_that_refuses_is_a_warning(good: int, half: Way) -> None:
+    found = {one.what: one for one in way_findings(target(good, host="localhost"), half, 0.0)}
+    assert found["resolve"].facts["addresses"] == ["::1", "127.0.0.1"]
+    assert found["connect"].level == "warn"
+    assert f"127.0.0.1:{good} in 1.0 ms; but [::1]:{good}: Connection refused" in found["connect"].text
+    assert "write 127.0.0.1 or [::1] in place of localhost" in (found["connect"].next or "")
+    assert half.usable == (("127.0.0.1", good),)
+
+
+def test_a_server_that_never_answers_the_tls_hello_is_told_after_the_targets_time_out() -> None:
+    over = threading.Event()
+
+    def silent(sock: socket.socket) -> None:
+        over.wait(10)
+
+    with serving(silent) as port:
+        way = find_way(target(port), CLOCK)
+        over.set()
+    assert way.usable == ()
+    assert way.knocks[0].trouble == "silent"
+
+
+def test_an_unusable_own_certificate_file_is_a_usage_error(good: int) -> None:
+    with pytest.raises(UsageError, match=r"tls\.ca"):
+        look(target(good, ca=str(CERTS / "make.sh")), CLOCK)
+
+
+def load(at: Target) -> Load:
+    return Load(targets=(at,), prompts={}, phases=(), seed=1)
+
+
+@pytest.mark.parametrize(
+    ("certificate", "stage", "words"), [("expired", "tls", "expired on 2021-01-01"), ("server", "", "")]
+)
+def test_a_runs_preflight_says_what_check_says(certificate: str, stage: str, words: str) -> None:
+    asked: list[str] = []
+
+    def note(sock: socket.socket) -> None:
+        asked.append(request_head(sock))
+
+    with serving(note, certified(certificate)) as port:
+        at = target(port)
+        if not stage:
+            assert preflight(load(at), CLOCK).targets[0].addresses == (("127.0.0.1", port),)
+        else:
+            with pytest.raises(TargetError) as told:
+                preflight(load(at), CLOCK)
+            error = last(look(at, CLOCK))
+            assert words in str(told.value)
+            assert "tls_error" in str(told.value)
+            assert (told.value.stage, told.value.next) == (stage, error.next)
+    assert asked == [], "preflight sends no request"
