@@ -55,10 +55,22 @@ def test_what_is_missing_fails_and_is_named(tmp_path: Path) -> None:
         name, tmp_path, STREAMGAUGE_URL="https://x.example", STREAMGAUGE_DIALECT="ai-sdk", STREAMGAUGE_KEY=""
     )
     assert done.returncode == 1
+    assert "variable STREAMGAUGE_PACKAGE" in done.stdout
     assert "secret STREAMGAUGE_KEY" in done.stdout
     assert "STREAMGAUGE_URL" not in done.stdout
-    there = perform(name, tmp_path, STREAMGAUGE_URL="u", STREAMGAUGE_DIALECT="d", STREAMGAUGE_KEY="k")
+    there = perform(
+        name, tmp_path, STREAMGAUGE_PACKAGE="p", STREAMGAUGE_URL="u", STREAMGAUGE_DIALECT="d", STREAMGAUGE_KEY="k"
+    )
     assert there.returncode == 0
+
+
+def test_what_is_missing_is_named_before_anything_is_installed() -> None:
+    text = RECIPE.read_text("utf-8")
+    assert (
+        text.index("- name: Target and secret are there")
+        < text.index("- name: Install")
+        < text.index("- name: Measure")
+    )
 
 
 def test_a_good_service_passes_and_its_report_reaches_the_summary(simulator: Simulator, tmp_path: Path) -> None:

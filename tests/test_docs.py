@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,14 @@ def spec_keys() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("table", "key"), spec_keys())
 def test_every_spec_key_is_documented(table: str, key: str) -> None:
     assert f"| `{key}` |" in (DOCS / "spec.md").read_text("utf-8"), f"{key} of {table}"
+
+
+def report_fields() -> list[str]:
+    """Every field of the report's JSON, by its schema."""
+    schema = files("streamgauge.reports").joinpath("report.schema.json").read_text("utf-8")
+    return sorted({name for table in json.loads(schema)["$defs"].values() for name in table.get("properties", {})})
+
+
+@pytest.mark.parametrize("field", report_fields())
+def test_every_field_of_the_report_is_explained(field: str) -> None:
+    assert f"`{field}`" in (DOCS / "json.md").read_text("utf-8")

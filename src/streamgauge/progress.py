@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from streamgauge.clock import Clock, S
 from streamgauge.control import Report
 from streamgauge.plan import Phase
-from streamgauge.run import Began
+from streamgauge.run import Began, Stopping
 from streamgauge.sample import GOOD
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class State:
         self.outcomes: Counter[str] = Counter()
         self.ttft_ms: list[float] = []
         self.failed: str | None = None
+        self.stopping: str | None = None
         self.late_ms = 0.0
         self._stride = 1
         self._seen = 0
@@ -53,8 +54,12 @@ class State:
     def __repr__(self) -> str:
         return f"State({self.test!r}, {self.phase.name if self.phase else 'not begun'}, ended={self.ended})"
 
-    def heard(self, event: Began | Report) -> None:
+    def heard(self, event: Began | Stopping | Report) -> None:
         """Take in what the run told."""
+        if isinstance(event, Stopping):
+            wait = f"open streams get {event.grace_ns / S:g} s (Ctrl-C again ends them now)"
+            self.stopping = f"no new requests; {wait if event.grace_ns else 'open streams end now'}"
+            return
         if isinstance(event, Began):
             self._began = self._began or event.at_ns
             self.phase, self.phase_began, self.phase_ended = event.phase, event.at_ns, 0
@@ -148,7 +153,7 @@ class State:
         rate = self.tokens_per_s()
         parts = [
             f"{self.test} {phase}{level}",
-            f"{(now - self._began) / S:.0f} s" if self._began else "",
+            f"{max(now - self._began, 0) / S:.0f} s" if self._began else "",
             f"{left:.0f} s left in phase" if left is not None else "",
             f"{self.open_streams} open",
             f"{self.ended:,} requests",
@@ -183,6 +188,8 @@ class Progress:
             from rich.live import Live
 
             console = Console(file=self._stream)
+            if console.is_dumb_terminal:  # it cannot redraw: plain lines, as in a file
+                return self
             self._live = Live(console=console, refresh_per_second=4, transient=True, get_renderable=self._block)
             self._live.start()
         return self
@@ -194,16 +201,22 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def __call__(self, event: Began | Report) -> None:
+    def __call__(self, event: Began | Stopping | Report) -> None:
         """Hear an event; show it when it is time."""
         self.state.heard(event)
         if self._quiet or self._live is not None:
             return
+        if isinstance(event, Stopping):
+            self._say(f"stopping: {self.state.stopping}")
+            return
         now = self._clock.now()
         if isinstance(event, Began) or now >= self._next_line:
-            self._stream.write(self.state.line(now) + "\n")
-            self._stream.flush()
+            self._say(self.state.line(now))
             self._next_line = now + LINE_EVERY_NS
+
+    def _say(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
 
     def _block(self) -> RenderableType:
         """The live block for a terminal."""
@@ -229,6 +242,8 @@ class Progress:
         table.add_row(
             "outcomes", "  ".join(f"{name} {count:,}" for name, count in state.outcomes.most_common(6)) or "-"
         )
+        if state.stopping:
+            table.add_row("stopping", Text(state.stopping, style="bold"))
         if state.failed:
             table.add_row("last error", Text(state.failed[:100], style="red"))
         table.add_row("generator", state.health() or "-")

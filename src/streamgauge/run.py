@@ -87,7 +87,14 @@ class Began:
     at_ns: int
 
 
-Listener = Callable[["Began | Report"], None]
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """A signal ends the run: no new request starts, open streams get `grace_ns` (0: they end now)."""
+
+    grace_ns: int
+
+
+Listener = Callable[["Began | Stopping | Report"], None]
 
 
 def workers_for(streams: int) -> int:
@@ -353,6 +360,7 @@ def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list
         while heeded < len(caught):
             conductor.signal = conductor.signal or caught[heeded]
             grace = INTERRUPT_GRACE_NS if heeded == 0 else 0
+            conductor.listener(Stopping(grace))
             conductor.stop("interrupted" if caught[heeded] == signal.SIGINT else "terminated", grace)
             ending, heeded = True, heeded + 1
         if ending:

@@ -16,8 +16,8 @@ from streamgauge.errors import Exit, StreamgaugeError
 
 VERBS = {
     "init": "Write a commented streamgauge.toml, also from a request copied as cURL.",
-    "check": "Send one request a target and tell, step by step, what answers and how.",
-    "run": "Run tests against a target and judge it.",
+    "check": "Send two short requests a target and tell, step by step, what answers.",
+    "run": "Measure: run tests against a target and judge it.",
     "report": "Make a run's reports again from its folder.",
     "sim": "A simulated provider with known truth, also for your own tests.",
     "demo": "Run the tests against the simulator and write their reports.",
@@ -54,6 +54,8 @@ class _Verbs(click.Group):
 
             near = difflib.get_close_matches(args[0], VERBS, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
+            if args[0] == "help":
+                hint = " Say streamgauge --help, or streamgauge VERB --help."
             ctx.fail(f"No verb {args[0]!r}.{hint} Verbs: {', '.join(VERBS)}.")
         return super().resolve_command(ctx, args)
 
@@ -81,6 +83,9 @@ def cli() -> None:
 
 def main() -> None:
     """The command `streamgauge`."""
+    from streamgauge.cli.pipes import outlive_readers
+
+    outlive_readers()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
@@ -96,9 +101,6 @@ def main() -> None:
         code = error.exit
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = Exit.PASS
     except Exception:
         code = _bug()
     sys.exit(code if isinstance(code, int) else Exit.PASS)

@@ -23,7 +23,8 @@ Examples:
 def demo(faulty: bool, out: Path, quiet: bool) -> int:
     """Run the tests (preset smoke) against a simulated provider and write their reports.
 
-    Ends 0 when nothing failed; inconclusive is explained. With --faulty it ends 1, as a gate would.
+    Two to three minutes, no key, no cost. Ends 0 when nothing failed; inconclusive is explained. With --faulty it ends
+    1, as a gate would.
     """
     from streamgauge.cli.run import Asked
     from streamgauge.errors import Exit
@@ -32,6 +33,10 @@ def demo(faulty: bool, out: Path, quiet: bool) -> int:
     from streamgauge.suite.demo import simulated_spec
 
     seed = int.from_bytes(os.urandom(4), "big") >> 1
+    if not quiet:
+        click.echo(
+            "Everything below is simulated on this machine: no key, no cost; dollars are list prices.\n", err=True
+        )
     repeat = "streamgauge demo --faulty" if faulty else "streamgauge demo"
     tests = ("ttft",) if faulty else TESTS
     asked = Asked(tests, None, Overrides(preset="smoke"), out, seed, yes=True, quiet=quiet, rerun=repeat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -61,7 +62,9 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 )
 @click.option("--inconclusive", type=click.Choice(["pass", "report"]), help="pass: exit 3 becomes 0, with a warning.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, cost and be decided; send nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report's JSON alone on stdout.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the report's JSON alone on stdout; with --dry-run the plan's."
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before load goes to a host that is not this machine.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 def run(
@@ -91,8 +94,9 @@ def run(
 ) -> int:
     """Run tests against the spec's targets (or --url) and judge them.
 
-    Before anything is sent it prints requests, tokens, cost, duration, and what so many requests can decide. With no
-    spec and no --url it runs against the built-in simulator, and says so.
+    Tests: ttft (time to first token), concurrent (many streams at a time). None named: those of the spec; ttft with
+    --url. Before anything is sent it prints where it goes, requests, tokens, cost, duration, and what so many requests
+    can decide. With no spec in this folder and no --url it runs against the built-in simulator, and says so.
     """
     from streamgauge.cli.options import read_spec
     from streamgauge.errors import UsageError
@@ -140,7 +144,7 @@ class Asked:
 
     def run(self, spec: Spec) -> int:
         """Every test asked for, one after another; the exit code over all."""
-        from streamgauge.cli.screen import show_plan
+        from streamgauge.cli.screen import plan_json, show_plan
         from streamgauge.spec.resolve import resolve
         from streamgauge.suite.prepare import prepare
 
@@ -149,9 +153,12 @@ class Asked:
         plans = [
             prepare(resolve(spec, self.environment, os.environ, name, self.overrides), self.seed) for name in tests
         ]
+        if self.dry_run and self.as_json:
+            click.echo(json.dumps({"plan": [plan_json(plan) for plan in plans]}, indent=2))
+            return 0
         for plan in plans:
             if not self.quiet or self.dry_run:
-                show_plan(plan, to_stdout=self.dry_run and not self.as_json)
+                show_plan(plan, to_stdout=self.dry_run)
         if self.dry_run:
             return 0
         self._ask(plans)
@@ -224,8 +231,6 @@ class Asked:
 
         assert isinstance(error, TargetError)
         if self.as_json:
-            import json
-
             told = {"error": str(error), "target": error.target, "stage": error.stage, "next": error.next}
             click.echo(json.dumps(told, indent=2))
         click.echo(f"streamgauge: {error}\n  next: {error.next}", err=True)

@@ -33,6 +33,7 @@ def plan_lines(plan: Prepared) -> list[str]:
     ]
     gating = [one for one in plan.criteria if one.gating]
     shown = [one for one in plan.criteria if not one.gating and not one.advisory]
+    lines[1:1] = [f"       {name} is {url}" for name, url in _addresses(plan).items()]
     nothing = "nothing: so few requests can decide none"
     lines += _wrapped("       decides: ", _by_rule(gating) or [nothing])
     if shown:
@@ -55,6 +56,29 @@ def _wrapped(head: str, parts: list[str]) -> list[str]:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _addresses(plan: Prepared) -> dict[str, str]:
+    """Where each target and control is asked, without what is secret in it."""
+    from streamgauge.secrets import Redactor
+
+    redact = Redactor(plan.resolved.secrets)
+    arms = (*plan.resolved.targets, *plan.resolved.controls)
+    return {arm.name: redact.url(f"{arm.origin}{arm.path}") for arm in arms}
+
+
+def plan_json(plan: Prepared) -> dict[str, object]:
+    """The plan for programs: what `plan_lines` tells, each number under its own name; null is not known."""
+    resolved, estimate, settings = plan.resolved, plan.estimate, plan.resolved.settings
+    return {
+        "test": settings.test, "preset": settings.preset, "environment": resolved.environment, "kind": resolved.kind,
+        "targets": _addresses(plan), "requests": estimate.requests, "streams": estimate.streams,
+        "rate_per_s": settings.rate, "seconds": round(estimate.seconds, 1), "input_tokens": estimate.input_tokens,
+        "output_tokens": estimate.output_tokens, "usd": estimate.usd,
+        "decides": [one.name for one in plan.criteria if one.gating],
+        "shown": [one.name for one in plan.criteria if not one.gating and not one.advisory],
+        "doubled_where_undecided": settings.double, "notes": list(plan.notes),
+    }  # fmt: skip
 
 
 def show_outcome(outcome: Outcome) -> None:

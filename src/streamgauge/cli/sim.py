@@ -56,7 +56,9 @@ def _fault_list(ctx: click.Context, param: click.Parameter, value: bool) -> None
 @click.option("--port", default=0, help="Port; 0 takes a free one.", show_default=True)
 @click.option("--model", default="gpt-4o-mini", show_default=True, help="For requests that name no model.")
 @click.option("--seed", default=1, show_default=True, help="Same seed, same order of requests: same answers.")
-@click.option("--fault", "faults", multiple=True, metavar="NAME=RATE[:OPTION]", help="What goes wrong, and how often.")
+@click.option(
+    "--fault", "faults", multiple=True, metavar="NAME=RATE[:OPTION]", help="What goes wrong, and how often; repeatable."
+)
 @click.option(
     "--faults", "listed", is_flag=True, expose_value=False, is_eager=True, callback=_fault_list, help="List all faults."
 )

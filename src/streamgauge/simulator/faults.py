@@ -9,6 +9,7 @@ is a share of requests from 0 to 1; durations have a unit (ms, s, m).
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -246,8 +247,10 @@ def parse(text: str, *, rated: bool = True) -> Fault:
     first, *options = text.split(":")
     name, sign, number = first.partition("=")
     if name not in FAULTS and not STATUS.fullmatch(name):
+        near = difflib.get_close_matches(name, FAULTS, n=1)
+        meant = f"did you mean {near[0]!r}? There" if near else "there"
         allowed = ", ".join(FAULTS)
-        raise UsageError(f"fault {name!r} is unknown; there are {allowed}, and any HTTP status from 400 to 599")
+        raise UsageError(f"fault {name!r} is unknown; {meant} are {allowed}, and any HTTP status from 400 to 599")
     rate: float | None = None
     if rated:
         rate = _rate(text, number) if sign else 1.0
