@@ -121,12 +121,15 @@ class Response:
         if self.headers_complete:
             return
         key = name.decode("latin-1").lower()
-        text = value.decode("latin-1")
+        text = value.decode("latin-1").strip(" \t")
         self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 
     def on_headers_complete(self) -> None:
         """The end of the headers of a final response; an interim one (1xx) is forgotten."""
         assert self._parser is not None
+        if self.complete:
+            self.trailing = True  # a second response, which nobody asked for
+            return
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             self.headers.clear()
@@ -140,7 +143,7 @@ class Response:
         self.keep_alive = bool(self._parser.should_keep_alive()) and not self.until_close
         encoding = headers.get("content-encoding", "").strip().lower()
         if encoding in ("gzip", "x-gzip"):
-            self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            self._inflate = _Gzip()
         elif encoding == "deflate":
             self._inflate = _Deflate()
         elif encoding not in ("", "identity"):
@@ -148,12 +151,29 @@ class Response:
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
-        self._body.append(body)
+        if not self.complete:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         """The end of a message; that of an interim response is not ours."""
         if self.headers_complete:
             self.complete = True
+
+
+class _Gzip:
+    """Members one behind the other are one text (RFC 1952 2.2): some servers pack each event by itself."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    def decompress(self, data: bytes) -> bytes:
+        """Inflate the next bytes; what follows the last member and is no member is padding."""
+        out = self._inner.decompress(data)
+        while self._inner.eof and self._inner.unused_data[:1] == b"\x1f":
+            rest = self._inner.unused_data
+            self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            out += self._inner.decompress(rest)
+        return out
 
 
 class _Deflate:
@@ -207,20 +227,36 @@ def kept_headers(headers: dict[str, str]) -> dict[str, str]:
 
 
 def retry_after_s(headers: dict[str, str], wall_s: float) -> float | None:
-    """Seconds the server asks to wait: retry-after-ms, or Retry-After as seconds or an HTTP date (RFC 9110 10.2.3)."""
-    ms = headers.get("retry-after-ms", "")
-    if ms.isdigit():
-        return int(ms) / 1e3
-    value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        from email.utils import parsedate_to_datetime
+    """Seconds the server asks to wait: retry-after-ms, or Retry-After as seconds or an HTTP date (RFC 9110 10.2.3).
 
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - wall_s
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), 86_400.0) if seconds == seconds else None
+    At most a day; None where it asks nothing that can be read.
+    """
+    found = _number(headers.get("retry-after-ms", ""))
+    if found is not None:
+        found /= 1e3
+    else:
+        value = headers.get("retry-after", "")
+        found = _number(value)
+        if found is None and (at := _date(value)) is not None:
+            found = at - wall_s
+    return None if found is None else min(max(found, 0.0), 86_400.0)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return None if value != value else value
+
+
+def _date(text: str) -> float | None:
+    """An HTTP date as seconds since the epoch; one that names no zone is UTC."""
+    from datetime import UTC
+    from email.utils import parsedate_to_datetime
+
+    try:
+        at = parsedate_to_datetime(text)
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
