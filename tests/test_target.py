@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamgauge import __version__
-from streamgauge.client import target_from_url
+from streamgauge.client import StreamClient, target_from_url
 from streamgauge.errors import UsageError
 from streamgauge.prompts import prompt_text
 from streamgauge.target import Target, request_for
@@ -123,11 +123,11 @@ def test_a_url_that_would_break_the_request_line_is_refused(url: str) -> None:
 def test_a_header_that_would_break_the_request_is_refused(headers: dict[str, str]) -> None:
     with pytest.raises(UsageError, match="wants a name without spaces and a value without control characters"):
         target(headers=headers)
+    with StreamClient("http://h/x", dialect="ai-sdk") as client, pytest.raises(UsageError, match="wants a name"):
+        client.ask("x", headers=headers)
 
 
 def test_secrets_of_a_target_are_in_no_repr_of_a_client() -> None:
-    from streamgauge.client import StreamClient
-
     with StreamClient("http://h/x?key=S3cr3t-value", dialect="gemini", headers={"x-api-key": "S3cr3t-value"}) as client:
         assert "S3cr3t" not in repr(client)
 

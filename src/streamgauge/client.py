@@ -89,10 +89,6 @@ def target_from_url(
         path += f"{'&' if '?' in path else '?'}{parts.query}"
     if not all("!" <= c <= "~" for c in path):
         raise UsageError(f"url {url!r} holds spaces or other characters that must be percent-encoded: %20 for a space")
-    pairs = tuple(headers.items() if isinstance(headers, Mapping) else headers)
-    for header, value in pairs:
-        if not header or not header.isprintable() or set(header) & set(" :") or not value.isprintable():
-            raise UsageError(f"header {header!r} wants a name without spaces and a value without control characters")
     values: dict[str, object] = {
         "name": name,
         "scheme": parts.scheme,
@@ -101,10 +97,19 @@ def target_from_url(
         "path": path,
         "dialect": dialect,
         "model": model,
-        "headers": pairs,
+        "headers": _whole(headers),
         **more,
     }
     return msgspec.convert(values, Target)
+
+
+def _whole(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Headers as a Target takes them. UsageError for one that would break the request."""
+    pairs = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+    for name, value in pairs:
+        if not name or not name.isprintable() or set(name) & set(" :") or not value.isprintable():
+            raise UsageError(f"header {name!r} wants a name without spaces and a value without control characters")
+    return pairs
 
 
 class StreamClient:
@@ -175,7 +180,7 @@ class StreamClient:
         if max_tokens is not None:
             target = msgspec.structs.replace(target, max_tokens=max_tokens)
         if headers:
-            target = msgspec.structs.replace(target, headers=(*target.headers, *headers.items()))
+            target = msgspec.structs.replace(target, headers=(*target.headers, *_whole(headers)))
         dialect = target.speaks()
         now = self._clock.now()
         wall_s = self._clock.wall() // S
