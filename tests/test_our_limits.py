@@ -61,12 +61,13 @@ def exits(done: subprocess.CompletedProcess[str]) -> list[str]:
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_disk_that_fills_up_ends_the_run_with_exit_4_and_what_was_measured_can_be_reported(
     sim: Simulator, tmp_path: Path
 ) -> None:
     report_json = tmp_path / "report.json"
     done = on_a_small_disk(tmp_path / "small", "160k", f"""
-        {run(sim, "--duration", "60s", "--concurrency", "20", "--out", str(tmp_path / "reports"))}
+        {run(sim, "--duration", "60s", "--concurrency", "10", "--out", str(tmp_path / "reports"))}
         echo "exit $?"
         {COMMAND} report last --json > {shlex.quote(str(report_json))}
         echo "exit $?"
