@@ -180,6 +180,7 @@ class Worker:
     def _on_stop(self, order: Stop) -> None:
         if order.target is not None:
             self._stopped_targets.add(order.target)
+            self._release_parked()
             return
         self._stopping_at = self._now() + order.grace_ns
         self._stop_why = order.why
@@ -257,8 +258,9 @@ class Worker:
         if self._ahead(state):
             state.parked.append(slot)
             return
-        if self._shoot(state, slot.id, slot.ready_ns, slot):
-            slot.busy = True
+        slot.busy = True  # before it starts: a request that fails at once frees it within the call
+        if not self._shoot(state, slot.id, slot.ready_ns, slot):
+            slot.busy = False
         self._release_parked()
 
     def _ahead(self, state: _LaneState) -> bool:
@@ -288,8 +290,10 @@ class Worker:
         state.next_due = next(state.arrivals, None)
         if state.open >= state.level:
             self._shed(state, due)
-        elif self._shoot(state, -1, due, index):
-            state.open += 1
+            return
+        state.open += 1
+        if not self._shoot(state, -1, due, index):
+            state.open -= 1
 
     def _next_shot(self, state: _LaneState, slot_id: int, due_ns: int) -> Shot | None:
         """The lane's next request, or None when every target of it was stopped."""
@@ -365,7 +369,8 @@ class Worker:
             asked = round((stream.retry_after_s or 0.0) * S)
             wait = max(wait, min(max(BACKOFF_NS, asked), MOST_BACKOFF_NS))
         assert stream.end_ns is not None
-        self._queue(owner, stream.end_ns + wait)
+        # A socket kept open held its slot for longer than the user had to wait.
+        self._queue(owner, (self._now() if stream.kept_open else stream.end_ns) + wait)
 
     def _keep_over(self) -> None:
         """The Samples of the streams that are over."""
