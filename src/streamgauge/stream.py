@@ -187,10 +187,12 @@ class Stream:
         self.sent_ns = now
         self.deadline = self._cap(now + self._limits.first_output_ns)
 
-    def on_retry(self) -> None:
+    def on_retry(self, now: int) -> None:
         """A reused connection died without one byte of response: the same request goes out on a new one."""
         self.retried += 1
         self.sent_ns = None
+        self._stage = Outcome.CONNECT_TIMEOUT
+        self.deadline = self._cap(now + self._limits.connect_ns)
         self.response.release()
         self.response = Response()
 

@@ -253,8 +253,9 @@ class Worker:
         if self._ahead(state):
             state.parked.append(slot)
             return
-        if self._shoot(state, slot.id, slot.ready_ns, slot):
-            slot.busy = True
+        slot.busy = True  # before the start: a request may fail at once, and its end makes the slot free again
+        if not self._shoot(state, slot.id, slot.ready_ns, slot):
+            slot.busy = False
         self._release_parked()
 
     def _ahead(self, state: _LaneState) -> bool:
@@ -284,8 +285,10 @@ class Worker:
         state.next_due = next(state.arrivals, None)
         if state.open >= state.level:
             self._shed(state, due)
-        elif self._shoot(state, -1, due, index):
-            state.open += 1
+            return
+        state.open += 1  # before the start, as with a slot
+        if not self._shoot(state, -1, due, index):
+            state.open -= 1
 
     def _next_shot(self, state: _LaneState, slot_id: int, due_ns: int) -> Shot | None:
         """The lane's next request, or None when every target of it was stopped."""
