@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from engine import Ran, lane, phase, run, target
+from real import require
 from servers import (
     CA,
     CERTS,
@@ -38,9 +39,9 @@ from servers import (
     token,
 )
 from streamgauge.clock import S
-from streamgauge.plan import Rate
-from streamgauge.sample import Outcome, Sample
-from streamgauge.simulator import Record, Simulator, start
+from streamgauge.plan import Hold, Rate
+from streamgauge.sample import Outcome
+from streamgauge.simulator import Simulator, start
 from streamgauge.stream import Limits
 from streamgauge.target import Target, Tls
 
@@ -140,6 +141,7 @@ def reset_late(conn: socket.socket) -> None:
 
 
 MANY_HEADERS = b"HTTP/1.1 200 OK\r\n" + b"".join(b"x-%d: %s\r\n" % (n, b"y" * 1000) for n in range(200))
+OVERLOADED = '[["meant", "rate_limited"], ["status", 503, {"retry-after": "7"}, "overloaded"]]'
 LARGE = {"padding": "x" * 16_000_000}
 CONNECT = Limits(connect_ns=S)
 FIRST = Limits(first_output_ns=S)
@@ -175,7 +177,11 @@ CASES = (
     Case(Outcome.HTTP_ERROR, "404", fault("404")),
     Case(Outcome.HTTP_ERROR, "redirect", script('[["status", 302, {"location": "/v2/elsewhere"}, ""]]')),
     Case(Outcome.RATE_LIMITED, "429", fault("429:retry-after=7")),
-    Case(Outcome.RATE_LIMITED, "503 overloaded", script('[["meant", "rate_limited"], ["status", 503, {"retry-after": "7"}, "overloaded"]]')),
+    Case(
+        Outcome.RATE_LIMITED,
+        "503 overloaded",
+        script('[["meant", "rate_limited"], ["status", 503, {"retry-after": "7"}, "overloaded"]]'),
+    ),
     Case(Outcome.RATE_LIMITED, "overload told in the stream", fault("overload")),
     Case(Outcome.AUTH_ERROR, "401", fault("401")),
     Case(Outcome.AUTH_ERROR, "403", fault("403")),
@@ -244,9 +250,7 @@ def worlds() -> Iterator[dict[str, World]]:
 
 @pytest.fixture(scope="module")
 def tried(worlds: dict[str, World], tmp_path_factory: pytest.TempPathFactory) -> Tried:
-    targets = {
-        name: case.make(worlds[transport], name) for name, (transport, case) in zip(NAMES, TRIALS, strict=True)
-    }
+    targets = {name: case.make(worlds[transport], name) for name, (transport, case) in zip(NAMES, TRIALS, strict=True)}
     hold = phase("hold", [lane(name, EACH) for name in targets])
     return Tried(worlds, targets, run(tmp_path_factory.mktemp("tried"), targets.values(), hold))
 
@@ -282,3 +286,87 @@ def test_a_server_that_says_when_to_come_again_is_heard(tried: Tried) -> None:
     told = {name: found for name, found in waits.items() if "stream" not in name}
     assert len(told) == 4
     assert all(found == [7.0] * EACH for found in told.values()), told
+
+
+# Outcomes that the plan or this machine makes: each a run of its own.
+
+
+def of_plan(worlds: dict[str, World], make: Make) -> dict[str, Target]:
+    """The same target on both transports."""
+    return {transport: make(world, transport) for transport, world in worlds.items()}
+
+
+def test_what_comes_due_above_the_cap_is_shed(worlds: dict[str, World], tmp_path: Path) -> None:
+    targets = of_plan(worlds, fault("mute", limits=FIRST))
+    lanes = [lane(name, 6, Rate(per_s=100, cap=1)) for name in targets]
+    ran = run(tmp_path, targets.values(), phase("hold", lanes))
+    for name in targets:
+        first, *others = ran.of(name)
+        assert first.outcome == Outcome.FIRST_TOKEN_TIMEOUT, "it holds the only place"
+        assert [s.outcome for s in others] == [Outcome.SHED] * 5
+        assert {s.start_ns for s in others} == {None}
+
+
+def test_what_is_open_when_the_plan_ends_is_cancelled(worlds: dict[str, World], tmp_path: Path) -> None:
+    targets = of_plan(worlds, fault("stall"))
+    ran = run(tmp_path, targets.values(), phase("hold", [lane(name, EACH) for name in targets]), grace_s=0.5)
+    for name in targets:
+        assert [s.outcome for s in ran.of(name)] == [Outcome.CANCELLED] * EACH
+    assert not ran.ending.partial
+
+
+def test_descriptors_used_up_are_our_own_limit(worlds: dict[str, World], tmp_path: Path) -> None:
+    require(hasattr(resource, "prlimit"), "setting another process's limits")
+    targets = of_plan(worlds, fault("close"))
+
+    def leave_none(name: str) -> None:
+        """Take the workers' free descriptors away, while they run."""
+        if name == "hold":
+            for worker in workers():
+                used = {int(fd.name) for fd in Path(f"/proc/{worker}/fd").iterdir()}
+                free = min(set(range(len(used) + 1)) - used)
+                resource.prlimit(worker, resource.RLIMIT_NOFILE, (free, free))
+
+    lanes = [lane(name, EACH) for name in targets]
+    ran = run(tmp_path, targets.values(), phase("warmup", lanes, settles=True), phase("hold", lanes), began=leave_none)
+    for name in targets:
+        assert [s.outcome for s in ran.of(name, "warmup")] == [Outcome.OK] * EACH
+        assert [s.outcome for s in ran.of(name, "hold")] == [Outcome.CLIENT_LIMIT] * EACH
+        assert {s.error for s in ran.of(name, "hold")} == {"Too many open files"}
+
+
+def workers() -> list[int]:
+    """The process ids of this process's workers."""
+    children = psutil.Process(os.getpid()).children()
+    return [child.pid for child in children if "streamgauge.worker" in child.cmdline()]
+
+
+BY_PLAN = {
+    Outcome.SHED: test_what_comes_due_above_the_cap_is_shed,
+    Outcome.CANCELLED: test_what_is_open_when_the_plan_ends_is_cancelled,
+    Outcome.CLIENT_LIMIT: test_descriptors_used_up_are_our_own_limit,
+}
+"""Outcomes with a test of their own, which tries both transports."""
+NOT_ON_TCP = {Outcome.TLS_ERROR: "no TLS is spoken there"}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_every_outcome_has_a_cause(transport: str) -> None:
+    tried = {case.outcome for case in CASES if case.only in (None, transport)} | set(BY_PLAN)
+    missing = set(Outcome) - tried
+    assert missing == (set(NOT_ON_TCP) if transport == "tcp" else set())
+
+
+# A request may end in the very call that starts it: its place must be free again.
+
+
+def test_requests_that_fail_at_once_take_no_place_for_good(tmp_path: Path) -> None:
+    closed, opened = (target(name, "http://no-such-host.invalid") for name in ("closed", "opened"))
+    ran = run(
+        tmp_path,
+        (closed, opened),
+        phase("warmup", [lane("closed", 1)]),
+        phase("hold", [lane("closed", 2, Hold(1)), lane("opened", 8, Rate(per_s=100, cap=2))]),
+    )
+    assert [s.outcome for s in ran.of("closed")] == [Outcome.DNS_ERROR] * 3
+    assert [s.outcome for s in ran.of("opened")] == [Outcome.DNS_ERROR] * 8, "none was shed: none was open"
