@@ -26,6 +26,8 @@ PATIENCE_NS = 60 * S
 def target(name: str, url: str, *, model: str = MODEL, **more: object) -> Target:
     """A target with the addresses that its name has now, maybe none."""
     made = target_from_url(url, dialect="openai-chat", name=name, model=model, **more)
+    if made.addresses:
+        return made
     try:
         return msgspec.structs.replace(made, addresses=resolve(made.host, made.port))
     except NetError:
