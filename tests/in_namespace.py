@@ -94,9 +94,9 @@ def hang(conn: socket.socket) -> None:
 
 
 def ports_used_up(folder: Path) -> Told:
-    """Seven requests at once to each place, where there are five ports."""
+    """Seven requests at once to each place, where there are four ports."""
     with both(hang) as places:
-        return ask(folder, places, of_both("hold", 7), began=lambda _: _ports("40000 40004"))
+        return ask(folder, places, of_both("hold", 7), began=lambda _: _ports("40000 40003"))
 
 
 def black_hole(folder: Path) -> Told:
