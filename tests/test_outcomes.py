@@ -319,20 +319,32 @@ def test_descriptors_used_up_are_our_own_limit(worlds: dict[str, World], tmp_pat
     require(hasattr(resource, "prlimit"), "setting another process's limits")
     targets = of_plan(worlds, fault("close"))
 
-    def leave_none(name: str) -> None:
-        """Take the workers' free descriptors away, while they run."""
-        if name == "hold":
-            for worker in workers():
-                used = {int(fd.name) for fd in Path(f"/proc/{worker}/fd").iterdir()}
-                free = min(set(range(len(used) + 1)) - used)
-                resource.prlimit(worker, resource.RLIMIT_NOFILE, (free, free))
-
     lanes = [lane(name, EACH) for name in targets]
-    ran = run(tmp_path, targets.values(), phase("warmup", lanes, settles=True), phase("hold", lanes), began=leave_none)
+    ran = run(tmp_path, targets.values(), phase("warmup", lanes, settles=True), phase("hold", lanes), began=leaving(0))
     for name in targets:
         assert [s.outcome for s in ran.of(name, "warmup")] == [Outcome.OK] * EACH
         assert [s.outcome for s in ran.of(name, "hold")] == [Outcome.CLIENT_LIMIT] * EACH
         assert {s.error for s in ran.of(name, "hold")} == {"Too many open files"}
+
+
+def test_the_last_descriptor_is_enough_for_a_first_tls_connection(worlds: dict[str, World], tmp_path: Path) -> None:
+    require(hasattr(resource, "prlimit"), "setting another process's limits")
+    targets = of_plan(worlds, fault("close"))
+    phases = phase("warmup", [lane("tcp", 1)], settles=True), phase("hold", [lane("tls", EACH)])
+    ran = run(tmp_path, targets.values(), *phases, began=leaving(1))
+    assert [s.outcome for s in ran.of("tls")] == [Outcome.OK, Outcome.CLIENT_LIMIT]
+
+
+def leaving(free: int) -> Callable[[str], None]:
+    """As `hold` begins, the workers, which run by then, may open only so many descriptors more."""
+
+    def began(name: str) -> None:
+        for worker in workers() if name == "hold" else ():
+            used = {int(fd.name) for fd in Path(f"/proc/{worker}/fd").iterdir()}
+            most = sorted(set(range(len(used) + free + 1)) - used)[free]
+            resource.prlimit(worker, resource.RLIMIT_NOFILE, (most, most))
+
+    return began
 
 
 def workers() -> list[int]:

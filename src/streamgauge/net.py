@@ -100,6 +100,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
+    "localhost".encode("idna")  # the first name loads the codec from files: now, not under load
     return context
 
 
