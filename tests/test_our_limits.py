@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import resource
 import shlex
 import shutil
@@ -54,26 +54,33 @@ def run(sim: Simulator, *more: str, model: str = "sim-t30-i1-n10") -> str:
     return f"{COMMAND} {shlex.join(asked)}"
 
 
+def exits(done: subprocess.CompletedProcess[str]) -> list[str]:
+    """What the script's commands ended with, each told by `echo "exit $?"`; never a traceback."""
+    assert "Traceback" not in done.stderr, done.stderr
+    return [line.removeprefix("exit ") for line in done.stdout.splitlines() if line.startswith("exit ")]
+
+
 @pytest.mark.real
 def test_a_disk_that_fills_up_ends_the_run_with_exit_4_and_what_was_measured_can_be_reported(
     sim: Simulator, tmp_path: Path
 ) -> None:
+    report_json = tmp_path / "report.json"
     done = on_a_small_disk(tmp_path / "small", "160k", f"""
         {run(sim, "--duration", "60s", "--concurrency", "20", "--out", str(tmp_path / "reports"))}
         echo "exit $?"
-        {COMMAND} report last --json --out {shlex.quote(str(tmp_path / "again"))} > {shlex.quote(str(tmp_path / "json"))}
-        echo "report exit $?"
+        {COMMAND} report last --json > {shlex.quote(str(report_json))}
+        echo "exit $?"
+        find .streamgauge -name '*.part'
     """)  # fmt: skip
-    assert "exit 4" in done.stdout.splitlines(), done.stdout + done.stderr
-    assert "No space left on device" in done.stderr
-    assert ".streamgauge/runs/" in done.stderr
-    assert "streamgauge report" in done.stderr, "the next step"
-    assert "Traceback" not in done.stderr
-    report = json.loads((tmp_path / "json").read_text())
+    assert exits(done)[0] == "4", done.stderr
+    assert re.search(r"cannot write \.streamgauge/runs/.*: No space left on device; .*free space", done.stderr)
+    assert "`streamgauge report`" in done.stderr, "the next step"
+    assert ".part" not in done.stdout, "no half of a file is left"
+    report = json.loads(report_json.read_text())
     assert report["partial"] is True
     assert report["verdict"] in ("inconclusive", "invalid")
     assert report["metrics"]["ttft_ms"]["n"] > 50
-    assert len(list((tmp_path / "again").iterdir())) == 4
+    assert len(list((tmp_path / "reports").iterdir())) == 4, "they lie on another disk"
 
 
 @pytest.mark.real
@@ -84,61 +91,51 @@ def test_a_disk_too_full_to_begin_costs_no_request(sim: Simulator, tmp_path: Pat
         {run(sim, "--requests", "12", "--out", str(tmp_path / "reports"))}
         echo "exit $?"
     """)  # fmt: skip
-    assert "exit 4" in done.stdout.splitlines(), done.stdout + done.stderr
-    assert "cannot write" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert exits(done) == ["4"], done.stderr
+    assert re.search(r"cannot write \.streamgauge/runs/.*: No space left on device; .*free space", done.stderr)
     assert len(sim.log()) == before
 
 
 @pytest.mark.real
-def test_a_full_reports_folder_costs_no_measurement(sim: Simulator, tmp_path: Path) -> None:
+def test_a_full_reports_folder_costs_no_measurement_and_leaves_no_half_of_a_report(
+    sim: Simulator, tmp_path: Path
+) -> None:
     done = on_a_small_disk(tmp_path / "reports", "16k", f"""
         cd ..
         {run(sim, "--requests", "12", "--out", "reports")}
         echo "exit $?"
         ls -A reports
     """)  # fmt: skip
-    assert done.stdout.splitlines()[-1] == "exit 4", "and no half of a report is left: " + done.stdout + done.stderr
+    assert exits(done)[0] in ("4", "5"), "5 goes before 4 where this machine was too busy to measure"
+    assert done.stdout.splitlines()[-1].startswith("exit ")
     assert "cannot write reports to reports: No space left on device" in done.stderr
     assert "The run is kept: streamgauge report" in done.stderr
-    again = subprocess.run(
-        f"{COMMAND} report last --out elsewhere", shell=True, cwd=tmp_path, env=environment(), capture_output=True,
-        text=True, timeout=60, check=False,
+    (folder,) = (tmp_path / ".streamgauge" / "runs").iterdir()
+    assert json.loads((folder / "report.json").read_text())["metrics"]["ttft_ms"]["n"] == 12
+
+
+def limited(soft: int, hard: int, command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command under a descriptor limit of its own."""
+    return subprocess.run(
+        command, shell=True, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)),
     )  # fmt: skip
-    assert again.returncode == 0, again.stderr
-    assert len(list((tmp_path / "elsewhere").iterdir())) == 4
 
 
-@pytest.mark.parametrize(("limit", "starts"), [(90, False), (400, True)])
-def test_a_plan_above_the_descriptor_limit_does_not_start_and_names_it(
-    sim: Simulator, tmp_path: Path, limit: int, starts: bool
-) -> None:
+def test_a_plan_above_the_descriptor_limit_does_not_start_and_names_it(sim: Simulator, tmp_path: Path) -> None:
     before = len(sim.log())
-    command = run(sim, "--concurrency", "60", "--requests", "60", "--set", "tests.ttft.prompts=['short']")
-    done = subprocess.run(
-        command, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit)),
-    )  # fmt: skip
-    if starts:
-        assert done.returncode in (0, 3), done.stderr
-        assert len(sim.log(at_least=before + 62)) == before + 62
-    else:
-        assert done.returncode == 2
-        assert f"the limit here is {limit} (ulimit -n)" in done.stderr
-        assert "--concurrency" in done.stderr
-        assert not (tmp_path / ".streamgauge").exists()
-        assert len(sim.log()) == before
-    assert "Traceback" not in done.stderr
+    done = limited(90, 90, run(sim, "--concurrency", "60", "--requests", "60"), tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "the limit here is 90 (ulimit -n)" in done.stderr
+    assert "--concurrency" in done.stderr
+    assert not (tmp_path / ".streamgauge").exists()
+    assert len(sim.log()) == before
 
 
-def test_a_soft_limit_is_raised_to_the_hard_one(sim: Simulator, tmp_path: Path) -> None:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    done = subprocess.run(
-        run(sim, "--requests", "12", "--json"), shell=True, cwd=tmp_path, env=environment(), capture_output=True,
-        text=True, timeout=60, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard)),
-    )  # fmt: skip
-    assert done.returncode in (0, 3), done.stderr
-    (head,) = (tmp_path / ".streamgauge" / "runs").glob("*/run.json")
-    assert json.loads(head.read_text())["descriptors_limit"] == hard
-    assert os.getpid()
+def test_a_soft_limit_is_raised_to_the_hard_one(tmp_path: Path) -> None:
+    code = (
+        "import resource; from streamgauge.worker import raise_descriptor_limit as r; "
+        "print(r(), *resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = limited(64, 200, f"{shlex.quote(sys.executable)} -c {shlex.quote(code)}", tmp_path)
+    assert done.stdout.split() == ["200", "200", "200"], done.stderr
