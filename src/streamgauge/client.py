@@ -77,19 +77,31 @@ def target_from_url(
     """A Target from a url; without a path the dialect's default is added. `more` are further fields of Target."""
     if dialect not in DIALECTS:
         raise UsageError(f"dialect {dialect!r} is not known; known: {', '.join(DIALECTS)}")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise UsageError(f"url {url!r}: {error}; it wants the form http://host:port/path") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"url {url!r} wants the form http://host:port/path or https://host/path")
-    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    path = DIALECTS[dialect].default_path if parts.path in ("", "/") else parts.path
+    if parts.query:
+        path += f"{'&' if '?' in path else '?'}{parts.query}"
+    if not all("!" <= c <= "~" for c in path):
+        raise UsageError(f"url {url!r} holds spaces or other characters that must be percent-encoded: %20 for a space")
+    pairs = tuple(headers.items() if isinstance(headers, Mapping) else headers)
+    for header, value in pairs:
+        if not header or not header.isprintable() or set(header) & set(" :") or not value.isprintable():
+            raise UsageError(f"header {header!r} wants a name without spaces and a value without control characters")
     values: dict[str, object] = {
         "name": name,
         "scheme": parts.scheme,
         "host": parts.hostname,
-        "port": parts.port or (443 if parts.scheme == "https" else 80),
-        "path": DIALECTS[dialect].default_path if path in ("", "/") else path,
+        "port": port or (443 if parts.scheme == "https" else 80),
+        "path": path,
         "dialect": dialect,
         "model": model,
-        "headers": tuple(headers.items() if isinstance(headers, Mapping) else headers),
+        "headers": pairs,
         **more,
     }
     return msgspec.convert(values, Target)

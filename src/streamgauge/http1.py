@@ -36,11 +36,14 @@ def request_bytes(method: str, path: str, headers: Iterable[tuple[str, str]], bo
 
 
 class Response:
-    """The framing of one response. Feed it reads; it collects status and headers and hands out body bytes."""
+    """The framing of one response. Feed it reads; it collects status and headers and hands out body bytes.
+
+    `ahead`: the last bytes fed were the head of a chunk that is yet to come, not body.
+    """
 
     __slots__ = (
-        "_body", "_fed", "_inflate", "_names", "_parser", "chunked", "complete", "headers", "headers_complete",
-        "keep_alive", "status", "trailing", "until_close",
+        "_body", "_fed", "_inflate", "_names", "_parser", "ahead", "chunked", "complete", "headers",
+        "headers_complete", "keep_alive", "status", "trailing", "until_close",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -52,6 +55,7 @@ class Response:
         self.chunked = False
         self.until_close = False
         self.trailing = False
+        self.ahead = False
         self._fed = 0
         self._body: list[bytes] = []
         self._inflate: _Decompressor | None = None
@@ -121,12 +125,15 @@ class Response:
         if self.headers_complete:
             return
         key = name.decode("latin-1").lower()
-        text = value.decode("latin-1")
+        text = value.decode("latin-1").strip(" \t")
         self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
 
     def on_headers_complete(self) -> None:
         """The end of the headers of a final response; an interim one (1xx) is forgotten."""
         assert self._parser is not None
+        if self.complete:
+            self.trailing = True  # a second response, which nobody asked for
+            return
         status = self._parser.get_status_code()
         if 100 <= status < 200:
             self.headers.clear()
@@ -140,20 +147,42 @@ class Response:
         self.keep_alive = bool(self._parser.should_keep_alive()) and not self.until_close
         encoding = headers.get("content-encoding", "").strip().lower()
         if encoding in ("gzip", "x-gzip"):
-            self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            self._inflate = _Gzip()
         elif encoding == "deflate":
             self._inflate = _Deflate()
         elif encoding not in ("", "identity"):
             raise FramingError(f"content-encoding {encoding!r} was not asked for and is not known")
 
+    def on_chunk_header(self) -> None:
+        """The head of a chunk, whose body follows."""
+        self.ahead = True
+
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
-        self._body.append(body)
+        self.ahead = False
+        if not self.complete:
+            self._body.append(body)
 
     def on_message_complete(self) -> None:
         """The end of a message; that of an interim response is not ours."""
         if self.headers_complete:
             self.complete = True
+
+
+class _Gzip:
+    """Members one behind the other are one text (RFC 1952 2.2): some servers pack each event by itself."""
+
+    def __init__(self) -> None:
+        self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    def decompress(self, data: bytes) -> bytes:
+        """Inflate the next bytes; what follows the last member and is no member is padding."""
+        out = self._inner.decompress(data)
+        while self._inner.eof and self._inner.unused_data[:1] == b"\x1f":
+            rest = self._inner.unused_data
+            self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            out += self._inner.decompress(rest)
+        return out
 
 
 class _Deflate:
@@ -186,7 +215,7 @@ def answered_by(headers: dict[str, str]) -> str | None:
     server = headers.get("server") or headers.get("x-powered-by")
     via = headers.get("via")
     told = list(dict.fromkeys([*edges, *([via] if via and not edges else []), *([server] if server else [])]))
-    return " > ".join(told)[:120] or None
+    return " > ".join(told) or None
 
 
 _KEPT = frozenset(
@@ -202,25 +231,41 @@ _KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-", "ratelimit")
 
 
 def kept_headers(headers: dict[str, str]) -> dict[str, str]:
-    """The response headers a Sample keeps: an allow-list, each value at most 300 characters."""
-    return {name: value[:300] for name, value in headers.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
+    """The response headers a Sample keeps, by an allow-list."""
+    return {name: value for name, value in headers.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
 
 
 def retry_after_s(headers: dict[str, str], wall_s: float) -> float | None:
-    """Seconds the server asks to wait: retry-after-ms, or Retry-After as seconds or an HTTP date (RFC 9110 10.2.3)."""
-    ms = headers.get("retry-after-ms", "")
-    if ms.isdigit():
-        return int(ms) / 1e3
-    value = headers.get("retry-after", "").strip()
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        from email.utils import parsedate_to_datetime
+    """Seconds the server asks to wait: retry-after-ms, or Retry-After as seconds or an HTTP date (RFC 9110 10.2.3).
 
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - wall_s
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), 86_400.0) if seconds == seconds else None
+    At most a day; None where it asks nothing that can be read.
+    """
+    found = _number(headers.get("retry-after-ms", ""))
+    if found is not None:
+        found /= 1e3
+    else:
+        value = headers.get("retry-after", "")
+        found = _number(value)
+        if found is None and (at := _date(value)) is not None:
+            found = at - wall_s
+    return None if found is None else min(max(found, 0.0), 86_400.0)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return None if value != value else value
+
+
+def _date(text: str) -> float | None:
+    """An HTTP date as seconds since the epoch; one that names no zone is UTC."""
+    from datetime import UTC
+    from email.utils import parsedate_to_datetime
+
+    try:
+        at = parsedate_to_datetime(text)
+        return (at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

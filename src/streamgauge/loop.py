@@ -49,6 +49,9 @@ class _Selectors:
         found = self._inner.select(None if timeout < 0 else timeout)
         return [(key.fd, (IN if got & 1 else 0) | (OUT if got & 2 else 0)) for key, got in found]
 
+    def fileno(self) -> int:
+        return -1  # nothing to select on
+
     def close(self) -> None:
         self._inner.close()
 
@@ -95,7 +98,7 @@ class Loop:
         self._now = clock.now
         self._on_done = on_done
         self._poller = select.epoll() if hasattr(select, "epoll") else _Selectors()
-        self._epoll_fd = self._poller.fileno() if isinstance(self._poller, select.epoll) else -1
+        self._epoll_fd = self._poller.fileno()
         self._map = RealtimeMap(clock)
         self._conns: dict[int, Connection] = {}
         self._watched: dict[int, Callable[[], None]] = {}
@@ -140,13 +143,16 @@ class Loop:
         """Send `request` for `stream` (already started) on an idle connection or a new one."""
         self.open_streams += 1
         idle = self._pool.get(target.name)
-        if idle:
+        while idle:
             conn = idle.pop()
+            if conn.stale():
+                self._drop(conn)
+                continue
             conn.stream, conn.request = stream, request
             stream.conn, stream.conn_requests, stream.peer = conn.id, conn.carried, conn.address[0]
             self._send(conn)
-        else:
-            self._connect(stream, target, request)
+            return
+        self._connect(stream, target, request)
 
     def _connect(self, stream: Stream, target: Target, request: bytes) -> None:
         """A new connection. The addresses take turns."""
@@ -456,7 +462,7 @@ class Loop:
         conn.stream = None
         conn.request = b""
         # An answer may come before the whole request went out: its rest would stand before the next one.
-        if stream.reusable and stream.sent_ns is not None and not conn.ended:
+        if stream.reusable and conn.ready and stream.sent_ns is not None and not conn.ended:
             self._pool.setdefault(conn.target.name, []).append(conn)
         else:
             self._drop(conn)

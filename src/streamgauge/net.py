@@ -215,6 +215,16 @@ class Connection:
             return data, seconds * 1_000_000_000 + ns
         return data, 0
 
+    def stale(self) -> bool:
+        """Whether an idle connection was closed or spoke unasked: it can carry no other request."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
     def decipher(self, data: bytes) -> bytes:
         """The plain bytes in what was taken. NetError (dropped) when there are none and TLS cannot go on."""
         tls = self._tls

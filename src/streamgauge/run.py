@@ -140,11 +140,11 @@ class Guard:
         price = self.limits.usd_per_mtok.get(brief.target)
         if price is not None:
             self.usd += (spent_in * price[0] + spent_out * price[1]) / 1e6
-        if brief.phase in self.unjudged:
-            return
         if brief.outcome in GOOD:
             self._ever.add(brief.target)
             self._row.pop(brief.target, None)
+            return
+        if brief.phase in self.unjudged:
             return
         if brief.outcome in (Outcome.CANCELLED, Outcome.SHED):
             return

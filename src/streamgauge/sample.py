@@ -5,8 +5,8 @@ Nothing here holds a prompt, an answer or a secret. Times are integer ns on CLOC
 
 The file is a header line, then records, each a little-endian u32 length and one msgpack array whose first element is
 its tag: `s` a Sample, `g` a part of a Sample's gaps written before it (a long stream spills them), `a` what the worker
-saw of itself. A torn last record (the generator was killed) is dropped and said so; anything else that cannot be read
-is an error. New fields go to the end with a default: an old file still reads.
+saw of itself. A torn last record (the generator was killed) is dropped; anything else that cannot be read is an error.
+New fields go to the end with a default: an old file still reads.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ HEADER = b"streamgauge samples %d\n"
 STALL_NS = 2_000_000_000
 SPILL_GAPS = 4_096
 """A stream holds this many gaps (16 KB) before they are written out as a `GapsPart`."""
+LONGEST_RECORD = 1 << 20
+"""No record comes near it: a longer one is damage, not the torn last one."""
 MERGED_NS = 1_000_000
 """An event whose slack is wider than this counts as merged: its own time is our doing, not known well."""
 
@@ -292,7 +294,9 @@ def read_records(path: Path) -> Iterator[Record]:
         try:
             version = int(first[20:])
         except ValueError:
-            return
+            if not first.endswith(b"\n"):
+                return
+            raise UsageError(f"{path} is no streamgauge samples file") from None
         if version > FORMAT:
             raise UsageError(f"{path} has format {version}; this streamgauge reads up to {FORMAT}: use a newer one")
         rest = b""
@@ -303,13 +307,16 @@ def read_records(path: Path) -> Iterator[Record]:
             at, end = 0, len(data)
             while end - at >= 4:
                 size = _length.unpack_from(data, at)[0]
-                if end - at - 4 < size:
+                if end - at - 4 < size <= LONGEST_RECORD:
                     break
                 at += 4
                 try:
-                    yield decode(view[at : at + size])
-                except msgspec.MsgspecError as error:
+                    if size > LONGEST_RECORD:
+                        raise ValueError(f"a record of {size:,} bytes")
+                    record = decode(view[at : at + size])
+                except (msgspec.MsgspecError, ValueError) as error:
                     raise UsageError(f"{path} is damaged near byte {file.tell() - end + at}: {error}") from error
+                yield record
                 at += size
             rest = data[at:]
 

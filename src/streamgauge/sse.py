@@ -60,6 +60,11 @@ class SseDecoder:
         """Whether a line or an event was begun and not ended."""
         return bool(self._held or self._size)
 
+    @property
+    def in_data(self) -> bool:
+        """Whether an event that has data was begun and not ended."""
+        return bool(self._data) or self._held.startswith(b"data:")
+
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """The events that `data` completed, as (type, data), in order. Raises SseOverflow past the limit."""
         if self._idle and b"\r" not in data and len(data) <= self._limit:

@@ -28,6 +28,7 @@ from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcom
 from streamgauge.sse import SseDecoder, SseOverflow
 
 ERROR_BODY = 2_048
+HEADER = 300
 AWAIT_END_NS = 1_000_000_000
 PROBE_BYTES = 65_536
 """After so much of a 200 body without one event of the dialect it is no stream of it."""
@@ -185,7 +186,8 @@ class Stream:
     def on_sent(self, now: int) -> None:
         """`now` was read just before the send() that took the request's last byte."""
         self.sent_ns = now
-        self.deadline = self._cap(now + self._limits.first_output_ns)
+        if self.first_byte is None:  # else the answer came before it was asked for, and its own clock runs
+            self.deadline = self._cap(now + self._limits.first_output_ns)
 
     def on_retry(self, now: int) -> None:
         """A reused connection died without one byte of response: the same request goes out on a new one."""
@@ -221,9 +223,18 @@ class Stream:
         if self.done:
             return
         if broken is not None:
-            self._end(stamp, Outcome.PROTOCOL_ERROR, broken)
+            self._on_broken(stamp, broken)
         elif response.complete:
             self._on_message_end(stamp)
+
+    def _on_broken(self, stamp: int, words: str) -> None:
+        """The bytes cannot be read on; what they told before that stands."""
+        if self._terminal is not None:
+            self._end(stamp, self._ended_well())
+        elif self._plain:
+            self._on_answer(stamp)
+        else:
+            self._end(stamp, Outcome.PROTOCOL_ERROR, words)
 
     def _on_headers(self, stamp: int) -> None:
         """Decide by status and media type whether events are to come."""
@@ -249,16 +260,16 @@ class Stream:
         try:
             events = sse.feed(body)
         except SseOverflow as error:
-            self._end(stamp, Outcome.PROTOCOL_ERROR, str(error))
+            self._on_broken(stamp, str(error))
             return
-        if self.known_events == 0:
-            self._probe(body, stamp)
         if not events:
+            if self.known_events == 0:
+                self._probe(body, stamp)
             return
         width = stamp - look if stamp > look else 0
         response = self.response
         # A chunked message that is complete ended with more than this event: its stamp is that of the end.
-        exact_end = not (sse.tail or full or (response.complete and response.chunked))
+        exact_end = not (sse.tail or full or response.ahead or (response.complete and response.chunked))
         read = self._reader.read
         last = len(events) - 1
         seen = 0
@@ -280,6 +291,8 @@ class Stream:
             self.first_event = stamp
         if seen & OUTPUT:
             self._after_output(stamp)
+        elif self.known_events == 0:
+            self._probe(body, stamp)
 
     def _on_output(self, bits: int, stamp: int, slack: int) -> None:
         """One event with output; `_after_output` closes the read."""
@@ -328,6 +341,9 @@ class Stream:
             if total is not None and self.start_ns is not None and self.start_ns + total < deadline:
                 deadline = self.start_ns + total
             self.deadline = deadline
+        elif stamp > self._terminal:  # an answer that writes on was not over
+            self._terminal, self._end_slack = stamp, self.slack["last_output"]
+            self.deadline = self._cap(stamp + AWAIT_END_NS)
 
     def _gap(self, gap_ns: int) -> None:
         """One inter-token gap, in us; past 16 KB they are handed on."""
@@ -357,9 +373,12 @@ class Stream:
             self.deadline = self._cap(stamp + AWAIT_END_NS)
 
     def _probe(self, body: bytes, stamp: int) -> None:
-        """Keep the beginning of a body in which nothing of the dialect was seen yet; give up after 64 KB."""
+        """Keep the beginning of a body in which nothing of the dialect was seen yet; give up after 64 KB.
+
+        Not within an event's data: the first event may be longer, and the decoder has a limit of its own.
+        """
         self._body += body[: PROBE_BYTES - len(self._body)]
-        if len(self._body) >= PROBE_BYTES and self._sse.comments == 0:
+        if len(self._body) >= PROBE_BYTES and self._sse.comments == 0 and not self._sse.in_data:
             self._end(stamp, Outcome.PROTOCOL_ERROR, self._not_ours())
 
     # The end.
@@ -523,17 +542,18 @@ class Stream:
             longest_gap_ns=self.longest_gap, stalls=self.stalls, stalled_ns=self.stalled_ns,
             input_tokens=usage.input if usage else None, output_tokens=output, reasoning_tokens=reasoning,
             cached_tokens=usage.cached if usage else None, streamed_tokens=streamed, max_tokens=self.max_tokens,
-            finish=_short(reader.finish, 60), model=_short(reader.model, 120),
-            error=None if self._error is None else redact(self._error)[:ERROR_BODY],
-            answered_by=answered_by(headers), headers={k: redact(v) for k, v in kept_headers(headers).items()},
+            finish=_short(reader.finish, 60, redact), model=_short(reader.model, 120, redact),
+            error=_short(self._error, ERROR_BODY, redact), answered_by=_short(answered_by(headers), 120, redact),
+            headers={name: redact(value)[:HEADER] for name, value in kept_headers(headers).items()},
             retry_after_s=self._retry_after, peer=self.peer, conn=self.conn, conn_requests=self.conn_requests,
             retried=self.retried, kept_open=self.kept_open, clock_step=self.clock_step,
             kernel_stamps=self.kernel_stamps, local_port=self.local_port,
         )  # fmt: skip
 
 
-def _short(text: str | None, length: int) -> str | None:
-    return None if text is None else text[:length]
+def _short(text: str | None, length: int, redact: Callable[[str], str]) -> str | None:
+    """At most `length` characters; secrets go first, or half of one might stay."""
+    return None if text is None else redact(text)[:length]
 
 
 def _show(data: bytes) -> str:

@@ -180,6 +180,7 @@ class Worker:
     def _on_stop(self, order: Stop) -> None:
         if order.target is not None:
             self._stopped_targets.add(order.target)
+            self._release_parked()
             return
         self._stopping_at = self._now() + order.grace_ns
         self._stop_why = order.why
@@ -257,7 +258,7 @@ class Worker:
         if self._ahead(state):
             state.parked.append(slot)
             return
-        slot.busy = True  # before the start: a request may fail at once, and its end makes the slot free again
+        slot.busy = True  # before it starts: a request that fails at once frees it within the call
         if not self._shoot(state, slot.id, slot.ready_ns, slot):
             slot.busy = False
         self._release_parked()
@@ -290,7 +291,7 @@ class Worker:
         if state.open >= state.level:
             self._shed(state, due)
             return
-        state.open += 1  # before the start, as with a slot
+        state.open += 1
         if not self._shoot(state, -1, due, index):
             state.open -= 1
 
@@ -370,7 +371,8 @@ class Worker:
         if not sample.good:
             asked = round((sample.retry_after_s or 0.0) * S)
             wait = max(wait, min(max(BACKOFF_NS, asked), MOST_BACKOFF_NS))
-        self._queue(owner, sample.end_ns + wait)
+        # A socket kept open held its slot for longer than the user had to wait.
+        self._queue(owner, (self._now() if sample.kept_open else sample.end_ns) + wait)
 
     def _keep(self, sample: Sample) -> None:
         self._writer.add(sample)

@@ -107,8 +107,12 @@ def create(head: Head, root: Path) -> Path:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file at once or not at all."""
     draft = path.with_name(path.name + ".part")
-    draft.write_bytes(data)
-    draft.replace(path)
+    try:
+        draft.write_bytes(data)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def find(run: str, root: Path) -> Path:

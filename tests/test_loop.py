@@ -1,0 +1,342 @@
+"""The event loop over real sockets on loopback; the test itself is the server, so it knows what it sent when.
+
+Everything is driven by turns from one thread: between two turns the server does what the test says. Times are bounded
+by the clock before and after a true send, never by how fast this machine is.
+"""
+
+from __future__ import annotations
+
+import socket
+import statistics
+import sys
+import time
+from array import array
+from collections.abc import Iterator
+from itertools import pairwise
+
+import msgspec
+import pytest
+
+from streamgauge.clock import SystemClock
+from streamgauge.loop import RunDelay
+from streamgauge.sample import Outcome
+from streamgauge.stream import Limits
+from test_stream import DONE, HEAD, LAST, MS, PLAIN_502, STOP, R, T
+from turning import REQUEST, Setting, sent
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux stamps in the kernel and tells run-queue delay")
+CLOCKS_NS = MS // 5
+WHOLE = HEAD + T + STOP + DONE + LAST
+
+
+@pytest.fixture
+def on() -> Iterator[Setting]:
+    setting = Setting()
+    yield setting
+    setting.close()
+
+
+# When bytes came.
+
+
+@LINUX
+def test_a_stamp_is_when_the_kernel_had_the_bytes_and_not_when_they_were_read(on: Setting) -> None:
+    stream, peer = on.asked()
+    peer.sendall(HEAD)
+    on.until(lambda: stream.headers_ns)
+    before, after = sent(peer, T)
+    time.sleep(0.1)
+    on.until(lambda: stream.text_events)
+    assert stream.first_token is not None
+    assert before - CLOCKS_NS <= stream.first_token <= after + 50 * MS, "100 ms later it was read"
+    peer.sendall(STOP + DONE + LAST)
+    assert on.done(stream).kernel_stamps
+
+
+@LINUX
+def test_slack_holds_the_truth_where_sends_were_read_together(on: Setting) -> None:
+    stream, peer = on.asked()
+    peer.sendall(HEAD)
+    on.until(lambda: stream.headers_ns)
+    sends = []
+    for _ in range(4):
+        sends.append(sent(peer, T))
+        time.sleep(0.02)
+    on.until(lambda: stream.text_events == 4)
+    assert stream.events is not None
+    for trace, (before, after) in zip(stream.events, sends, strict=True):
+        assert trace.at_ns >= before - CLOCKS_NS
+        assert trace.at_ns - trace.slack_ns <= after + CLOCKS_NS
+    assert [trace.slack_ns > 20 * MS for trace in stream.events] == [True, True, True, False]
+    assert stream.events[-1].slack_ns == 0
+    peer.sendall(STOP + DONE + LAST)
+    assert on.done(stream).merged_events == 3
+
+
+def test_events_read_one_by_one_have_no_slack_and_gaps_as_sent(on: Setting) -> None:
+    stream, peer = on.asked()
+    peer.sendall(HEAD)
+    sends = []
+    for n in range(12):
+        time.sleep(0.005)
+        sends.append(sent(peer, T))
+        on.until(lambda n=n: stream.text_events == n + 1)
+    peer.sendall(STOP + DONE + LAST)
+    sample = on.done(stream)
+    assert stream.events is not None
+    assert [trace.slack_ns for trace in stream.events[:12]] == [0] * 12
+    true = [later[0] - earlier[0] for earlier, later in pairwise(sends)]
+    errors = [abs(us * 1_000 - gap) for us, gap in zip(array("I", sample.gaps), true, strict=True)]
+    assert statistics.median(errors) < 5 * MS
+    assert sample.output_reads == 12
+
+
+@LINUX
+def test_a_look_that_found_nothing_bounds_what_comes_after_it(on: Setting) -> None:
+    stream, peer = on.asked()
+    peer.sendall(HEAD)
+    on.until(lambda: stream.headers_ns)
+    time.sleep(0.05)
+    on.turn(0)
+    looked = time.monotonic_ns()
+    peer.sendall(T + T)
+    on.until(lambda: stream.text_events == 2)
+    assert stream.events is not None
+    first = stream.events[0]
+    assert 0 < first.slack_ns < first.at_ns - looked + 40 * MS, "not from the last read, 50 ms before"
+
+
+# Connections.
+
+
+def test_an_idle_connection_is_used_again_and_two_at_once_are_two(on: Setting) -> None:
+    first, peer = on.asked()
+    second, other = on.asked()
+    samples = []
+    for stream, one in ((first, peer), (second, other)):
+        one.sendall(WHOLE)
+        samples.append(on.done(stream))
+    third = on.fire()
+    assert on.read(other) == REQUEST, "the one that was used last is the warmest"
+    other.sendall(WHOLE)
+    samples.append(on.done(third))
+    assert [(s.conn, s.conn_requests, s.retried) for s in samples] == [(0, 0, 0), (1, 0, 0), (1, 1, 0)]
+    assert [s.connect_ns is None for s in samples] == [False, False, True]
+    assert (on.loop.sockets, on.loop.made, on.loop.open_streams) == (2, 2, 0)
+
+
+@pytest.mark.parametrize("turns", [0, 3])
+@pytest.mark.parametrize("last_words", [b"", b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n", b"x"])
+def test_an_idle_connection_that_was_closed_or_spoke_unasked_carries_no_other_request(
+    on: Setting, last_words: bytes, turns: int
+) -> None:
+    first, peer = on.asked()
+    peer.sendall(WHOLE)
+    on.done(first)
+    peer.sendall(last_words)
+    if not last_words:
+        peer.close()
+    for _ in range(turns):
+        on.turn()
+    second = on.fire()
+    fresh = on.accept()
+    assert on.read(fresh) == REQUEST
+    fresh.sendall(WHOLE)
+    sample = on.done(second)
+    assert (sample.outcome, sample.conn, sample.retried) == (Outcome.OK, 1, 0)
+    assert on.loop.sockets == 1
+
+
+def test_a_reused_connection_that_dies_without_a_byte_is_replaced_once(on: Setting) -> None:
+    first, peer = on.asked()
+    peer.sendall(WHOLE)
+    on.done(first)
+    second = on.fire()
+    on.read(peer)
+    peer.close()
+    fresh = on.accept()
+    assert on.read(fresh) == REQUEST
+    fresh.close()
+    sample = on.done(second)
+    assert (sample.outcome, sample.retried, sample.conn) == (Outcome.DROPPED, 1, 1)
+    assert (on.loop.sockets, on.loop.open_streams, len(on.ended)) == (0, 0, 2)
+
+
+def test_a_reused_connection_that_dies_within_the_answer_is_a_drop(on: Setting) -> None:
+    first, peer = on.asked()
+    peer.sendall(WHOLE)
+    on.done(first)
+    second = on.fire()
+    on.read(peer)
+    peer.sendall(HEAD[:20])
+    peer.close()
+    sample = on.done(second)
+    assert (sample.outcome, sample.retried) == (Outcome.DROPPED, 0)
+
+
+def test_a_large_request_is_sent_when_its_last_byte_goes(on: Setting) -> None:
+    body = b"x" * (16 << 20)
+    request = b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    stream = on.fire(request)
+    peer = on.accept()
+    for _ in range(10):
+        on.turn()
+    assert stream.sent_ns is None, "nobody took it yet"
+    began = time.monotonic_ns()
+    assert len(on.read(peer, len(request))) == len(request)
+    taken = time.monotonic_ns()
+    peer.sendall(WHOLE)
+    sample = on.done(stream)
+    assert sample.outcome is Outcome.OK
+    assert sample.sent_ns is not None
+    assert began < sample.sent_ns <= taken
+
+
+def test_a_request_refused_before_it_was_taken_leaves_no_connection_and_no_busy_loop(on: Setting) -> None:
+    stream = on.fire(b"POST / HTTP/1.1\r\nContent-Length: 16777216\r\n\r\n" + b"x" * (16 << 20))
+    peer = on.accept()
+    on.turn()
+    peer.sendall(PLAIN_502 + b">")
+    sample = on.done(stream)
+    assert (sample.outcome, sample.sent_ns) == (Outcome.HTTP_ERROR, None)
+    assert on.loop.sockets == 0
+    began = time.monotonic_ns()
+    on.turn(50)
+    assert time.monotonic_ns() - began > 40 * MS
+
+
+def test_addresses_are_used_in_turn_and_old_ones_are_let_go(on: Setting) -> None:
+    on.target = msgspec.structs.replace(on.target, addresses=(("127.0.0.1", on.port), ("127.0.0.2", on.port)))
+    pairs = [on.asked() for _ in range(4)]
+    assert [stream.peer for stream, _ in pairs] == ["127.0.0.1", "127.0.0.2"] * 2
+    for stream, peer in pairs:
+        peer.sendall(WHOLE)
+        on.done(stream)
+    on.target = msgspec.structs.replace(on.target, addresses=(("127.0.0.2", on.port),))
+    on.loop.readdress(on.target)
+    assert on.loop.sockets == 2
+    assert on.fire().peer == "127.0.0.2"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "outcome"),
+    [((), "dns_error"), ((("127.0.0.1", 1),), "connect_refused"), ((("255.255.255.255", 9),), "unreachable")],
+)
+def test_a_request_without_connection_ends_by_its_cause(
+    on: Setting, addresses: tuple[tuple[str, int], ...], outcome: str
+) -> None:
+    on.target = msgspec.structs.replace(on.target, addresses=addresses)
+    sample = on.done(on.fire())
+    assert (sample.outcome, sample.sent_ns, sample.first_byte_ns) == (outcome, None, None)
+    assert sample.error
+    assert (on.loop.open_streams, on.loop.sockets) == (0, 0)
+
+
+def test_cancel_ends_every_open_stream_and_closes_it(on: Setting) -> None:
+    pairs = [on.asked() for _ in range(3)]
+    pairs[0][1].sendall(HEAD + T)
+    on.until(lambda: pairs[0][0].text_events)
+    on.loop.cancel("the plan is done")
+    assert [(s.sample().outcome, s.sample().text_events) for s in on.ended] == [("cancelled", n) for n in (1, 0, 0)]
+    assert (on.loop.open_streams, on.loop.sockets) == (0, 0)
+    assert pairs[0][1].recv(1) == b""
+
+
+# Time.
+
+
+def test_due_times_are_kept_with_us_resolution_and_never_early(on: Setting) -> None:
+    late = []
+    for _ in range(60):
+        due = time.monotonic_ns() + 2_050_000  # a wait in whole ms would take 0.95 ms more
+        on.loop.turn(due)
+        late.append(time.monotonic_ns() - due)
+    assert min(late) >= 0
+    assert statistics.quantiles(late, n=4)[0] < 0.6 * MS
+
+
+def test_a_deadline_rings_once_it_has_passed_and_output_puts_it_off(on: Setting) -> None:
+    limits = Limits(stall_ns=150 * MS)
+    silent = on.fire(limits=Limits(first_output_ns=60 * MS))
+    on.accept()
+    stream = on.fire(limits=limits)
+    peer = on.accept()
+    peer.sendall(HEAD)
+    for n in range(5):
+        peer.sendall(R if n % 2 else T)
+        on.until(lambda n=n: stream.output_reads == n + 1 or stream.done)
+        on.turn(50)
+    sample = on.done(stream)
+    assert sample.outcome is Outcome.STALL_TIMEOUT
+    assert sample.output_reads == 5
+    assert sample.last_output_ns is not None
+    assert sample.end_ns - sample.last_output_ns >= 150 * MS
+    first = on.done(silent)
+    assert first.outcome is Outcome.FIRST_TOKEN_TIMEOUT
+    assert first.end_ns - (first.sent_ns or 0) >= 60 * MS
+    assert [s is silent for s in on.ended] == [True, False]
+
+
+class Stepping(SystemClock):
+    """The machine's clocks, but for a step of wall time that a test makes."""
+
+    step = 0
+
+    def wall(self) -> int:  # type: ignore[override] # a plain function in the base
+        return time.time_ns() + self.step
+
+
+def test_a_step_of_the_wall_clock_flags_the_streams_in_flight() -> None:
+    clock = Stepping()
+    on = Setting(clock)
+    before, peer = on.asked()
+    peer.sendall(WHOLE)
+    on.done(before)
+    during = on.fire()
+    on.read(peer)
+    clock.step = 30_000 * MS
+    on.until(lambda: on.loop.steps)
+    peer.sendall(WHOLE)
+    flagged = on.done(during)
+    after = on.fire()
+    on.read(peer)
+    peer.sendall(WHOLE)
+    unflagged = on.done(after)
+    on.close()
+    assert [before.clock_step, flagged.clock_step, unflagged.clock_step] == [False, True, False]
+    ((begin, end, jump),) = on.loop.steps
+    assert begin < end
+    assert jump == pytest.approx(-30_000 * MS, abs=10 * MS)
+
+
+# What else wakes it.
+
+
+def test_a_watched_descriptor_is_heard_while_streams_run(on: Setting) -> None:
+    ours, theirs = socket.socketpair()
+    heard: list[bytes] = []
+    on.loop.watch(ours.fileno(), lambda: heard.append(ours.recv(9)))
+    stream, peer = on.asked()
+    theirs.sendall(b"stop")
+    peer.sendall(WHOLE)
+    on.done(stream)
+    on.until(lambda: heard)
+    assert heard == [b"stop"]
+    began = time.monotonic_ns()
+    on.turn(30)
+    assert time.monotonic_ns() - began > 20 * MS
+    ours.close()
+    theirs.close()
+
+
+@LINUX
+def test_the_run_queue_delay_of_this_thread_only_grows() -> None:
+    delay = RunDelay()
+    first = delay.read()
+    time.sleep(0.01)
+    assert first is not None
+    since = delay.since_last()
+    assert since is not None
+    assert since >= 0
+    assert (delay.read() or 0) >= first
+    delay.close()
