@@ -5,8 +5,12 @@ The client is `StreamClient`, which is the engine without a plan and without pre
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
+import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -111,6 +115,38 @@ def test_a_client_certificate_of_the_wrong_ca_is_a_tls_error_in_the_servers_word
 def test_without_verification_any_certificate_does(name: str) -> None:
     with serving(answer, certificate(name)) as server:
         assert ask(server.url, Tls(verify=False)).outcome == Outcome.OK
+
+
+def test_a_client_certificate_that_is_asked_for_only_after_the_request_is_shown() -> None:
+    context = certificate(client_ca=CA, tls13=True)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.post_handshake_auth = True
+    shown: list[object] = []
+
+    def talk(conn: socket.socket) -> None:
+        assert isinstance(conn, ssl.SSLSocket)
+        read_request(conn)
+        conn.verify_client_post_handshake()
+        conn.sendall(HEAD)  # carries the question
+        conn.settimeout(0.05)
+        until = time.monotonic() + 10
+        while not conn.getpeercert() and time.monotonic() < until:
+            with contextlib.suppress(TimeoutError):
+                conn.recv(1)  # takes the certificate in; there is no data
+        shown.append(conn.getpeercert())
+        conn.sendall(chunk(EVENTS) + b"0\r\n\r\n")
+
+    with serving(talk, context) as server:
+        assert ask(server.url, OURS).outcome == Outcome.OK
+    assert shown[0]
+
+
+@pytest.mark.parametrize("name", [".x", "a" * 64], ids=["leading dot", "long label"])
+def test_a_server_name_that_cannot_be_is_a_tls_error(name: str) -> None:
+    with serving(answer, certificate()) as server:
+        told = ask(server.url, Tls(ca=CA, server_name=name)).sample
+    assert told.outcome == Outcome.TLS_ERROR
+    assert name in str(told.error)
 
 
 def test_server_name_is_the_name_that_is_asked_for_and_checked() -> None:
@@ -291,9 +327,10 @@ def closes_tls_alone(data: bytes) -> Talk:
     """Send `data` and TLS's close_notify, and wait for the client's own: the socket stays open."""
 
     def talk(conn: socket.socket) -> None:
+        assert isinstance(conn, ssl.SSLSocket)
         read_request(conn)
         conn.sendall(data)
-        conn.unwrap()  # type: ignore[attr-defined]  # it is a TLS socket
+        conn.unwrap()
 
     return talk
 
@@ -312,6 +349,25 @@ def test_the_end_of_tls_is_the_end_of_the_connection(data: bytes, outcome: Outco
     with serving(closes_tls_alone(data), certificate()) as server:
         told = ask(server.url).sample
     assert (told.outcome, told.kept_open) == (outcome, False)
+
+
+@pytest.mark.parametrize(
+    ("data", "outcome"), [(ANSWER, Outcome.OK), (HEAD + chunk(token("Hel")), Outcome.DROPPED)], ids=["whole", "amid"]
+)
+def test_what_came_before_bytes_that_are_no_tls_counts(data: bytes, outcome: Outcome) -> None:
+    def talk(conn: socket.socket) -> None:
+        read_request(conn)
+        conn.sendall(data)
+        os.write(conn.fileno(), b"\x17\x03\x03\x00\x05hello")  # past TLS: a record nobody enciphered
+        threading.Event().wait(0.2)
+
+    with serving(talk, certificate()) as server, client(server.url) as one:
+        first = one.ask("hi").sample
+        server.talk = answer
+        second = one.ask("hi").sample
+    assert first.outcome == outcome
+    assert first.text_events == (2 if outcome == Outcome.OK else 1)
+    assert (second.outcome, second.conn_requests, server.accepted) == (Outcome.OK, 0, 2)
 
 
 @both

@@ -7,6 +7,7 @@ were drained. What the system says when it fails is mapped to an outcome here an
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -96,6 +97,7 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
             context.load_cert_chain(tls.cert, tls.key)
         except (OSError, ssl.SSLError) as error:
             raise UsageError(f"tls.cert = {tls.cert!r} with tls.key = {tls.key!r} cannot be used: {error}") from None
+        context.post_handshake_auth = True  # some servers ask for it only on some paths
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -172,7 +174,11 @@ class Connection:
             return True
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         name = self.target.tls.server_name or self.target.host
-        self._tls = tls_context(self.target.tls).wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        context = tls_context(self.target.tls)
+        try:
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        except ValueError as error:
+            raise NetError(Outcome.TLS_ERROR, f"{name!r} cannot be asked for by TLS: {error}") from None
         return False
 
     @property
@@ -245,8 +251,10 @@ class Connection:
             if not plain:
                 raise NetError(Outcome.DROPPED, words) from None
             self.ended, self.broken = True, words
-        if self._outgoing.pending:
+        if self._outgoing.pending:  # TLS itself was asked something
             self._out += self._outgoing.read()
+            with contextlib.suppress(OSError):  # a broken connection shows at the next read
+                self.push()
         return plain[0] if len(plain) == 1 else b"".join(plain)
 
     def queue(self, data: bytes) -> None:
