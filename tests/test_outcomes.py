@@ -141,7 +141,6 @@ def reset_late(conn: socket.socket) -> None:
 
 
 MANY_HEADERS = b"HTTP/1.1 200 OK\r\n" + b"".join(b"x-%d: %s\r\n" % (n, b"y" * 1000) for n in range(200))
-OVERLOADED = '[["meant", "rate_limited"], ["status", 503, {"retry-after": "7"}, "overloaded"]]'
 LARGE = {"padding": "x" * 16_000_000}
 CONNECT = Limits(connect_ns=S)
 FIRST = Limits(first_output_ns=S)
@@ -180,7 +179,7 @@ CASES = (
     Case(
         Outcome.RATE_LIMITED,
         "503 overloaded",
-        script('[["meant", "rate_limited"], ["status", 503, {"retry-after": "7"}, "overloaded"]]'),
+        fault("503:retry-after=7"),
     ),
     Case(Outcome.RATE_LIMITED, "overload told in the stream", fault("overload")),
     Case(Outcome.AUTH_ERROR, "401", fault("401")),
