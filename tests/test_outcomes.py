@@ -176,11 +176,7 @@ CASES = (
     Case(Outcome.HTTP_ERROR, "404", fault("404")),
     Case(Outcome.HTTP_ERROR, "redirect", script('[["status", 302, {"location": "/v2/elsewhere"}, ""]]')),
     Case(Outcome.RATE_LIMITED, "429", fault("429:retry-after=7")),
-    Case(
-        Outcome.RATE_LIMITED,
-        "503 overloaded",
-        fault("503:retry-after=7"),
-    ),
+    Case(Outcome.RATE_LIMITED, "503 overloaded", fault("503:retry-after=7")),
     Case(Outcome.RATE_LIMITED, "overload told in the stream", fault("overload")),
     Case(Outcome.AUTH_ERROR, "401", fault("401")),
     Case(Outcome.AUTH_ERROR, "403", fault("403")),
