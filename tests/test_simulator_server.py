@@ -195,7 +195,7 @@ def test_a_client_that_does_not_read_holds_up_only_itself(sim: Simulator):
 # Outcomes: every one that a server can cause has a fault...
 
 CAUSES = [
-    ("500", "http_error"), ("503", "http_error"), ("429:retry-after=2", "rate_limited"), ("401", "auth_error"),
+    ("500", "http_error"), ("502", "http_error"), ("429:retry-after=2", "rate_limited"), ("401", "auth_error"),
     ("403", "auth_error"), ("login", "auth_error"), ("overload", "rate_limited"), ("silent", "first_token_timeout"),
     ("mute", "first_token_timeout"), ("stall", "stall_timeout"), ("endless:1s", "total_timeout"), ("drop", "dropped"),
     ("drop:at=0", "dropped"), ("reset", "dropped"), ("hangup", "dropped"), ("truncate", "truncated"),
@@ -204,6 +204,15 @@ CAUSES = [
     ("lump:20ms", "ok"), ("merge:3", "ok"), ("keep-open", "ok"), ("close", "ok"), ("slow-headers:30ms", "ok"),
     ("no-usage", "ok"), ("stall:30ms", "ok"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_503_that_says_it_is_overloaded_means_that(sim: Simulator, dialect: str):
+    mark = next(MARKS)
+    answer = ask(sim, dialect, fault="503", headers={"traceparent": f"00-{mark}-{'1' * 16}-01"})
+    says_so = b"overloaded" in answer.body
+    assert says_so == (dialect in ("openai-chat", "gemini"))
+    assert last(sim, mark).outcome == ("rate_limited" if says_so else "http_error")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)

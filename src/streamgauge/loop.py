@@ -155,23 +155,41 @@ class Loop:
         self._connect(stream, target, request)
 
     def _connect(self, stream: Stream, target: Target, request: bytes) -> None:
-        if not target.addresses:
+        """A new connection. The addresses take turns."""
+        addresses = target.addresses
+        if not addresses:
             self._finish(stream, NetError(Outcome.DNS_ERROR, f"{target.host!r} does not resolve"))
             return
-        turn = self._turns.get(target.name, 0)
+        turn = self._turns.get(target.name, 0) % len(addresses)
         self._turns[target.name] = turn + 1
+        self._call(stream, target, request, addresses[turn:] + addresses[:turn])
+
+    def _call(self, stream: Stream, target: Target, request: bytes, addresses: tuple[tuple[str, int], ...]) -> None:
+        """Connect to the first of `addresses`."""
         try:
-            conn = Connection(target, target.addresses[turn % len(target.addresses)], self.made)
+            conn = Connection(target, addresses[0], self.made)
         except NetError as error:
-            self._finish(stream, error)
+            self._elsewhere(stream, target, request, addresses[1:], error)
             return
         self.made += 1
-        conn.stream, conn.request = stream, request
+        conn.stream, conn.request, conn.others = stream, request, addresses[1:]
         stream.conn, stream.conn_requests, stream.peer = conn.id, 0, conn.address[0]
         fd = conn.sock.fileno()
         self._conns[fd] = conn
         self._poller.register(fd, OUT)
         self._arm(conn, stream)
+
+    def _elsewhere(
+        self, stream: Stream, target: Target, request: bytes, others: tuple[tuple[str, int], ...], error: NetError
+    ) -> None:
+        """No connection there: at once to the next address, as browsers do, until each was tried.
+
+        A service on 127.0.0.1 alone is not down because `localhost` also means ::1.
+        """
+        if others and error.outcome in (Outcome.CONNECT_REFUSED, Outcome.UNREACHABLE):
+            self._call(stream, target, request, others)
+        else:
+            self._finish(stream, error)
 
     def _send(self, conn: Connection) -> None:
         """Put the request on the wire."""
@@ -191,7 +209,9 @@ class Loop:
         try:
             sent = conn.push_last(self._now)
         except OSError as error:
-            self._lost(conn, error)
+            # What the peer said before it closed may still lie unread: a refusal, a TLS alert. The next turns read it.
+            conn.broken = error.strerror or str(error)
+            self._poller.modify(conn.sock.fileno(), IN)
             return
         if sent is None:
             self._poller.modify(conn.sock.fileno(), IN | OUT)
@@ -310,17 +330,23 @@ class Loop:
             try:
                 plain = conn.decipher(data)
             except NetError as error:
-                self._lost(conn, OSError(0, error.words))
+                if stream is not None and conn.carried == 1 and stream.first_byte is None:
+                    # In TLS 1.3 a server looks at our certificate when the handshake is over for us.
+                    self._drop(conn)
+                    self._finish(stream, NetError(Outcome.TLS_ERROR, error.words))
+                else:
+                    self._lost(conn, OSError(0, error.words))
                 continue
             if stream is None:
-                if plain or not conn.target.secure:
-                    self._drop(conn)  # unasked bytes on an idle connection
+                if plain or conn.ended or not conn.target.secure:
+                    self._drop(conn)  # unasked bytes on an idle connection, or its end
                 continue
-            if not plain:
-                continue
-            stream.on_read(stamp, look, plain, full=len(data) == READ_SIZE)
+            if plain:
+                stream.on_read(stamp, look, plain, full=len(data) == READ_SIZE)
             if stream.done:
                 self._retire(conn, stream)
+            elif conn.ended:
+                self._closed(conn, now)
             elif stream.deadline is not None and stream.deadline < conn.timer:
                 self._arm(conn, stream)
 
@@ -365,8 +391,9 @@ class Loop:
         try:
             usable = conn.connected()
         except NetError as error:
+            request = conn.request
             self._drop(conn)
-            self._finish(stream, error)
+            self._elsewhere(stream, conn.target, request, conn.others, error)
             return
         stream.on_connected(self._now())
         self._poller.modify(conn.sock.fileno(), IN)
@@ -393,7 +420,7 @@ class Loop:
                 self._send(conn)
 
     def _closed(self, conn: Connection, now: int) -> None:
-        """The peer closed in order."""
+        """The peer closed: in order, unless a send had failed."""
         stream = conn.stream
         if stream is None:
             self._drop(conn)
@@ -401,7 +428,7 @@ class Loop:
             self._drop(conn)
             self._finish(stream, NetError(Outcome.TLS_ERROR, "connection closed during the TLS handshake"))
         elif not self._again(conn, stream):
-            stream.on_close(now)
+            stream.on_close(now, reset=conn.broken)
             self._retire(conn, stream)
 
     def _lost(self, conn: Connection, error: OSError) -> None:
@@ -434,7 +461,8 @@ class Loop:
         """The stream ended; its connection goes to the pool or is closed."""
         conn.stream = None
         conn.request = b""
-        if stream.reusable and conn.ready and stream.sent_ns is not None:  # else the rest of a request is queued
+        # An answer may come before the whole request went out: its rest would stand before the next one.
+        if stream.reusable and conn.ready and stream.sent_ns is not None and not conn.ended:
             self._pool.setdefault(conn.target.name, []).append(conn)
         else:
             self._drop(conn)

@@ -7,6 +7,7 @@ were drained. What the system says when it fails is mapped to an outcome here an
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import os
@@ -40,6 +41,7 @@ class NetError(Exception):
 
 _OUTCOME = {
     errno.ECONNREFUSED: Outcome.CONNECT_REFUSED,
+    errno.ECONNRESET: Outcome.DROPPED,
     errno.ETIMEDOUT: Outcome.CONNECT_TIMEOUT,
     errno.EMFILE: Outcome.CLIENT_LIMIT,
     errno.ENFILE: Outcome.CLIENT_LIMIT,
@@ -53,6 +55,18 @@ def net_error(error: OSError) -> NetError:
     """What a failed socket(), connect() or handshake means."""
     outcome = _OUTCOME.get(error.errno or 0, Outcome.UNREACHABLE)
     return NetError(outcome, error.strerror or str(error))
+
+
+def _no_source(address: tuple[str, int], family: int) -> bool:
+    """Whether this machine has no address of its own to reach `address` from.
+
+    connect() says EADDRNOTAVAIL for that as well as when every port is taken; a datagram socket's ports are others.
+    """
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            return probe.connect_ex(address) == errno.EADDRNOTAVAIL
+    except OSError:
+        return False
 
 
 def resolve(host: str, port: int) -> tuple[tuple[str, int], ...]:
@@ -83,10 +97,12 @@ def tls_context(tls: Tls) -> ssl.SSLContext:
             context.load_cert_chain(tls.cert, tls.key)
         except (OSError, ssl.SSLError) as error:
             raise UsageError(f"tls.cert = {tls.cert!r} with tls.key = {tls.key!r} cannot be used: {error}") from None
+        context.post_handshake_auth = True  # some servers ask for it only on some paths
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["http/1.1"])
+    "localhost".encode("idna")  # the first name loads the codec from files: now, not under load
     return context
 
 
@@ -94,8 +110,8 @@ class Connection:
     """One socket to a target, plain or TLS. States: connecting, (handshaking), ready, closed."""
 
     __slots__ = (
-        "_incoming", "_out", "_outgoing", "_tls", "address", "carried", "id", "looked", "ready", "request", "sock",
-        "stamped", "stream", "target", "timer",
+        "_incoming", "_out", "_outgoing", "_tls", "address", "broken", "carried", "ended", "id", "looked",
+        "others", "ready", "request", "sock", "stamped", "stream", "target", "timer",
     )  # fmt: skip
 
     def __init__(self, target: Target, address: tuple[str, int], number: int) -> None:
@@ -108,6 +124,12 @@ class Connection:
         self.looked = 0
         self.timer = 0
         self.request = b""
+        self.others: tuple[tuple[str, int], ...] = ()
+        """Addresses that were not tried yet, should this one not answer."""
+        self.broken: str | None = None
+        """The system's words when a send failed: nothing more can be sent, what came in before can still be read."""
+        self.ended = False
+        """Whether TLS said that nothing more will come; the socket may stay open."""
         self.stream: Stream | None = None
         self._out = bytearray()
         self._tls: ssl.SSLObject | None = None
@@ -122,9 +144,15 @@ class Connection:
         self.stamped = _KERNEL_STAMPS
         if _KERNEL_STAMPS:
             sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        code = sock.connect_ex(address)
+        try:
+            code = sock.connect_ex(address)
+        except OSError as error:  # an IPv6 zone that is gone
+            sock.close()
+            raise net_error(error) from None
         if code not in (0, errno.EINPROGRESS):
             sock.close()
+            if code == errno.EADDRNOTAVAIL and _no_source(address, family):
+                raise NetError(Outcome.UNREACHABLE, f"this machine has no address to reach {address[0]} from")
             raise net_error(OSError(code, os.strerror(code)))
 
     def __repr__(self) -> str:
@@ -134,14 +162,23 @@ class Connection:
     def connected(self) -> bool:
         """After the socket became writable: True when usable, False when TLS is to follow. NetError when it failed."""
         code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code == errno.ECONNRESET and self.target.secure:  # accepted, and reset before the handshake could begin
+            raise NetError(Outcome.TLS_ERROR, f"{os.strerror(code)} during the TLS handshake")
         if code:
             raise net_error(OSError(code, os.strerror(code)))
+        if self.sock.getsockname()[:2] == self.address:
+            # Our port was the very port that we called: TCP then connects a socket with itself.
+            raise NetError(Outcome.CONNECT_REFUSED, f"nothing listens on port {self.address[1]}")
         if not self.target.secure:
             self.ready = True
             return True
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         name = self.target.tls.server_name or self.target.host
-        self._tls = tls_context(self.target.tls).wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        context = tls_context(self.target.tls)
+        try:
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        except ValueError as error:
+            raise NetError(Outcome.TLS_ERROR, f"{name!r} cannot be asked for by TLS: {error}") from None
         return False
 
     @property
@@ -195,7 +232,7 @@ class Connection:
         return True
 
     def decipher(self, data: bytes) -> bytes:
-        """The plain bytes in what was taken. NetError (dropped) when the TLS record layer is broken."""
+        """The plain bytes in what was taken. NetError (dropped) when there are none and TLS cannot go on."""
         tls = self._tls
         if tls is None:
             return data
@@ -204,14 +241,20 @@ class Connection:
         try:
             while piece := tls.read(READ_SIZE):
                 plain.append(piece)
+            self.ended = True  # close_notify
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            pass  # close_notify; the close of the socket follows
+            self.ended = True
         except ssl.SSLError as error:
-            raise NetError(Outcome.DROPPED, f"TLS: {error.reason or error}") from None
-        if self._outgoing.pending:
+            words = f"TLS: {error.reason or error}"
+            if not plain:
+                raise NetError(Outcome.DROPPED, words) from None
+            self.ended, self.broken = True, words
+        if self._outgoing.pending:  # TLS itself was asked something
             self._out += self._outgoing.read()
+            with contextlib.suppress(OSError):  # a broken connection shows at the next read
+                self.push()
         return plain[0] if len(plain) == 1 else b"".join(plain)
 
     def queue(self, data: bytes) -> None:

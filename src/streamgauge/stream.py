@@ -431,6 +431,7 @@ class Stream:
         if self._outcome is not None:
             return self._outcome
         if self.first_output is None:
+            self._error = f"the answer ended without output ({self._reader.finish or 'no reason given'})"
             return Outcome.EMPTY
         outcome = Outcome(self._reader.verdict or "ok")
         if outcome is Outcome.OK and self._expect is not None and not self._expect.search(self.text):

@@ -31,6 +31,7 @@ from streamgauge.clock import MS, Clock, S, SystemClock
 from streamgauge.control import Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
 from streamgauge.errors import StorageError
 from streamgauge.loop import Loop
+from streamgauge.net import tls_context
 from streamgauge.plan import Lane, Rate, Shot, pick, share
 from streamgauge.prompts import prompt_text
 from streamgauge.sample import GOOD, Outcome, Sample, SampleWriter
@@ -81,6 +82,9 @@ class Worker:
         self._targets = {target.name: target for target in job.targets}
         self._dialects = {target.name: target.speaks() for target in job.targets}
         self._expect = {t.name: re.compile(t.expect) if t.expect else None for t in job.targets}
+        for target in job.targets:
+            if target.secure:
+                tls_context(target.tls)  # reads files: not under load, nor with the last descriptor
         self._redact = Redactor(job.secrets).text
         self._writer = SampleWriter(Path(job.samples))
         self._loop = Loop(clock, self._on_done)

@@ -71,11 +71,11 @@ class Story:
             self.outcome = outcome
 
 
-def status_outcome(code: int, location: str | None) -> str:
+def status_outcome(code: int, location: str | None, body: bytes) -> str:
     """What a whole response with this status means to a client that wanted a stream."""
     if code in (401, 403) or (300 <= code < 400 and "login" in (location or "")):
         return "auth_error"
-    if code in (429, 529):
+    if code in (429, 529) or (code == 503 and b"overloaded" in body):
         return "rate_limited"
     return "protocol_error" if code < 300 else "http_error"
 
@@ -304,7 +304,6 @@ class Player:
         """A response that is no stream."""
         given = dict(step.fields)
         self._story.status = step.code
-        self._story.means(status_outcome(step.code, given.get("location")))
         fields = dict(self._fields)
         if step.body is None:
             body = self._api.problem(step.code, None, None, self._request_id)
@@ -312,6 +311,7 @@ class Player:
         else:
             body = step.body.encode()
             fields["content-type"] = "text/plain; charset=utf-8"
+        self._story.means(status_outcome(step.code, given.get("location"), body))
         fields["content-length"] = str(len(body))
         fields |= {k: v for k, v in given.items() if v is not None}
         self._story.closes = "close" in fields.get("connection", "")
