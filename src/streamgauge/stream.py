@@ -218,8 +218,10 @@ class Stream:
                 self._on_body(stamp, look, body, full)
         if self.done:
             return
-        if broken is not None:
+        if broken is not None and self._terminal is None:
             self._end(stamp, Outcome.PROTOCOL_ERROR, broken)
+        elif broken is not None:  # the answer was whole before it: like a close at this place
+            self._end(stamp, self._ended_well())
         elif response.complete:
             self._on_message_end(stamp)
 

@@ -249,8 +249,9 @@ class Player:
             self._make_head(at)
             yield from packer.emit(at, self._aside(step))
         elif isinstance(step, Wire):
+            yield from packer.release(at)
             yield from packer.flush_head(at)
-            yield from packer.bare(at, step.data, "raw")
+            yield from packer.bare(at, step.data, "wire")
         elif isinstance(step, Usage):
             self._usage = step
         elif isinstance(step, Merge):
