@@ -16,6 +16,8 @@ from __future__ import annotations
 LIMIT_BYTES = 1 << 20
 """One line, or the lines of one event, may be this long."""
 
+STRAY_BYTES = 4_096
+_FIELDS = (b"data", b"event", b"id", b"retry")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -29,12 +31,13 @@ class SseDecoder:
     `tail`: bytes fed behind the end of the last event (a line end counts as one byte). 0 means that the last event
     ended exactly where the fed bytes end, so a stamp of the last byte is the event's own. `incomplete`: an event or a
     line was begun and not ended, which at the end of the stream means that it was cut. `comments` counts comment
-    lines (keep-alives). `retry_ms` and `last_event_id` are the last ones told.
+    lines (keep-alives). `retry_ms` and `last_event_id` are the last ones told. `strays`: lines whose field this format
+    does not know, up to 4 KB of them; `stray_text` gives them as text, with an unfinished one.
     """
 
     __slots__ = (
         "_data", "_held", "_id", "_idle", "_limit", "_size", "_skip_lf", "_start", "_type", "comments", "last_event_id",
-        "retry_ms", "tail",
+        "retry_ms", "strays", "tail",
     )  # fmt: skip
 
     def __init__(self, limit: int = LIMIT_BYTES) -> None:
@@ -51,6 +54,7 @@ class SseDecoder:
         self.comments = 0
         self.retry_ms: int | None = None
         self.last_event_id = ""
+        self.strays = bytearray()
 
     def __repr__(self) -> str:
         return f"SseDecoder(tail={self.tail}, incomplete={self.incomplete}, comments={self.comments})"
@@ -59,6 +63,11 @@ class SseDecoder:
     def incomplete(self) -> bool:
         """Whether a line or an event was begun and not ended."""
         return bool(self._held or self._size)
+
+    @property
+    def stray_text(self) -> bytes:
+        """The lines that are no field of an event, and what is held of one that is not ended yet."""
+        return bytes(self.strays + self._held[:STRAY_BYTES])
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """The events that `data` completed, as (type, data), in order. Raises SseOverflow past the limit."""
@@ -156,6 +165,8 @@ class SseDecoder:
                 self._id = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) <= 18:
             self.retry_ms = int(value)
+        elif name not in _FIELDS and len(self.strays) + len(line) < STRAY_BYTES:
+            self.strays += line + b"\n"
 
     def _overflow(self) -> None:
         raise SseOverflow(f"an event or line of the stream is longer than {self._limit:,} bytes")

@@ -34,6 +34,7 @@ PROBE_BYTES = 65_536
 KEEP_TEXT = 1 << 20
 
 _LOGIN = re.compile(r"log-?in|sign-?in|/auth|/sso|oauth|session/new", re.IGNORECASE)
+_BARE_JSON = re.compile(rb"(error:)?\s*([{\[].*[}\]])\s*", re.DOTALL)
 _OVERLOADED = re.compile(rb"overloaded|RESOURCE_EXHAUSTED|rate.?limit", re.IGNORECASE)
 
 
@@ -253,9 +254,11 @@ class Stream:
             return
         if self.known_events == 0:
             self._probe(body, stamp)
-        if not events:
-            return
         width = stamp - look if stamp > look else 0
+        if not events:
+            if sse.strays:
+                self._on_strays(stamp, width)
+            return
         response = self.response
         # A chunked message that is complete ended with more than this event: its stamp is that of the end.
         exact_end = not (sse.tail or full or (response.complete and response.chunked))
@@ -280,6 +283,14 @@ class Stream:
             self.first_event = stamp
         if seen & OUTPUT:
             self._after_output(stamp)
+        if sse.strays:
+            self._on_strays(stamp, width)
+
+    def _on_strays(self, stamp: int, slack: int) -> None:
+        """An error that a server wrote between the events: Google's APIs as bare JSON, llama.cpp as a field `error`."""
+        bare = _BARE_JSON.fullmatch(self._sse.stray_text)
+        if bare and self._terminal is None and self._reader.read("error" if bare[1] else "message", bare[2]) & ERROR:
+            self._on_other(ERROR, stamp, slack)
 
     def _on_output(self, bits: int, stamp: int, slack: int) -> None:
         """One event with output; `_after_output` closes the read."""
@@ -369,6 +380,7 @@ class Stream:
         if self._plain:
             self._on_answer(stamp)
             return
+        self._on_strays(stamp, 0)
         if self._terminal is not None or self._outcome is not None:
             self._end(stamp, self._ended_well())
         elif self.known_events == 0 and self._body and not self._sse.comments:
@@ -413,6 +425,7 @@ class Stream:
         """The connection ended; `reset` holds the system's words if it was not an orderly close."""
         if self.done:
             return
+        self._on_strays(now, 0)
         if self._terminal is not None:
             self._end(now, self._ended_well())
         elif reset is None and self.response.whole_at_close:
