@@ -46,7 +46,9 @@ from streamgauge.simulator.script import (
 from streamgauge.simulator.voices.api import Api, Counts, Event, Fields, Voice, Whole
 from streamgauge.simulator.wire import Bare, Framing, head
 
-GOOD = {"length": "length_capped", "content_filter": "filtered", "other": "truncated", "unknown": "truncated"}
+GOOD = {"length": "length_capped", "content_filter": "filtered"} | dict.fromkeys(
+    ("other", "unknown", "interrupted"), "truncated"
+)
 
 
 @dataclass(slots=True)
