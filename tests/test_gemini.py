@@ -75,6 +75,25 @@ def test_usage_of_an_early_chunk_says_nothing_of_output() -> None:
     assert reader.usage == Usage(output=9)
 
 
+def test_what_tools_gave_back_is_input_too() -> None:
+    # google-genai 3.4.0, GenerateContentResponseUsageMetadata: total = prompt + candidates + tool_use_prompt + thoughts
+    reader = GEMINI.reader()
+    usage = {"promptTokenCount": 8, "toolUsePromptTokenCount": 40, "candidatesTokenCount": 5, "totalTokenCount": 53}
+    reader.read("message", chunk({"text": "x"}, usageMetadata=usage))
+    assert reader.usage == Usage(input=48, output=5)
+
+
+def test_an_array_of_responses_is_read_as_they_are() -> None:
+    reader = GEMINI.reader()
+    one, two = chunk({"text": "a"}), chunk({"text": "b"}, finish="STOP")
+    assert reader.read("message", b"[" + one + b",\n" + two + b"]") == TEXT | END
+    assert reader.verdict == "ok"
+    reader = GEMINI.reader()
+    assert reader.read("message", b'[{"error":{"code":503,"message":"busy","status":"UNAVAILABLE"}}]') == ERROR
+    assert reader.error == InBandError("busy", "UNAVAILABLE", True)
+    assert [GEMINI.reader().read("message", data) for data in (b"[]", b"[1]", b"[{}, 2]")] == [MALFORMED] * 3
+
+
 def test_a_thought_is_reasoning() -> None:
     # ai.google.dev/gemini-api/docs/thinking: parts with thought set hold the thought summary
     reader = GEMINI.reader()
@@ -93,6 +112,7 @@ def test_a_function_call_is_a_tool_call() -> None:
     assert reader.read("message", chunk(call, finish="STOP")) == TOOL | END
     assert json.loads(reader.text) == call["functionCall"]
     assert reader.verdict == "ok"
+    assert GEMINI.reader().read("message", chunk({"toolCall": {"toolType": "GOOGLE_SEARCH", "id": "1"}})) == TOOL
     assert GEMINI.reader().read("message", chunk({"executableCode": {"language": "PYTHON", "code": "1"}})) == TOOL
     assert GEMINI.reader().read("message", chunk({"codeExecutionResult": {"output": "1"}})) == NOTHING
 

@@ -144,7 +144,8 @@ def test_content_may_be_a_list_of_parts() -> None:
 @pytest.mark.parametrize(
     ("word", "verdict"),
     [("stop", "ok"), ("tool_calls", "ok"), ("function_call", "ok"), ("length", "length_capped"), ("eos", "ok"),
-     ("content_filter", "filtered"), ("model_length", "length_capped"), ("insufficient_system_resource", "truncated")],
+     ("abort", "truncated"), ("repetition", "truncated"), ("content_filter", "filtered"),
+     ("model_length", "length_capped"), ("insufficient_system_resource", "truncated")],
 )  # fmt: skip
 def test_what_a_finish_reason_means(word: str, verdict: str) -> None:
     reader = CHAT.reader()
@@ -185,6 +186,23 @@ def test_usage_is_read_after_the_end_and_null_usage_is_none() -> None:
     assert reader.read("message", b'{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}') == NOTHING
     assert reader.usage == Usage(input=1, output=2)
     assert CHAT.reader().read("message", b'{"choices":null,"usage":{"prompt_tokens":1}}') == NOTHING
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        # @ai-sdk/deepseek 2.0.69, tokenUsageSchema; @ai-sdk/groq 3.0.71, groqChatChunkSchema
+        {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 6}},
+        {"choices": [], "x_groq": {"usage": {"prompt_tokens": 9, "completion_tokens": 4,
+                                             "prompt_tokens_details": {"cached_tokens": 6}}}},
+    ],
+)  # fmt: skip
+def test_usage_has_more_than_one_place(told: dict[str, object]) -> None:
+    reader = CHAT.reader()
+    assert reader.read("message", json.dumps(told).encode()) == NOTHING
+    assert reader.usage == Usage(input=9, output=4, cached=6)
+    reader.read("message", chunk({}, x_groq={"id": "req_1"}))
+    assert reader.usage == Usage(input=9, output=4, cached=6)
 
 
 @pytest.mark.parametrize(
