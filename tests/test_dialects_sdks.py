@@ -113,7 +113,9 @@ def gemini_stream(rng: random.Random) -> str:
             out.append(data({"candidates": [candidate], "usageMetadata": {"promptTokenCount": prompt}}))
             parts = parts[n:]
     if rng.random() < 0.1:
-        return "".join([*out, data({"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}})])
+        error = {"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}}
+        bare = json.dumps(error, indent=2)  # line by line, no event: the SDK reads both
+        return "".join([*out, rng.choice([data(error), bare, bare + "\n"])])
     usage = {
         "promptTokenCount": prompt,
         "candidatesTokenCount": 7,
@@ -139,6 +141,8 @@ def ours(name: str, stream: str) -> dict[str, Any]:
                 told[kind] += json.loads(reader.text)["name"] if (name, bit) == ("gemini", TOOL) else reader.text
         if bits & ERROR:
             told["error"] = reader.error.message if reader.error else ""
+    if (bare := decoder.stray_text) and reader.read("message", bare) & ERROR:
+        told["error"] = reader.error.message if reader.error else ""
     told["finish"] = reader.finish
     if usage := reader.usage:
         told["usage"] = [usage.input, usage.output, usage.reasoning, usage.cached]
