@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+import streamgauge
+from cli import streamgauge as command
 from streamgauge.dialects import DIALECTS, ai_sdk, anthropic, gemini, openai_chat
 from streamgauge.dialects.contract import Ask, Usage
 from streamgauge.dialects.template import SLOTS
@@ -74,3 +79,44 @@ def test_the_example_of_a_new_dialect_works_as_printed() -> None:
     assert json.loads(asked.body) == {"model": "m", "prompt": "Hi", "max_tokens": 3, "stream": True}
     assert dialect.claims(asked.path, {}, json.loads(asked.body)) == 3
     assert not any(shipped.recognises("message", b'{"object":"text_completion"}') for shipped in DIALECTS.values())
+
+
+class OldServer(BaseHTTPRequestHandler):
+    """Answers as servers of text completions do."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        assert asked["prompt"]
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(TRANSCRIPT.strip().encode() + b"\n\n")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_one_file_and_one_line_are_all_that_a_new_dialect_needs(tmp_path: Path) -> None:
+    source, line = re.findall(r"```python\n(.*?)```", SECTIONS["Add a dialect: one file and one line"], re.DOTALL)
+    package = tmp_path / "streamgauge"
+    shutil.copytree(Path(streamgauge.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "dialects" / "completions.py").write_text(source)
+    place = package / "dialects" / "__init__.py"
+    told = "from streamgauge.dialects.completions import Completions\n"
+    before = place.read_text()
+    after = before.replace("from streamgauge.dialects.contract", told + "from streamgauge.dialects.contract", 1)
+    place.write_text(after.replace('    "ai-sdk": AiSdk(),\n', '    "ai-sdk": AiSdk(),\n' + line, 1))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), OldServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        asked = ("--url", url, "--dialect", "completions", "--model", "m")
+        checked = command("check", *asked, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+        assert (checked.code, "FAIL" in checked.out) == (0, False), checked
+        more = ("--requests", "6", "--set", "tests.ttft.prompts=['short']", "-q", "--json")
+        done = command("run", "ttft", *asked, *more, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+        report = json.loads(done.out)
+        assert report["outcomes"] == {"length_capped": 6}
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,4 +1,4 @@
-"""openai-chat against transcripts that providers publish; the address of each stands above it."""
+"""openai-chat against transcripts that providers publish and what official SDKs read; each names its source."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_delta_without_output_is_no_first_token(delta: dict[str, object]) -> N
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_reasoning_has_two_names(field: str) -> None:
-    # api-docs.deepseek.com/guides/reasoning_model; openrouter.ai/docs/use-cases/reasoning-tokens
+    # @ai-sdk/openai-compatible 2.0.92 reads delta.reasoning_content ?? delta.reasoning; vLLM's page "Reasoning Outputs"
     reader = CHAT.reader()
     assert reader.read("message", chunk({"content": None, field: "Hmm"})) == REASONING
     assert reader.text == "Hmm"
@@ -132,7 +132,7 @@ def test_a_custom_tools_input_is_output() -> None:
 
 
 def test_content_may_be_a_list_of_parts() -> None:
-    # docs.mistral.ai/capabilities/reasoning: content of type thinking, then text
+    # @ai-sdk/mistral 3.0.69, mistralContentSchema: parts of type thinking and text
     reader = CHAT.reader()
     thinking = {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Let me"}]}]}
     assert reader.read("message", chunk(thinking)) == REASONING
@@ -219,7 +219,7 @@ def test_an_absurd_count_is_none(number: str) -> None:
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        # openrouter.ai/docs/api-reference/errors: mid-stream, beside a choice
+        # openrouter.ai/docs/api-reference/streaming: a data event with an error field
         (b'{"id":"g","object":"chat.completion.chunk","error":{"code":502,"message":"Provider disconnected"},'
          b'"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}',
          InBandError("Provider disconnected", "502")),
