@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -113,10 +115,15 @@ def test_one_file_and_one_line_are_all_that_a_new_dialect_needs(tmp_path: Path) 
         asked = ("--url", url, "--dialect", "completions", "--model", "m")
         checked = command("check", *asked, cwd=tmp_path, PYTHONPATH=str(tmp_path))
         assert (checked.code, "FAIL" in checked.out) == (0, False), checked
-        more = ("--requests", "6", "--set", "tests.ttft.prompts=['short']", "-q", "--json")
-        done = command("run", "ttft", *asked, *more, cwd=tmp_path, PYTHONPATH=str(tmp_path))
-        report = json.loads(done.out)
-        assert report["outcomes"] == {"length_capped": 6}
+        script = (
+            "from streamgauge import StreamClient\n"
+            f"with StreamClient({url!r}, dialect='completions', model='m') as client:\n"
+            "    sample = client.ask('Hi').sample\n"
+            "    print(sample.outcome, sample.text_events, sample.output_tokens)\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        streamed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+        assert streamed.stdout.split() == ["length_capped", "1", "7"], streamed.stderr
     finally:
         server.shutdown()
         server.server_close()
