@@ -18,6 +18,7 @@ import pytest
 from real import PYTHON, require
 from streamgauge.dialects import DIALECTS, with_options
 from streamgauge.dialects.contract import ERROR, REASONING, TEXT, TOOL, Ask
+from streamgauge.dialects.errors import bare_error
 from streamgauge.sse import SseDecoder
 
 pytestmark = pytest.mark.real
@@ -141,7 +142,8 @@ def ours(name: str, stream: str) -> dict[str, Any]:
                 told[kind] += json.loads(reader.text)["name"] if (name, bit) == ("gemini", TOOL) else reader.text
         if bits & ERROR:
             told["error"] = reader.error.message if reader.error else ""
-    if (bare := decoder.stray_text) and reader.read("message", bare) & ERROR:
+    bare = bare_error(decoder.unfinished_stray or b"".join(text for _, text in decoder.strays))
+    if bare is not None and reader.read(*bare) & ERROR:
         told["error"] = reader.error.message if reader.error else ""
     told["finish"] = reader.finish
     if usage := reader.usage:

@@ -73,7 +73,16 @@ def test_what_is_no_error_stays_what_it_was(bare: str) -> None:
         assert after(dialect, HEAD + bare.encode() + b"\n\n" + text).text_events == 1
 
 
-def test_a_good_end_is_not_undone_by_what_is_written_after_it() -> None:
+@pytest.mark.parametrize("one_read", [True, False])
+def test_it_has_its_place_among_the_events(one_read: bool) -> None:
+    error, done = b'error: {"code":500,"message":"context is full"}\n\n', b"data: [DONE]\n\n"
+    reads = [HEAD + TEXTS["openai-chat"], b"field: x\n\n", error, done]
+    sample = after("openai-chat", *([b"".join(reads)] if one_read else reads))
+    assert (sample.outcome, sample.error) == (Outcome.STREAM_ERROR, "context is full")
+
+
+@pytest.mark.parametrize("form", [b"data: %b\n\n", b"%b\n\n"])
+def test_after_the_terminal_event_it_is_what_an_event_would_be_there(form: bytes) -> None:
     finish = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
-    sample = after("openai-chat", HEAD + TEXTS["openai-chat"] + finish + json.dumps(BUSY).encode() + b"\n")
-    assert sample.outcome is Outcome.OK
+    sample = after("openai-chat", HEAD + TEXTS["openai-chat"] + finish + form % json.dumps(BUSY).encode())
+    assert sample.outcome is Outcome.STREAM_ERROR

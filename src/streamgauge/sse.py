@@ -31,13 +31,26 @@ class SseDecoder:
     `tail`: bytes fed behind the end of the last event (a line end counts as one byte). 0 means that the last event
     ended exactly where the fed bytes end, so a stamp of the last byte is the event's own. `incomplete`: an event or a
     line was begun and not ended, which at the end of the stream means that it was cut. `comments` counts comment
-    lines (keep-alives). `retry_ms` and `last_event_id` are the last ones told. `strays`: lines whose field this format
-    does not know, up to 4 KB of them; `stray_text` gives them as text, with an unfinished one.
+    lines (keep-alives). `retry_ms` and `last_event_id` are the last ones told. `strays`: blocks of lines whose field
+    this format does not know, each with how many events of its feed came before it; whoever looks at them empties it.
     """
 
     __slots__ = (
-        "_data", "_held", "_id", "_idle", "_limit", "_size", "_skip_lf", "_start", "_type", "comments", "last_event_id",
-        "retry_ms", "strays", "tail",
+        "_data",
+        "_held",
+        "_id",
+        "_idle",
+        "_limit",
+        "_size",
+        "_skip_lf",
+        "_start",
+        "_stray",
+        "_type",
+        "comments",
+        "last_event_id",
+        "retry_ms",
+        "strays",
+        "tail",
     )  # fmt: skip
 
     def __init__(self, limit: int = LIMIT_BYTES) -> None:
@@ -54,7 +67,8 @@ class SseDecoder:
         self.comments = 0
         self.retry_ms: int | None = None
         self.last_event_id = ""
-        self.strays = bytearray()
+        self._stray = bytearray()  # lines of the block being read whose field is unknown
+        self.strays: list[tuple[int, bytes]] = []
 
     def __repr__(self) -> str:
         return f"SseDecoder(tail={self.tail}, incomplete={self.incomplete}, comments={self.comments})"
@@ -65,9 +79,9 @@ class SseDecoder:
         return bool(self._held or self._size)
 
     @property
-    def stray_text(self) -> bytes:
-        """The lines that are no field of an event, and what is held of one that is not ended yet."""
-        return bytes(self.strays + self._held[:STRAY_BYTES])
+    def unfinished_stray(self) -> bytes:
+        """The lines of unknown fields since the last blank line, and the beginning of a line that is not ended."""
+        return bytes(self._stray + self._held[:STRAY_BYTES])
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """The events that `data` completed, as (type, data), in order. Raises SseOverflow past the limit."""
@@ -144,6 +158,9 @@ class SseDecoder:
                 continue
             self._size = 0
             self.last_event_id = self._id
+            if self._stray:
+                self.strays.append((len(events), bytes(self._stray)))
+                self._stray.clear()
             if self._data:
                 block = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 events.append((self._type or "message", block))
@@ -165,8 +182,8 @@ class SseDecoder:
                 self._id = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) <= 18:
             self.retry_ms = int(value)
-        elif name not in _FIELDS and len(self.strays) + len(line) < STRAY_BYTES:
-            self.strays += line + b"\n"
+        elif name not in _FIELDS and len(self._stray) + len(line) < STRAY_BYTES:
+            self._stray += line + b"\n"
 
     def _overflow(self) -> None:
         raise SseOverflow(f"an event or line of the stream is longer than {self._limit:,} bytes")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import msgspec
 
 from streamgauge.dialects.contract import END, ERROR, MALFORMED, OUTPUT, REASONING, STEP, TEXT, TOOL, UNKNOWN, Dialect
-from streamgauge.dialects.errors import error_text
+from streamgauge.dialects.errors import bare_error, error_text
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
 from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
@@ -34,7 +34,6 @@ PROBE_BYTES = 65_536
 KEEP_TEXT = 1 << 20
 
 _LOGIN = re.compile(r"log-?in|sign-?in|/auth|/sso|oauth|session/new", re.IGNORECASE)
-_BARE_JSON = re.compile(rb"(error:)?\s*([{\[].*[}\]])\s*", re.DOTALL)
 _OVERLOADED = re.compile(rb"overloaded|RESOURCE_EXHAUSTED|rate.?limit", re.IGNORECASE)
 
 
@@ -254,11 +253,11 @@ class Stream:
             return
         if self.known_events == 0:
             self._probe(body, stamp)
-        width = stamp - look if stamp > look else 0
+        if sse.strays:
+            events = self._with_strays(events)
         if not events:
-            if sse.strays:
-                self._on_strays(stamp, width)
             return
+        width = stamp - look if stamp > look else 0
         response = self.response
         # A chunked message that is complete ended with more than this event: its stamp is that of the end.
         exact_end = not (sse.tail or full or (response.complete and response.chunked))
@@ -283,14 +282,21 @@ class Stream:
             self.first_event = stamp
         if seen & OUTPUT:
             self._after_output(stamp)
-        if sse.strays:
-            self._on_strays(stamp, width)
 
-    def _on_strays(self, stamp: int, slack: int) -> None:
-        """An error that a server wrote between the events: Google's APIs as bare JSON, llama.cpp as a field `error`."""
-        bare = _BARE_JSON.fullmatch(self._sse.stray_text)
-        if bare and self._terminal is None and self._reader.read("error" if bare[1] else "message", bare[2]) & ERROR:
-            self._on_other(ERROR, stamp, slack)
+    def _with_strays(self, events: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        """The events, and in their places the errors that were written between them without the form of one."""
+        strays, self._sse.strays = self._sse.strays, []
+        for place, text in reversed(strays):
+            error = bare_error(text)
+            if error is not None:
+                events.insert(place, error)
+        return events
+
+    def _on_unfinished(self, stamp: int) -> None:
+        """Nothing more will come: such an error may lack its last line end."""
+        error = bare_error(self._sse.unfinished_stray) if self._terminal is None else None
+        if error is not None and self._reader.read(*error) & ERROR:
+            self._on_other(ERROR, stamp, 0)
 
     def _on_output(self, bits: int, stamp: int, slack: int) -> None:
         """One event with output; `_after_output` closes the read."""
@@ -380,7 +386,7 @@ class Stream:
         if self._plain:
             self._on_answer(stamp)
             return
-        self._on_strays(stamp, 0)
+        self._on_unfinished(stamp)
         if self._terminal is not None or self._outcome is not None:
             self._end(stamp, self._ended_well())
         elif self.known_events == 0 and self._body and not self._sse.comments:
@@ -425,7 +431,7 @@ class Stream:
         """The connection ended; `reset` holds the system's words if it was not an orderly close."""
         if self.done:
             return
-        self._on_strays(now, 0)
+        self._on_unfinished(now)
         if self._terminal is not None:
             self._end(now, self._ended_well())
         elif reset is None and self.response.whole_at_close:
@@ -445,6 +451,7 @@ class Stream:
 
     def on_timer(self, now: int) -> None:
         """The deadline passed."""
+        self._on_unfinished(now)
         if self._terminal is not None:
             self.kept_open = True
             self._finish(self._terminal, self._end_slack, self._ended_well())
