@@ -15,9 +15,10 @@ from typing import Any
 
 import pytest
 
-from real import NODE, PYTHON, require
+from real import NODE, PYTHON, node, require
 from streamgauge.dialects import DIALECTS
 from streamgauge.dialects.contract import END, ERROR, NOTHING, REASONING, STEP, TEXT, TOOL
+from transcripts import read as transcript
 
 pytestmark = pytest.mark.real
 
@@ -205,3 +206,19 @@ def test_together_the_versions_of_the_ai_sdk_have_every_word_that_we_know() -> N
     found = [ui_message_words(package) for package in ("ai-5", "ai", "ai-7")]
     assert {kind for kinds, _ in found for kind in kinds} == set(AI_EVENTS)
     assert {word for _, reasons in found for word in reasons} == set(FINISH["ai-sdk"])
+
+
+def test_an_answer_whose_provider_was_cut_is_truncated_in_every_version_of_the_ai_sdk() -> None:
+    command = node()
+    require(command and (NODE / "node_modules" / "ai-7").exists(), "Node with ai 5, 6, 7 (scripts/real-setup)")
+    script = Path(__file__).parent / "real_clients" / "ai_cut.mjs"
+    packages = ["ai-5", "ai", "ai-7"]
+    done = subprocess.run(
+        [str(command), str(script), str(NODE), *packages], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2_000:]
+    bodies = json.loads(done.stdout)
+    assert list(bodies) == packages
+    for body in bodies.values():
+        got = transcript(DIALECTS["ai-sdk"], body)
+        assert (got.text, got.reader.verdict) == ("half an ", "truncated"), body
