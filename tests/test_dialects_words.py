@@ -17,7 +17,7 @@ import pytest
 
 from real import NODE, PYTHON, node, require
 from streamgauge.dialects import DIALECTS
-from streamgauge.dialects.contract import END, ERROR, NOTHING, REASONING, STEP, TEXT, TOOL
+from streamgauge.dialects.contract import END, ERROR, NOTHING, REASONING, STEP, TEXT, TOOL, Ask
 from transcripts import read as transcript
 
 pytestmark = pytest.mark.real
@@ -158,6 +158,7 @@ def test_every_part_and_every_refusal_of_gemini_is_known(words: dict[str, Any]) 
         assert (reader.finish, reader.verdict) == (word, "filtered")
 
 
+PACKAGES = ("ai-5", "ai", "ai-7")
 AI_EVENTS = {
     "text-delta": TEXT, "reasoning-delta": REASONING, "error": ERROR, "abort": ERROR, "finish": END,
     **dict.fromkeys(("tool-input-start", "tool-input-delta", "tool-input-available", "tool-input-error"), TOOL),
@@ -183,7 +184,7 @@ def ui_message_words(package: str) -> tuple[list[str], list[str]]:
     return list(kinds), re.findall(r'"([a-z-]+)"', reasons[1])
 
 
-@pytest.mark.parametrize("package", ["ai-5", "ai", "ai-7"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_every_event_and_finish_reason_of_the_ai_sdk_is_known(package: str) -> None:
     kinds, reasons = ui_message_words(package)
     assert len(kinds) > 20
@@ -203,22 +204,35 @@ def test_every_event_and_finish_reason_of_the_ai_sdk_is_known(package: str) -> N
 
 
 def test_together_the_versions_of_the_ai_sdk_have_every_word_that_we_know() -> None:
-    found = [ui_message_words(package) for package in ("ai-5", "ai", "ai-7")]
+    found = [ui_message_words(package) for package in PACKAGES]
     assert {kind for kinds, _ in found for kind in kinds} == set(AI_EVENTS)
     assert {word for _, reasons in found for word in reasons} == set(FINISH["ai-sdk"])
 
 
-def test_an_answer_whose_provider_was_cut_is_truncated_in_every_version_of_the_ai_sdk() -> None:
+@pytest.fixture(scope="module")
+def spoken() -> dict[str, Any]:
+    """What each version sends, to the route and back from it; Node runs once."""
     command = node()
     require(command and (NODE / "node_modules" / "ai-7").exists(), "Node with ai 5, 6, 7 (scripts/real-setup)")
-    script = Path(__file__).parent / "real_clients" / "ai_cut.mjs"
-    packages = ["ai-5", "ai", "ai-7"]
+    script = Path(__file__).parent / "real_clients" / "ai_speaks.mjs"
     done = subprocess.run(
-        [str(command), str(script), str(NODE), *packages], capture_output=True, text=True, timeout=120, check=False
+        [str(command), str(script), str(NODE), *PACKAGES], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr[-2_000:]
-    bodies = json.loads(done.stdout)
-    assert list(bodies) == packages
-    for body in bodies.values():
-        got = transcript(DIALECTS["ai-sdk"], body)
-        assert (got.text, got.reader.verdict) == ("half an ", "truncated"), body
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_an_answer_whose_provider_was_cut_is_truncated(spoken: dict[str, Any], package: str) -> None:
+    got = transcript(DIALECTS["ai-sdk"], spoken[package]["cut"])
+    assert (got.text, got.reader.verdict) == ("half an ", "truncated"), spoken[package]["cut"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_we_send_what_useChat_sends(spoken: dict[str, Any], package: str) -> None:
+    theirs = spoken[package]["sent"]
+    ask = Ask('Say "hi"\nπ', chat_id="chat-1", message_id="message-1", extra={"own": 1})
+    asked = DIALECTS["ai-sdk"].request(DIALECTS["ai-sdk"].default_path, ask)
+    assert (asked.path, json.loads(asked.body)) == (theirs["url"], theirs["body"])
+    assert theirs["headers"]["content-type"] == dict(asked.headers)["content-type"]

@@ -5,7 +5,8 @@ event brought decides, not how bytes were cut. A stream ends with `done`; then `
 
 Stamps: a read carries the arrival of its last byte. An event that ends exactly there is exact; one before it in the
 same read arrived in (look, stamp], and that width is its slack. `look` is a time at which nothing of this read had
-come yet.
+come yet. The end of a chunk is taken to come with its event, as servers send it: where one sends it apart and both are
+read at once, an exact stamp is late by what lay between.
 
 After the dialect's terminal event the end of the message is awaited for 1 s (usage may follow, the connection can be
 used again); a socket still open then is closed, and the terminal event was the end (`kept_open`).
