@@ -36,21 +36,8 @@ class SseDecoder:
     """
 
     __slots__ = (
-        "_data",
-        "_held",
-        "_id",
-        "_idle",
-        "_limit",
-        "_size",
-        "_skip_lf",
-        "_start",
-        "_stray",
-        "_type",
-        "comments",
-        "last_event_id",
-        "retry_ms",
-        "strays",
-        "tail",
+        "_data", "_held", "_id", "_idle", "_limit", "_size", "_skip_lf", "_start", "_stray", "_type", "comments",
+        "last_event_id", "retry_ms", "strays", "tail",
     )  # fmt: skip
 
     def __init__(self, limit: int = LIMIT_BYTES) -> None:
