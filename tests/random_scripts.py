@@ -75,9 +75,13 @@ def _merged(rng: random.Random, dialect: str) -> Script:
 
 
 def _split(rng: random.Random, dialect: str) -> Script:
-    """One event over several writes."""
-    kind = rng.choice(["text", "reasoning"])
-    return [["split", rng.randrange(2, 30), rng.choice([0, 1, 4])], [kind, rng.choice(WORDS)], ["wait", 150]]
+    """One event over several writes; the last of them may hold nothing of it but the end of its chunk."""
+    steps: Script = []
+    for _ in range(rng.randrange(1, 4)):
+        count, gap = rng.choice([(2, 5), (3, 20), (12, 4), (40, 1), (500, 0)])
+        said = rng.choice([["text", rng.choice(WORDS)], ["reasoning", rng.choice(WORDS)], _tool(rng, dialect)[0]])
+        steps += [["split", count, gap], said, ["wait", 60]]
+    return steps
 
 
 def _pause(rng: random.Random, dialect: str) -> Script:
@@ -98,7 +102,13 @@ def _step(rng: random.Random, dialect: str) -> Script:
 BLOCKS: list[Callable[[random.Random, str], Script]] = [
     _texts, _reasonings, _tool, _merged, _split, _pause, _strange, _step,
 ]  # fmt: skip
-WEIGHTS = [6, 2, 2, 3, 0, 2, 1, 1]
+WEIGHTS = [6, 2, 2, 3, 2, 2, 1, 1]
+
+
+BROKEN = ["zz\r\n", "-1\r\n", "\r\n", "HTTP/1.1 200 OK\r\n\r\n", "fffffffffffffffff1\r\n", "5\r\nno end", "\0\1\2"]
+"""What is no chunk where one must begin."""
+CUT = ["ff", "7f\r\n", 'fff\r\ndata: {"cut": tr', "0\r\n"]
+"""A chunk that goes on: the connection ends before it does."""
 
 
 def _usage(rng: random.Random) -> list[Any]:
@@ -122,6 +132,7 @@ def _ending(rng: random.Random, dialect: str) -> Script:
     if rng.random() < 0.55:
         return [["finish", rng.choice(REASONS)]]
     reason = "other" if dialect in ("ai-sdk", "gemini") else "length"
+    pause = ["wait", rng.choice([0, 20])]
     endings: list[Script] = [
         [["finish", reason]],
         [["refuse"]],
@@ -134,6 +145,15 @@ def _ending(rng: random.Random, dialect: str) -> Script:
         [["finish"], ["drop"]],
         [["finish"], ["wait", 30], ["reset"]],
         [["finish"], ["stall"]],
+        [
+            ["meant", "protocol_error"],
+            ["text", "x"],
+            pause,
+            ["wire", rng.choice(BROKEN)],
+            [rng.choice(["stall", "drop"])],
+        ],
+        [["text", "x"], pause, ["wire", rng.choice(CUT)], [rng.choice(["drop", "reset"])]],
+        [["finish"], pause, ["wire", rng.choice(BROKEN)], ["stall"]],
         [["stall"]] if rng.random() < 0.3 else [["truncate"]],
     ]
     return rng.choice(endings)

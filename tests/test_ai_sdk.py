@@ -127,7 +127,7 @@ def test_a_provider_that_was_cut_makes_a_truncated_answer_unless_the_spec_says_o
 @pytest.mark.parametrize(
     ("word", "verdict"),
     [("stop", "ok"), ("tool-calls", "ok"), (None, "ok"), ("length", "length_capped"), ("content-filter", "filtered"),
-     ("other", "truncated"), ("unknown", "truncated"), ("end_turn", "ok")],
+     ("other", "truncated"), ("unknown", "truncated"), ("interrupted", "truncated"), ("end_turn", "ok")],
 )  # fmt: skip
 def test_what_a_finish_reason_means(word: str | None, verdict: str) -> None:
     reader = SDK.reader()

@@ -206,7 +206,8 @@ def test_a_block_may_begin_with_its_text() -> None:
 @pytest.mark.parametrize(
     ("delta", "bits"),
     [({"type": "text_delta", "text": ""}, NOTHING), ({"type": "thinking_delta", "thinking": ""}, NOTHING),
-     ({"type": "citations_delta", "citation": {}}, NOTHING), ({"type": "future_delta"}, UNKNOWN)],
+     ({"type": "citations_delta", "citation": {}}, NOTHING), ({"type": "compaction_delta", "content": "x"}, NOTHING),
+      ({"type": "future_delta"}, UNKNOWN)],
 )  # fmt: skip
 def test_a_delta_without_output_brings_none(delta: dict[str, object], bits: int) -> None:
     assert send(MESSAGES.reader(), type="content_block_delta", index=0, delta=delta) == bits

@@ -1,4 +1,4 @@
-"""The human text of error bodies, as the providers document them."""
+"""The human text of error bodies, in the shapes in which the official SDKs and frameworks know them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from streamgauge.dialects.errors import error_text, line, told
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        # platform.openai.com/docs/guides/error-codes
+        # openai 3.54.0, APIError: message, type, param, code
         (b'{"error":{"message":"Incorrect API key provided","type":"invalid_request_error","param":null,"code":"x"}}',
          "Incorrect API key provided"),
-        # platform.claude.com/docs/en/api/errors
+        # anthropic 2.12.0, ErrorResponse
         (b'{"type":"error","error":{"type":"not_found_error","message":"model: claude-x"},"request_id":"r"}',
          "model: claude-x"),
-        # ai.google.dev/gemini-api/docs/troubleshooting, without alt=sse: an array
+        # google-genai 3.4.0, APIError; without alt=sse all of it is an array
         (b'[{"error":{"code":400,"message":"API key not valid.","status":"INVALID_ARGUMENT"}}]', "API key not valid."),
         (b'{"message":"Forbidden"}', "Forbidden"),
         (b'{"Message":"User is not authorized"}', "User is not authorized"),

@@ -18,6 +18,7 @@ import pytest
 from real import PYTHON, require
 from streamgauge.dialects import DIALECTS, with_options
 from streamgauge.dialects.contract import ERROR, REASONING, TEXT, TOOL, Ask
+from streamgauge.dialects.errors import bare_error
 from streamgauge.sse import SseDecoder
 
 pytestmark = pytest.mark.real
@@ -113,7 +114,9 @@ def gemini_stream(rng: random.Random) -> str:
             out.append(data({"candidates": [candidate], "usageMetadata": {"promptTokenCount": prompt}}))
             parts = parts[n:]
     if rng.random() < 0.1:
-        return "".join([*out, data({"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}})])
+        error = {"error": {"code": 503, "message": "busy", "status": "UNAVAILABLE"}}
+        bare = json.dumps(error, indent=2)  # line by line, no event: the SDK reads both
+        return "".join([*out, rng.choice([data(error), bare, bare + "\n"])])
     usage = {
         "promptTokenCount": prompt,
         "candidatesTokenCount": 7,
@@ -139,6 +142,9 @@ def ours(name: str, stream: str) -> dict[str, Any]:
                 told[kind] += json.loads(reader.text)["name"] if (name, bit) == ("gemini", TOOL) else reader.text
         if bits & ERROR:
             told["error"] = reader.error.message if reader.error else ""
+    bare = bare_error(decoder.unfinished_stray or b"".join(text for _, text in decoder.strays))
+    if bare is not None and reader.read(*bare) & ERROR:
+        told["error"] = reader.error.message if reader.error else ""
     told["finish"] = reader.finish
     if usage := reader.usage:
         told["usage"] = [usage.input, usage.output, usage.reasoning, usage.cached]

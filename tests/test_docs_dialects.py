@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+import streamgauge
+from cli import streamgauge as command
 from streamgauge.dialects import DIALECTS, ai_sdk, anthropic, gemini, openai_chat
 from streamgauge.dialects.contract import Ask, Usage
 from streamgauge.dialects.template import SLOTS
@@ -74,3 +81,49 @@ def test_the_example_of_a_new_dialect_works_as_printed() -> None:
     assert json.loads(asked.body) == {"model": "m", "prompt": "Hi", "max_tokens": 3, "stream": True}
     assert dialect.claims(asked.path, {}, json.loads(asked.body)) == 3
     assert not any(shipped.recognises("message", b'{"object":"text_completion"}') for shipped in DIALECTS.values())
+
+
+class OldServer(BaseHTTPRequestHandler):
+    """Answers as servers of text completions do."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        assert asked["prompt"]
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        self.wfile.write(TRANSCRIPT.strip().encode() + b"\n\n")
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_one_file_and_one_line_are_all_that_a_new_dialect_needs(tmp_path: Path) -> None:
+    source, line = re.findall(r"```python\n(.*?)```", SECTIONS["Add a dialect: one file and one line"], re.DOTALL)
+    package = tmp_path / "streamgauge"
+    shutil.copytree(Path(streamgauge.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "dialects" / "completions.py").write_text(source)
+    place = package / "dialects" / "__init__.py"
+    told = "from streamgauge.dialects.completions import Completions\n"
+    before = place.read_text()
+    after = before.replace("from streamgauge.dialects.contract", told + "from streamgauge.dialects.contract", 1)
+    place.write_text(after.replace('    "ai-sdk": AiSdk(),\n', '    "ai-sdk": AiSdk(),\n' + line, 1))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), OldServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        asked = ("--url", url, "--dialect", "completions", "--model", "m")
+        checked = command("check", *asked, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+        assert (checked.code, "FAIL" in checked.out) == (0, False), checked
+        script = (
+            "from streamgauge import StreamClient\n"
+            f"with StreamClient({url!r}, dialect='completions', model='m') as client:\n"
+            "    sample = client.ask('Hi').sample\n"
+            "    print(sample.outcome, sample.text_events, sample.output_tokens)\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+        streamed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+        assert streamed.stdout.split() == ["length_capped", "1", "7"], streamed.stderr
+    finally:
+        server.shutdown()
+        server.server_close()

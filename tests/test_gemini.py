@@ -25,7 +25,8 @@ from transcripts import read
 
 GEMINI = Gemini()
 
-# alm.pragmatismo.com.br/GeneralBots/gb, out.txt of commit 144c4b0b: a recorded stream of Vertex AI
+# A recorded stream of Vertex AI (out.txt of GeneralBots/gb, commit 144c4b0b; it could not be opened again, but its
+# fields are those of google-genai 3.4.0)
 PLAIN = """
 data: {"candidates": [{"content": {"role": "model","parts": [{"text": "Hello!"}]}}],"usageMetadata": {"trafficType": "ON_DEMAND"},"modelVersion": "gemini-3.1-flash-lite-preview","createTime": "2026-03-10T14:54:45.066123Z","responseId": "tTCwacuEBMvnitYP06qsgQY"}
 
@@ -54,7 +55,7 @@ def test_a_plain_answer_as_recorded() -> None:
 
 
 def test_output_tokens_are_candidates_and_thoughts() -> None:
-    # ai.google.dev/gemini-api/docs/text-generation, a response of gemini-3-flash-preview: 34 + 418 + 438 = 890
+    # google-genai 3.4.0, GenerateContentResponseUsageMetadata: the total is the sum of prompt, candidates and thoughts
     reader = GEMINI.reader()
     usage = {"promptTokenCount": 34, "candidatesTokenCount": 418, "totalTokenCount": 890, "thoughtsTokenCount": 438}
     assert reader.read("message", chunk({"text": "x"}, finish="STOP", usageMetadata=usage)) == TEXT | END
@@ -75,6 +76,25 @@ def test_usage_of_an_early_chunk_says_nothing_of_output() -> None:
     assert reader.usage == Usage(output=9)
 
 
+def test_what_tools_gave_back_is_input_too() -> None:
+    # google-genai 3.4.0, GenerateContentResponseUsageMetadata: total = prompt + candidates + tool_use_prompt + thoughts
+    reader = GEMINI.reader()
+    usage = {"promptTokenCount": 8, "toolUsePromptTokenCount": 40, "candidatesTokenCount": 5, "totalTokenCount": 53}
+    reader.read("message", chunk({"text": "x"}, usageMetadata=usage))
+    assert reader.usage == Usage(input=48, output=5)
+
+
+def test_an_array_of_responses_is_read_as_they_are() -> None:
+    reader = GEMINI.reader()
+    one, two = chunk({"text": "a"}), chunk({"text": "b"}, finish="STOP")
+    assert reader.read("message", b"[" + one + b",\n" + two + b"]") == TEXT | END
+    assert reader.verdict == "ok"
+    reader = GEMINI.reader()
+    assert reader.read("message", b'[{"error":{"code":503,"message":"busy","status":"UNAVAILABLE"}}]') == ERROR
+    assert reader.error == InBandError("busy", "UNAVAILABLE", True)
+    assert [GEMINI.reader().read("message", data) for data in (b"[]", b"[1]", b"[{}, 2]")] == [MALFORMED] * 3
+
+
 def test_a_thought_is_reasoning() -> None:
     # ai.google.dev/gemini-api/docs/thinking: parts with thought set hold the thought summary
     reader = GEMINI.reader()
@@ -93,6 +113,7 @@ def test_a_function_call_is_a_tool_call() -> None:
     assert reader.read("message", chunk(call, finish="STOP")) == TOOL | END
     assert json.loads(reader.text) == call["functionCall"]
     assert reader.verdict == "ok"
+    assert GEMINI.reader().read("message", chunk({"toolCall": {"toolType": "GOOGLE_SEARCH", "id": "1"}})) == TOOL
     assert GEMINI.reader().read("message", chunk({"executableCode": {"language": "PYTHON", "code": "1"}})) == TOOL
     assert GEMINI.reader().read("message", chunk({"codeExecutionResult": {"output": "1"}})) == NOTHING
 
@@ -110,7 +131,7 @@ def test_what_a_finish_reason_means(word: str, verdict: str) -> None:
 
 
 def test_a_blocked_prompt_is_filtered_and_ends_at_once() -> None:
-    # ai.google.dev/api/generate-content, PromptFeedback
+    # google-genai 3.4.0, GenerateContentResponsePromptFeedback
     reader = GEMINI.reader()
     data = b'{"promptFeedback":{"blockReason":"PROHIBITED_CONTENT"},"usageMetadata":{"promptTokenCount":7}}'
     assert reader.read("message", data) == END
@@ -133,7 +154,7 @@ def test_a_model_that_says_STOP_on_each_chunk_ends_with_its_last() -> None:
     ],
 )
 def test_an_error_inside_the_stream(code: int, status: str, overloaded: bool) -> None:
-    # ai.google.dev/gemini-api/docs/troubleshooting
+    # google-genai 3.4.0, errors.APIError: code, status and message
     reader = GEMINI.reader()
     data = json.dumps({"error": {"code": code, "message": "The model is overloaded.", "status": status}}).encode()
     assert reader.read("message", data) == ERROR

@@ -1,4 +1,4 @@
-"""openai-chat against transcripts that providers publish; the address of each stands above it."""
+"""openai-chat against transcripts that providers publish and what official SDKs read; each names its source."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_delta_without_output_is_no_first_token(delta: dict[str, object]) -> N
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_reasoning_has_two_names(field: str) -> None:
-    # api-docs.deepseek.com/guides/reasoning_model; openrouter.ai/docs/use-cases/reasoning-tokens
+    # @ai-sdk/openai-compatible 2.0.92 reads delta.reasoning_content ?? delta.reasoning; vLLM's page "Reasoning Outputs"
     reader = CHAT.reader()
     assert reader.read("message", chunk({"content": None, field: "Hmm"})) == REASONING
     assert reader.text == "Hmm"
@@ -132,7 +132,7 @@ def test_a_custom_tools_input_is_output() -> None:
 
 
 def test_content_may_be_a_list_of_parts() -> None:
-    # docs.mistral.ai/capabilities/reasoning: content of type thinking, then text
+    # @ai-sdk/mistral 3.0.69, mistralContentSchema: parts of type thinking and text
     reader = CHAT.reader()
     thinking = {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Let me"}]}]}
     assert reader.read("message", chunk(thinking)) == REASONING
@@ -144,7 +144,8 @@ def test_content_may_be_a_list_of_parts() -> None:
 @pytest.mark.parametrize(
     ("word", "verdict"),
     [("stop", "ok"), ("tool_calls", "ok"), ("function_call", "ok"), ("length", "length_capped"), ("eos", "ok"),
-     ("content_filter", "filtered"), ("model_length", "length_capped"), ("insufficient_system_resource", "truncated")],
+     ("abort", "truncated"), ("repetition", "truncated"), ("content_filter", "filtered"),
+     ("model_length", "length_capped"), ("insufficient_system_resource", "truncated")],
 )  # fmt: skip
 def test_what_a_finish_reason_means(word: str, verdict: str) -> None:
     reader = CHAT.reader()
@@ -188,6 +189,23 @@ def test_usage_is_read_after_the_end_and_null_usage_is_none() -> None:
 
 
 @pytest.mark.parametrize(
+    "told",
+    [
+        # @ai-sdk/deepseek 2.0.69, tokenUsageSchema; @ai-sdk/groq 3.0.71, groqChatChunkSchema
+        {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 6}},
+        {"choices": [], "x_groq": {"usage": {"prompt_tokens": 9, "completion_tokens": 4,
+                                             "prompt_tokens_details": {"cached_tokens": 6}}}},
+    ],
+)  # fmt: skip
+def test_usage_has_more_than_one_place(told: dict[str, object]) -> None:
+    reader = CHAT.reader()
+    assert reader.read("message", json.dumps(told).encode()) == NOTHING
+    assert reader.usage == Usage(input=9, output=4, cached=6)
+    reader.read("message", chunk({}, x_groq={"id": "req_1"}))
+    assert reader.usage == Usage(input=9, output=4, cached=6)
+
+
+@pytest.mark.parametrize(
     "number",
     ["-1", "2147483648", "1.5", "true", '"7"', "null", "1e999", "9" * 40, pytest.param("9" * 5_000, id="5000 digits")],
 )
@@ -201,7 +219,7 @@ def test_an_absurd_count_is_none(number: str) -> None:
 @pytest.mark.parametrize(
     ("data", "error"),
     [
-        # openrouter.ai/docs/api-reference/errors: mid-stream, beside a choice
+        # openrouter.ai/docs/api-reference/streaming: a data event with an error field
         (b'{"id":"g","object":"chat.completion.chunk","error":{"code":502,"message":"Provider disconnected"},'
          b'"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}',
          InBandError("Provider disconnected", "502")),

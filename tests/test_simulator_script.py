@@ -67,10 +67,28 @@ def test_a_merge_that_is_never_full_is_sent_before_the_end():
     ]  # fmt: skip
 
 
-def test_split_sends_one_event_in_pieces_and_only_the_last_one_completes_it():
+def test_split_sends_one_event_in_pieces_and_only_one_of_them_makes_it_whole():
     sends, _ = played([["start"], ["split", 3, 7], ["text", "abc"], ["text", "next"]])
     assert times(sends)[1:5] == [(0, ""), (7, ""), (14, "text"), (14, "text")]
     assert b"".join(send[1] for send in sends[1:4]).count(b"abc") == 1
+
+
+@pytest.mark.parametrize(
+    ("api", "whole", "rest"), [("openai-chat", b"}\n\n", b"\r\n"), ("gemini", b"}\r\n\r", b"\n\r\n")]
+)
+def test_an_event_is_whole_where_its_blank_line_ends_and_the_end_of_its_chunk_comes_after(
+    api: str, whole: bytes, rest: bytes
+):
+    sends, _ = played([["start"], ["split", 10_000, 1], ["text", "abc"], ["stall"]], api)
+    where = [kinds for _, _, kinds, _ in sends].index("text")
+    assert b"".join(data for _, data, _, _ in sends[: where + 1]).endswith(whole)
+    assert b"".join(data for _, data, _, _ in sends[where + 1 :]) == rest
+
+
+def test_what_is_held_leaves_before_an_event_that_is_split_and_before_bytes_outside_the_framing():
+    said = [["lump", 100], ["text", "a"], ["wait", 5], ["split", 2], ["text", "b"], ["text", "c"], ["wire", "zz"]]
+    sends, _ = played([["start"], *said, ["stall"]])
+    assert [kinds for _, _, kinds, _ in sends if kinds] == ["headers start", "text", "text", "text", "wire"]
 
 
 def test_lump_holds_events_to_the_end_of_their_window():

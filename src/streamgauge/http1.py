@@ -100,7 +100,12 @@ class Response:
         """Body bytes that came in the read that turned out to be broken, before the fault."""
         whole = b"".join(self._body)
         self._body.clear()
-        return whole if self._inflate is None else b""
+        if self._inflate is None:
+            return whole
+        try:
+            return self._inflate.decompress(whole)
+        except zlib.error:  # then this was the fault
+            return b""
 
     @property
     def whole_at_close(self) -> bool:

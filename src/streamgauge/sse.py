@@ -16,6 +16,8 @@ from __future__ import annotations
 LIMIT_BYTES = 1 << 20
 """One line, or the lines of one event, may be this long."""
 
+STRAY_BYTES = 4_096
+_FIELDS = (b"data", b"event", b"id", b"retry")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -29,12 +31,13 @@ class SseDecoder:
     `tail`: bytes fed behind the end of the last event (a line end counts as one byte). 0 means that the last event
     ended exactly where the fed bytes end, so a stamp of the last byte is the event's own. `incomplete`: an event or a
     line was begun and not ended, which at the end of the stream means that it was cut. `comments` counts comment
-    lines (keep-alives). `retry_ms` and `last_event_id` are the last ones told.
+    lines (keep-alives). `retry_ms` and `last_event_id` are the last ones told. `strays`: blocks of lines whose field
+    this format does not know, each with how many events of its feed came before it; whoever looks at them empties it.
     """
 
     __slots__ = (
-        "_data", "_held", "_id", "_idle", "_limit", "_size", "_skip_lf", "_start", "_type", "comments", "last_event_id",
-        "retry_ms", "tail",
+        "_data", "_held", "_id", "_idle", "_limit", "_size", "_skip_lf", "_start", "_stray", "_type", "comments",
+        "last_event_id", "retry_ms", "strays", "tail",
     )  # fmt: skip
 
     def __init__(self, limit: int = LIMIT_BYTES) -> None:
@@ -51,6 +54,8 @@ class SseDecoder:
         self.comments = 0
         self.retry_ms: int | None = None
         self.last_event_id = ""
+        self._stray = bytearray()  # lines of the block being read whose field is unknown
+        self.strays: list[tuple[int, bytes]] = []
 
     def __repr__(self) -> str:
         return f"SseDecoder(tail={self.tail}, incomplete={self.incomplete}, comments={self.comments})"
@@ -64,6 +69,11 @@ class SseDecoder:
     def in_data(self) -> bool:
         """Whether an event that has data was begun and not ended."""
         return bool(self._data) or self._held.startswith(b"data:")
+
+    @property
+    def unfinished_stray(self) -> bytes:
+        """The lines of unknown fields since the last blank line, and the beginning of a line that is not ended."""
+        return bytes(self._stray + self._held[:STRAY_BYTES])
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """The events that `data` completed, as (type, data), in order. Raises SseOverflow past the limit."""
@@ -140,6 +150,9 @@ class SseDecoder:
                 continue
             self._size = 0
             self.last_event_id = self._id
+            if self._stray:
+                self.strays.append((len(events), bytes(self._stray)))
+                self._stray.clear()
             if self._data:
                 block = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
                 events.append((self._type or "message", block))
@@ -161,6 +174,8 @@ class SseDecoder:
                 self._id = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) <= 18:
             self.retry_ms = int(value)
+        elif name not in _FIELDS and len(self._stray) + len(line) < STRAY_BYTES:
+            self._stray += line + b"\n"
 
     def _overflow(self) -> None:
         raise SseOverflow(f"an event or line of the stream is longer than {self._limit:,} bytes")

@@ -5,7 +5,8 @@ event brought decides, not how bytes were cut. A stream ends with `done`; then `
 
 Stamps: a read carries the arrival of its last byte. An event that ends exactly there is exact; one before it in the
 same read arrived in (look, stamp], and that width is its slack. `look` is a time at which nothing of this read had
-come yet.
+come yet. The end of a chunk is taken to come with its event, as servers send it: where one sends it apart and both are
+read at once, an exact stamp is late by what lay between.
 
 After the dialect's terminal event the end of the message is awaited for 1 s (usage may follow, the connection can be
 used again); a socket still open then is closed, and the terminal event was the end (`kept_open`).
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 import msgspec
 
 from streamgauge.dialects.contract import END, ERROR, MALFORMED, OUTPUT, REASONING, STEP, TEXT, TOOL, UNKNOWN, Dialect
-from streamgauge.dialects.errors import error_text
+from streamgauge.dialects.errors import bare_error, error_text
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
 from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
@@ -272,6 +273,8 @@ class Stream:
         except SseOverflow as error:
             self._on_broken(stamp, str(error))
             return
+        if sse.strays:
+            events = self._with_strays(events)
         if not events:
             if self.known_events == 0:
                 self._probe(body, stamp)
@@ -303,6 +306,21 @@ class Stream:
             self._after_output(stamp)
         elif self.known_events == 0:
             self._probe(body, stamp)
+
+    def _with_strays(self, events: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        """The events, and in their places the errors that were written between them without the form of one."""
+        strays, self._sse.strays = self._sse.strays, []
+        for place, text in reversed(strays):
+            error = bare_error(text)
+            if error is not None:
+                events.insert(place, error)
+        return events
+
+    def _on_unfinished(self, stamp: int) -> None:
+        """Nothing more will come: such an error may lack its last line end."""
+        error = bare_error(self._sse.unfinished_stray) if self._terminal is None else None
+        if error is not None and self._reader.read(*error) & ERROR:
+            self._on_other(ERROR, stamp, 0)
 
     def _on_output(self, bits: int, stamp: int, slack: int) -> None:
         """One event with output; `_after_output` closes the read."""
@@ -398,6 +416,7 @@ class Stream:
         if self._plain:
             self._on_answer(stamp)
             return
+        self._on_unfinished(stamp)
         if self._terminal is not None or self._outcome is not None:
             self._end(stamp, self._ended_well())
         elif self.known_events == 0 and self._body and not self._sse.comments:
@@ -443,6 +462,7 @@ class Stream:
         """The connection ended; `reset` holds the system's words if it was not an orderly close."""
         if self.done:
             return
+        self._on_unfinished(now)
         if self._terminal is not None:
             self._end(now, self._ended_well())
         elif reset is None and self.response.whole_at_close:
@@ -462,6 +482,7 @@ class Stream:
 
     def on_timer(self, now: int) -> None:
         """The deadline passed."""
+        self._on_unfinished(now)
         if self._terminal is not None:
             self.kept_open = True
             self._finish(self._terminal, self._end_slack, self._ended_well())

@@ -1,5 +1,5 @@
 // Run by Node beside the AI SDK: the SDK's own reader and schema look at streams of the simulator.
-//   node ai_chunks.mjs NODE_FOLDER < jobs.json
+//   node ai_chunks.mjs NODE_FOLDER [PACKAGE] < jobs.json      PACKAGE: ai, or another version of it by its name there
 // Standard input: a JSON list of {url, headers}. Standard output: a JSON list, in the same order, of {chunks, bad, text,
 // reasoning, tools, finish, error}: how many events there were, which of them `uiMessageChunkSchema` refuses, and the
 // message that `readUIMessageStream` makes of them.
@@ -10,8 +10,9 @@ import { text } from 'node:stream/consumers';
 
 const folder = path.resolve(process.argv[2]);
 const find = createRequire(path.join(folder, 'package.json'));
-const { readUIMessageStream, uiMessageChunkSchema } = await import(pathToFileURL(find.resolve('ai')).href);
-const utils = createRequire(find.resolve('ai')).resolve('@ai-sdk/provider-utils');
+const ai = find.resolve(process.argv[3] ?? 'ai');
+const { readUIMessageStream, uiMessageChunkSchema } = await import(pathToFileURL(ai).href);
+const utils = createRequire(ai).resolve('@ai-sdk/provider-utils');
 const { parseJsonEventStream } = await import(pathToFileURL(utils).href);
 
 const answers = [];

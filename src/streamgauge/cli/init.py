@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from streamgauge.cli.spec_text import Names
 
 IGNORED = (".streamgauge/", ".env.streamgauge", "tests/performance/reports/")
-DIALECTS = ("openai-chat", "anthropic", "gemini", "ai-sdk")
 KINDS = ("local", "staging", "production")
 _KEYS = {
     "openai-chat": ("authorization", "Bearer ${OPENAI_API_KEY}"),
@@ -60,7 +59,7 @@ Examples:
     "--from-curl", metavar="FILE|-", help='A request copied from the browser as "cURL (bash)"; - reads stdin.'
 )
 @click.option("--url", help="The endpoint.")
-@click.option("--dialect", help=f"How it speaks: {', '.join(DIALECTS)}.")
+@click.option("--dialect", help="How it speaks: openai-chat, anthropic, gemini or ai-sdk.")
 @click.option("--model", help="The model to ask for.")
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with each request; may be repeated."
@@ -165,6 +164,7 @@ def _present(folder: Path) -> dict[str, str]:
 
 def _ask(dialect: str | None, model: str | None) -> tuple[str, str, str | None]:
     """Url, dialect and model from the person at the terminal."""
+    from streamgauge.dialects import DIALECTS
     from streamgauge.errors import UsageError
     from streamgauge.spec.address import parse_url
 
@@ -183,7 +183,7 @@ def _ask(dialect: str | None, model: str | None) -> tuple[str, str, str | None]:
 
     url = click.prompt("Url of the endpoint that streams", value_proc=checked)
     if dialect is None:
-        dialect = click.prompt("How it speaks", type=click.Choice(DIALECTS), default=_likely_dialect(url))
+        dialect = click.prompt("How it speaks", type=click.Choice([*DIALECTS]), default=_likely_dialect(url))
     if model is None:
         model = click.prompt("Model (empty: none is sent)", default="", show_default=False) or None
     return url, dialect, model

@@ -60,6 +60,7 @@ def split_headers(headers: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
 
 def guess_dialect(url: str) -> str:
     """The dialect that the url's path tells. UsageError where it tells none, or is no url."""
+    from streamgauge.dialects import DIALECTS
     from streamgauge.errors import UsageError
     from streamgauge.spec.address import parse_url
 
@@ -71,9 +72,8 @@ def guess_dialect(url: str) -> str:
     for end, dialect in _PATHS:
         if path.endswith(end):
             return dialect
-    raise UsageError(
-        f"--url {url}: the path does not tell the dialect; add --dialect openai-chat, anthropic, gemini or ai-sdk"
-    )
+    *others, last = DIALECTS
+    raise UsageError(f"--url {url}: the path does not tell the dialect; add --dialect {', '.join(others)} or {last}")
 
 
 def read_spec(

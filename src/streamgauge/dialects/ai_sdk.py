@@ -2,8 +2,9 @@
 
 Wire: unnamed events, each an object with a `type`; `data: [DONE]` behind the last. `start` is sent before the model
 answers, and every failure has status 200: a model that throws gives `error` without `finish`, an aborted one `abort`,
-and one whose provider was cut gives `finish` with the reason `other` (5: `unknown`). So the end is `finish`, not
-[DONE], and these two reasons are `truncated`; `verdicts` can say otherwise.
+and one whose provider was cut gives `finish` with the reason `other` (5: `unknown`; 7: `interrupted` where the
+provider's package noticed). So the end is `finish`, not [DONE], and these three reasons are `truncated`; `verdicts` can
+say otherwise.
 
 Rules: output is text-delta, reasoning-delta and the input of tool calls (what tools give back is none). An input that
 came in deltas is not counted again when it is told whole. Parts of one's own (data-*) are known and no output. No
@@ -49,6 +50,7 @@ VERDICTS: dict[str, Verdict] = {
     "content-filter": "filtered",
     "other": "truncated",
     "unknown": "truncated",
+    "interrupted": "truncated",
 }
 """Every other word is `ok`: stop, tool-calls, none at all, and words of backends in other languages."""
 

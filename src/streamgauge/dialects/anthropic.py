@@ -49,13 +49,14 @@ VERDICTS: dict[str, Verdict] = {
     "model_context_window_exceeded": "length_capped",
     "refusal": "filtered",
 }
-"""Every other word is `ok`: end_turn, stop_sequence, tool_use, pause_turn."""
+"""Every other word is `ok`: end_turn, stop_sequence, tool_use, pause_turn, compaction."""
 
 _TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _EVENTS = {
     "message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta",
     "message_stop",
 }  # fmt: skip
+_SILENT = {"signature_delta", "citations_delta", "compaction_delta"}
 _NAMED_CALLS = {"tool_use", "server_tool_use", "mcp_tool_use"}
 
 
@@ -129,7 +130,7 @@ class MessageReader:
             return self._output(delta.thinking, REASONING)
         if kind == "input_json_delta":
             return self._output(delta.partial_json, TOOL)
-        return NOTHING if kind in ("signature_delta", "citations_delta") else UNKNOWN
+        return NOTHING if kind in _SILENT else UNKNOWN
 
     def _output(self, text: object, bit: int) -> int:
         if text and isinstance(text, str):

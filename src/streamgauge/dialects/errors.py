@@ -41,6 +41,23 @@ def told(error: object) -> InBandError:
     return InBandError(words, None if kind is None else line(kind)[:60], overloaded)
 
 
+def bare_error(text: bytes) -> tuple[str, bytes] | None:
+    """An error that stands between the events of a stream, as (event, data); None where `text` is none.
+
+    Google's APIs write its JSON line by line (as google-genai 3.4.0 expects it), llama.cpp a field `error: {...}`.
+    """
+    named = text.startswith(b"error:")
+    data = text.removeprefix(b"error:").strip()
+    if data[:1] not in (b"{", b"["):
+        return None
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    first = value[0] if isinstance(value, list) and value else value
+    return ("error" if named else "message", data) if named or "error" in table(first) else None
+
+
 def error_text(body: bytes) -> str | None:
     """The human text of an HTTP error's body: JSON of any provider, an HTML page's title, or plain text.
 

@@ -69,6 +69,7 @@ class _Part(msgspec.Struct, gc=False):
     thought: Any = None
     functionCall: msgspec.Raw = _NONE
     executableCode: msgspec.Raw = _NONE
+    toolCall: msgspec.Raw = _NONE
 
 
 class _Content(msgspec.Struct, gc=False):
@@ -82,6 +83,7 @@ class _Candidate(msgspec.Struct, gc=False):
 
 class _Tokens(msgspec.Struct, gc=False):
     promptTokenCount: Any = None
+    toolUsePromptTokenCount: Any = None
     candidatesTokenCount: Any = None
     thoughtsTokenCount: Any = None
     cachedContentTokenCount: Any = None
@@ -96,6 +98,7 @@ class _Chunk(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
+_decode_array = msgspec.json.Decoder(list[_Chunk]).decode
 _decode_any = msgspec.json.Decoder().decode
 
 
@@ -127,7 +130,9 @@ class ContentReader:
             return None
         candidates, thoughts = count(tokens.candidatesTokenCount), count(tokens.thoughtsTokenCount)
         output = None if candidates is None and thoughts is None else (candidates or 0) + (thoughts or 0)
-        return Usage(count(tokens.promptTokenCount), output, thoughts, count(tokens.cachedContentTokenCount))
+        prompt, results = count(tokens.promptTokenCount), count(tokens.toolUsePromptTokenCount)
+        given = None if prompt is None else prompt + (results or 0)
+        return Usage(given, output, thoughts, count(tokens.cachedContentTokenCount))
 
     def read(self, event: str, data: bytes) -> int:
         """What one server-sent event brought, as bits."""
@@ -138,8 +143,19 @@ class ContentReader:
                 return NOTHING
             loose = loosely(_decode, data)
             if loose is None:
-                return MALFORMED
+                return self._array(data)
             chunk = loose
+        return self._chunk(chunk)
+
+    def _array(self, data: bytes) -> int:
+        """An array of responses: how this API streams without `alt=sse`, and words its errors then."""
+        chunks = loosely(_decode_array, data)
+        bits = NOTHING
+        for chunk in chunks or ():
+            bits |= self._chunk(chunk)
+        return bits if chunks else MALFORMED
+
+    def _chunk(self, chunk: _Chunk) -> int:
         bits = NOTHING
         tokens = chunk.usageMetadata
         if tokens is not None and (tokens.promptTokenCount is not None or tokens.candidatesTokenCount is not None):
@@ -173,8 +189,10 @@ class ContentReader:
                 self.hidden_reasoning = True
                 return self._output(part.text, REASONING, bits)
             return self._output(part.text, TEXT, bits)
-        call = part.executableCode if part.functionCall == _NONE else part.functionCall
-        return NOTHING if call == _NONE else self._output(bytes(call).decode("utf-8", "replace"), TOOL, bits)
+        for call in (part.functionCall, part.executableCode, part.toolCall):
+            if call != _NONE:
+                return self._output(bytes(call).decode("utf-8", "replace"), TOOL, bits)
+        return NOTHING
 
     def _output(self, text: str, bit: int, bits: int) -> int:
         """Keep the event's output: like goes to like, and visible text takes the place of all else."""

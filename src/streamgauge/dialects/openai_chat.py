@@ -50,6 +50,7 @@ VERDICTS: dict[str, Verdict] = {
     "safety": "filtered",
     "sensitive": "filtered",
     "abort": "truncated",  # vLLM: taken off the engine
+    "repetition": "truncated",  # vLLM: it began to repeat itself
     "cancelled": "truncated",
     "insufficient_system_resource": "truncated",  # DeepSeek
 }
@@ -76,6 +77,7 @@ class _Chunk(msgspec.Struct, gc=False):
     model: Any = None
     usage: Any = None
     error: Any = None
+    x_groq: Any = None
 
 
 _decode = msgspec.json.Decoder(_Chunk).decode
@@ -128,6 +130,8 @@ class ChatReader:
             return self._stray(event, data)
         if chunk.usage is not None:
             self._count(table(chunk.usage))
+        elif chunk.x_groq is not None:
+            self._count(table(table(chunk.x_groq).get("usage")))
         if chunk.error is not None:
             self.error = told(chunk.error)
             bits |= ERROR
@@ -216,7 +220,9 @@ class ChatReader:
                 input=count(usage.get("prompt_tokens")),
                 output=count(usage.get("completion_tokens")),
                 reasoning=count(table(usage.get("completion_tokens_details")).get("reasoning_tokens")),
-                cached=count(table(usage.get("prompt_tokens_details")).get("cached_tokens")),
+                cached=_first(
+                    table(usage.get("prompt_tokens_details")).get("cached_tokens"), usage.get("prompt_cache_hit_tokens")
+                ),
             )
 
     def _stray(self, event: str, data: bytes) -> int:
@@ -226,6 +232,11 @@ class ChatReader:
             self.error = told(whole)
             return ERROR
         return UNKNOWN
+
+
+def _first(*values: object) -> int | None:
+    """The first of them that is a count."""
+    return next((n for n in map(count, values) if n is not None), None)
 
 
 def _called(call: object) -> str:

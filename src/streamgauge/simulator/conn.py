@@ -5,10 +5,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import struct
+import sys
 from dataclasses import dataclass, field
 
 from streamgauge.simulator.respond import Reply
 from streamgauge.simulator.wire import Inbox
+
+SIOCOUTQNSD = 0x894B
+"""Asks Linux for the bytes that are not sent yet (linux/sockios.h)."""
 
 Stuck = tuple[bytes, int, int, int, str, int]
 """(bytes left, due, before, size, kinds, then) of a send that the client's buffers cut short."""
@@ -28,6 +33,8 @@ class Conn:
     served: int = 0
     idle_since_ns: int | None = None
     gone: bool = False
+    held_resets: int = 0
+    """How often a reset waited for what is still unsent."""
 
     def receive(self) -> bytes | None:
         """What there is; b"" when the client closed; None when there is nothing after all. OSError when it broke."""
@@ -49,6 +56,14 @@ class Conn:
             return self.sock.send(data)
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
+
+    def unsent(self) -> int:
+        """Bytes that a send() took and the system still holds back (pacing, a full window); 0 where it does not say."""
+        if sys.platform != "linux":
+            return 0
+        import fcntl  # not everywhere
+
+        return int(struct.unpack("i", fcntl.ioctl(self.sock.fileno(), SIOCOUTQNSD, bytes(4)))[0])
 
     def say_goodbye(self) -> None:
         """The TLS close notice, as far as it goes without waiting."""

@@ -32,6 +32,8 @@ from streamgauge.simulator.wire import BadRequest, Request
 
 BATCH = 64
 TICK_NS = 100 * MS
+PATIENCE = 500
+"""Milliseconds that a reset waits at most for a client that does not read."""
 LINGER_NONE = struct.pack("ii", 1, 0)
 
 
@@ -289,6 +291,12 @@ class Engine:
         if then == HANG:
             return
         if then == RESET:
+            if conn.unsent() and conn.held_resets < PATIENCE:  # a reset would throw away what the log has as sent
+                conn.held_resets += 1
+                self._order += 1
+                later = self._now() + MS
+                heapq.heappush(self._due, (later, self._order, conn, reply, (later - reply.base_ns, b"", "", RESET)))
+                return
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
             self._drop(conn, "reset")
         elif then == CLOSE:

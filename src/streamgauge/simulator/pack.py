@@ -2,7 +2,7 @@
 
 Strategy: what is due together leaves in one write, each event a chunk of its own. `merge` gathers the next steps into
 one write, `split` cuts an event over several, `lump` holds events to the end of a window, a compressor may keep events
-back. Whatever happens, the order stays and the kinds say which events a write completed.
+back. Whatever happens, the order stays and the kinds say which events a write made whole.
 
 Rules: no I/O, no clock. `at` is ns since the request; a write never leaves before the one ahead of it.
 """
@@ -48,7 +48,8 @@ class Packer:
             return [] if self.merge else self.release(at)
         if self.split is not None:
             (count, gap_ns), self.split = self.split, None
-            return [*self.write(at, events[:-1]), *self._cut(at, events[-1], count, gap_ns)]
+            ahead = [*self.release(at), *self.write(at, events[:-1])]
+            return [*ahead, *self._cut(at, events[-1], count, gap_ns)]
         if self.lump_ns:
             sends = self.release(at) if self._gathered and at > self._due else []
             if not self._gathered:
@@ -99,14 +100,17 @@ class Packer:
         yield from self.bare(at, self.framing.end(), kinds, END)
 
     def _cut(self, at: int, event: Event, count: int, gap_ns: int) -> list[Send]:
-        """One event over several writes; the last piece carries its kind."""
+        """One event over several writes. Each kind is on the piece that made it whole: the piece after that may hold
+        nothing but the end of the chunk."""
+        head = len(self.head)
         sends: list[Send] = []
-        for offset, data, kinds, _ in self.write(at, [event]):
+        for offset, data, kinds, then in self.write(at, [event]):
+            whole = self.framing.whole(event[0], len(data))
+            ends = [(head if kind == "headers" else whole, kind) for kind in kinds.split()]
             size = max(1, -(-len(data) // count))
             for start in range(0, len(data), size):
-                last = start + size >= len(data)
-                due = offset + start // size * gap_ns
-                sends += self.bare(due, data[start : start + size], kinds if last else "")
+                here = " ".join(kind for end, kind in ends if start < end <= start + size)
+                sends += self.bare(offset + start // size * gap_ns, data[start : start + size], here, then)
         return sends
 
 

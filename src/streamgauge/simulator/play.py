@@ -46,7 +46,9 @@ from streamgauge.simulator.script import (
 from streamgauge.simulator.voices.api import Api, Counts, Event, Fields, Voice, Whole
 from streamgauge.simulator.wire import Bare, Framing, head
 
-GOOD = {"length": "length_capped", "content_filter": "filtered", "other": "truncated", "unknown": "truncated"}
+GOOD = {"length": "length_capped", "content_filter": "filtered"} | dict.fromkeys(
+    ("other", "unknown", "interrupted"), "truncated"
+)
 
 
 @dataclass(slots=True)
@@ -249,8 +251,9 @@ class Player:
             self._make_head(at)
             yield from packer.emit(at, self._aside(step))
         elif isinstance(step, Wire):
+            yield from packer.release(at)
             yield from packer.flush_head(at)
-            yield from packer.bare(at, step.data, "raw")
+            yield from packer.bare(at, step.data, "wire")
         elif isinstance(step, Usage):
             self._usage = step
         elif isinstance(step, Merge):

@@ -2,9 +2,9 @@
 
 Format, version 1: one JSON object a line. A request's line is written at its end and flushed within 1 s. Times are
 CLOCK_MONOTONIC in ns, the clock that a client on the same host reads. A send is [due, before, after, bytes, kinds]:
-when it was planned, the clock just before and just after the true send(), its size on the wire, and the events whose
-last byte it carried, divided by spaces (`text*4`: one event worth four tokens). A long answer is written in parts,
-`{"part": n, "sends": [...]}`, so that the log costs no memory; `read` puts them together.
+when it was planned, the clock just before and just after the true send(), its size on the wire, and the events that it
+made whole, divided by spaces (`text*4`: one event worth four tokens). The end of an event's chunk may come later. A
+long answer is written in parts, `{"part": n, "sends": [...]}`, so that the log costs no memory; `read` joins them.
 
 Rules: sends are noted by the engine, in order; this module reads no clock.
 """
@@ -35,7 +35,7 @@ class Sent:
     size_bytes: int
     kinds: tuple[str, ...]
     """The events it completed: headers, start, text, reasoning, tool, block, ping, comment, usage, finish, done, error,
-    refusal, raw, body, end."""
+    refusal, raw, wire, body, end. None: a piece of one, or the end of a chunk whose event was whole before."""
     tokens: int
     """Text tokens in it."""
 

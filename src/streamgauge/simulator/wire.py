@@ -150,6 +150,10 @@ class Chunked:
         """`data` as a chunk."""
         return b"%x\r\n%b\r\n" % (len(data), data)
 
+    def whole(self, event: bytes, end: int) -> int:
+        """Where `event` is whole in a write whose last chunk, up to `end`, it is."""
+        return end - 2 - _after(event)
+
     def end(self) -> bytes:
         """The last chunk."""
         return b"0\r\n\r\n"
@@ -164,6 +168,10 @@ class Bare:
     def wrap(self, data: bytes) -> bytes:
         """`data` itself."""
         return data
+
+    def whole(self, event: bytes, end: int) -> int:
+        """Where `event`, which ends at `end`, is whole."""
+        return end - _after(event)
 
     def end(self) -> bytes:
         """Nothing: closing says it."""
@@ -198,10 +206,20 @@ class Compressed:
         self._out.clear()
         return b"%x\r\n%b\r\n" % (len(out), out)
 
+    def whole(self, event: bytes, end: int) -> int:
+        """The end of its chunk: which byte of a deflate block gives an event away is the reader's matter."""
+        return end
+
     def end(self) -> bytes:
         """What was kept back, and the last chunk."""
         out = bytes(self._out) + self._zlib.flush()
         return b"%x\r\n%b\r\n0\r\n\r\n" % (len(out), out)
+
+
+def _after(event: bytes) -> int:
+    """Bytes of an event behind the one that makes it whole: a CR alone ends the blank line, the LF is awaited by no one
+    (WHATWG HTML, 9.2.5)."""
+    return 1 if event.endswith(b"\r\n") else 0
 
 
 Framing = Chunked | Bare | Compressed

@@ -133,9 +133,8 @@ class AiSdk:
             value = json.loads("".join(pieces) or "{}")
         except ValueError:
             value = "".join(pieces)
-        groups[-1].append(
-            event({"type": "tool-input-available", "toolCallId": call, "toolName": name, "input": value}, "tool")
-        )
+        whole = {"type": "tool-input-available", "toolCallId": call, "toolName": name, "input": value}
+        groups[-1].append(event(whole, "block" if deltas else "tool"))  # after its deltas it says nothing new
         if output is not None:
             groups[-1].append(
                 event({"type": "tool-output-available", "toolCallId": call, "output": json.loads(output)}, "block")

@@ -147,10 +147,8 @@ class Gemini:
         return [(head + self._usage() + self._tail, "refusal")]
 
     def fail(self, message: str | None, overloaded: bool, said: bool) -> list[Event]:
-        """An error object in place of a chunk; nothing comes after it."""
-        status = 503 if overloaded else 500
-        error = {"code": status, "message": message or TEXTS[status], "status": KINDS.get(status, "INTERNAL")}
-        return [(b"data: " + dump({"error": error}) + END, "error")]
+        """The error body, line by line and not as an event: this is how the official SDK expects it in a stream."""
+        return [(problem(503 if overloaded else 500, message, None, ""), "error")]
 
     def abort(self, reason: str) -> list[Event]:
         """Nothing on this wire."""
