@@ -12,8 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli import inline, streamgauge
+from streamgauge.clock import SystemClock
+from streamgauge.dialects import with_options
 from streamgauge.plan import Hold, Lane, pick, spacing_ns, whose
+from streamgauge.run import Journal, conduct
+from streamgauge.sample import Sample
 from streamgauge.simulator import Simulator, start
+from streamgauge.spec.load import load_spec
+from streamgauge.spec.resolve import resolve
+from streamgauge.spec.settings import Overrides
+from streamgauge.suite.folder import records
+from streamgauge.suite.prepare import preflight, prepare
 
 S = 1_000_000_000
 SPEC = """\
@@ -79,9 +88,25 @@ def test_a_run_starts_no_request_before_the_pace_allows_it(simulator: Simulator,
     assert min(gaps) > 40
     assert came[-1] - came[0] > 21 * 66.6e6 - 60e6
     assert any("paced to 900 requests a minute" in note for note in report["measurement"]["notes"])
+    assert "paced: its rpm = 900 held the load back; raise it, or ask for fewer streams" in report["warnings"]
     paced = next(g for g in report["groups"] if g["target"] == "paced" and g["prompt"] is None)
     assert paced["metrics"]["queue_ms"]["p50"] < 33, "waiting for the pace is the plan's rule, not a late start"
     assert paced["metrics"]["ttft_ms"]["p50"] < 60, "and no part of what the user waited"
+
+
+def test_who_waits_behind_a_paced_target_is_not_late_either(simulator: Simulator, tmp_path: Path) -> None:
+    path = tmp_path / "streamgauge.toml"
+    path.write_text(SPEC.format(url=simulator.url, rpm=900) + "[tests.concurrent]\n")
+    spec = load_spec(path, speak=with_options, environ={})
+    plan = prepare(resolve(spec, None, {}, "concurrent", Overrides(concurrency=8, duration_s=1.5)), 3, tmp_path)
+    clock = SystemClock()
+    journal = Journal(tmp_path)
+    conduct(preflight(plan.load, clock), tmp_path, clock, journal, lambda _: None)
+    journal.close()
+    held = [one for one in records(tmp_path) if isinstance(one, Sample) and one.phase == "hold"]
+    assert 20 <= len(held) <= 2 * 24, "targets take turns, so the paced one sets the rate of both"
+    waited = sorted(one.start_ns - one.due_ns for one in held if one.start_ns is not None)
+    assert waited[len(waited) // 2] < 33e6
 
 
 def test_the_plan_knows_the_pace(tmp_path: Path) -> None:

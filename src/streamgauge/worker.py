@@ -63,7 +63,9 @@ class _LaneState:
     requests: int | None = None
     parked: list[_Slot] = field(default_factory=list)
     waiting: deque[_Slot] = field(default_factory=deque)
-    """Slots that are due but for the pace of the target next in turn."""
+    """Slots that are due but for the pace of the target next in turn, and those behind them."""
+    turn_ns: int = 0
+    """When the last slot of the lane was due: who waited behind it was not due before."""
     open: int = 0
     arrivals: Iterator[int] | None = None
     next_due: int | None = None
@@ -240,7 +242,9 @@ class Worker:
         """Start everything that is due."""
         for state in self._lanes:
             while state.waiting and (free := self._free_at(state)) <= now and not self._over(free):
-                self._fire_slot(state.waiting.popleft())
+                slot = state.waiting.popleft()
+                slot.ready_ns = max(slot.ready_ns, state.turn_ns)
+                self._fire_slot(slot)
         due = self._due
         while due and due[0][0] <= now and not self._over(due[0][0]):
             _, _, slot = heapq.heappop(due)
@@ -269,7 +273,7 @@ class Worker:
         if free > self._now() or self._over(free):
             state.waiting.append(slot)
             return
-        slot.ready_ns = max(slot.ready_ns, free)
+        state.turn_ns = slot.ready_ns = max(slot.ready_ns, free)
         if self._shoot(state, slot.id, slot.ready_ns, slot):
             slot.busy = True
         self._release_parked()

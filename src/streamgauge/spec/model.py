@@ -210,7 +210,11 @@ class Target(Table):
         description="Prices, for the estimate and the usd stop. Without them the cost is unknown.",
         examples=[{"in": 3, "out": 15}],
     )
-    rpm: Positive | None = Field(default=None, description="Requests a minute that your quota allows.", examples=[400])
+    rpm: Positive | None = Field(
+        default=None,
+        description="At most so many requests a minute are started to it: your quota. A rate above it does not start.",
+        examples=[400],
+    )
     control: Text | None = Field(
         default=None,
         description="Another target that takes the same prompts by a shorter way; it gives what this one adds.",

@@ -158,6 +158,7 @@ def _head(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str | 
         rerun=redact.text(rerun), out=str(out), descriptors_limit=limit,
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
         inconclusive_passes=settings.inconclusive == "pass",
+        paces={t.name: t.rpm for t in load.targets if t.rpm is not None},
     )  # fmt: skip
 
 

@@ -68,6 +68,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     notes: list[str]
     inconclusive_passes: bool = False
+    paces: dict[str, float] = {}
+    """target -> its rpm, where it has one."""
 
 
 @dataclass(frozen=True, slots=True)
