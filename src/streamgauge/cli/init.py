@@ -86,12 +86,16 @@ def init(
     from streamgauge.cli.draft import draft_from_request
     from streamgauge.cli.spec_text import Names
     from streamgauge.dialects import recognise_request, with_options
+    from streamgauge.errors import UsageError
 
     path = Path(config)
     _refuse_existing(path)
     taken = _present(path.parent)
     if dialect is not None:
-        with_options(dialect, {})
+        try:
+            with_options(dialect, {})
+        except UsageError as error:
+            raise UsageError(f"--dialect: {error}") from None
     if from_curl is not None:
         from streamgauge.cli.curl import parse_curl
 
@@ -141,9 +145,16 @@ def _read(name: str) -> str:
     from streamgauge.errors import UsageError
 
     try:
-        data = sys.stdin.buffer.read(MAX_CURL_BYTES + 1) if name == "-" else Path(name).read_bytes()
+        if name == "-":
+            data = sys.stdin.buffer.read(MAX_CURL_BYTES + 1)
+        else:
+            with Path(name).open("rb") as file:
+                data = file.read(MAX_CURL_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"--from-curl {name}: cannot be read: {error.strerror or error}") from None
+        raise UsageError(
+            f"--from-curl {name}: cannot be read: {error.strerror or error}; name the file that holds the copied text, "
+            "or - for standard input"
+        ) from None
     if len(data) > MAX_CURL_BYTES:
         raise UsageError(f"--from-curl {name}: over {MAX_CURL_BYTES / 1e6:g} MB; copy a single request")
     try:
@@ -241,17 +252,17 @@ def _say_guard(draft: Draft, names: Names) -> None:
 
 
 def _write(path: Path, draft: Draft, names: Names) -> None:
-    """All files, the git-ignore first. The spec is checked before it is left in place."""
+    """All files, the git-ignore before the secrets. The spec is checked before anything is left in place."""
     from streamgauge.cli.spec_text import spec_text
     from streamgauge.errors import StorageError
 
     text = spec_text(draft, names)
     draft_path = path.with_name(f".{path.name}.draft-{os.getpid()}")
     try:
+        draft_path.write_text(text, encoding="utf-8")
+        _read_back(draft_path, path)  # before anything is left behind
         _ignore(path.parent / ".gitignore", draft)
         _keep_secrets(path.parent / ".env.streamgauge", draft)
-        draft_path.write_text(text, encoding="utf-8")
-        _read_back(draft_path, path)
         os.link(draft_path, path)  # fails where a file came in between; a rename would overwrite it
     except OSError as error:
         raise StorageError(f"{error.filename or path}: cannot be written: {error.strerror or error}") from None

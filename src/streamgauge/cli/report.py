@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from streamgauge.cli.options import reports_folder
+
 
 @click.command(
     epilog="""\b
@@ -16,9 +18,7 @@ Examples:
 """
 )
 @click.argument("run", metavar="RUN")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=None, help="Where reports go. Default: where they went."
-)
+@click.option("--out", metavar="DIR", callback=reports_folder, help="Where reports go. Default: where they went.")
 @click.option("--form", "forms", multiple=True, metavar="FORM", help="md, json, csv or html; all by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report's JSON alone; write no files.")
 def report(run: str, out: Path | None, forms: tuple[str, ...], as_json: bool) -> int:

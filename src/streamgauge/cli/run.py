@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamgauge.cli.options import target_options
+from streamgauge.cli.options import REPORTS, reports_folder, target_options
 
 if TYPE_CHECKING:
     from streamgauge.spec.load import Spec
     from streamgauge.spec.settings import Overrides
     from streamgauge.suite.execute import Outcome
     from streamgauge.suite.prepare import Prepared
-
-REPORTS = Path("tests/performance/reports")
 
 EXAMPLES = """\b
 Examples:
@@ -55,9 +53,16 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @click.option("--max-requests", type=int, metavar="N", help="Hard stop of the whole run.")
 @click.option("--max-tokens", type=int, metavar="N", help="Hard stop: input and output tokens of the whole run.")
 @click.option("--max-usd", type=float, metavar="X", help="Hard stop in US dollars, where prices are known.")
-@click.option("--out", type=click.Path(path_type=Path), default=REPORTS, show_default=True, help="Where reports go.")
 @click.option(
-    "--seed", type=int, default=None, metavar="N", help="Of prompt order and arrivals. Default: new each time."
+    "--out",
+    default=REPORTS,
+    show_default=True,
+    metavar="DIR",
+    callback=reports_folder,
+    help="Where reports go.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**53), metavar="N", help="Of prompt order and arrivals. Default: new each time."
 )
 @click.option("--inconclusive", type=click.Choice(["pass", "report"]), help="pass: exit 3 becomes 0, with a warning.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, cost and be decided; send nothing.")

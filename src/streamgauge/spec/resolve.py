@@ -197,6 +197,9 @@ class _Filler:
                     "beside the spec",
                 )
                 value = "unset"
+            elif not value.isprintable() and any("\ud800" <= char <= "\udfff" for char in value):
+                self.mistakes.add(at, f"${{{name}}} holds bytes that are not UTF-8; set it anew")
+                value = "unset"
             else:
                 self.secrets.add(value)
             text = text.replace(f"${{{name}}}", json.dumps(value, ensure_ascii=False)[1:-1] if escape else value)
@@ -265,6 +268,10 @@ def _target(spec: Spec, name: str, environment: str | None, base: Url | None, fi
         filler.mistakes.add(at, f'dialect {target.dialect} asks at {default}; add model = "..."')
     headers = _headers(target, at, filler)
     body = target.body
+    if body is not None and "{model}" in body and target.model is None:
+        filler.mistakes.add(
+            (*at, "body"), 'holds {model}, and the target names none; add model = "...", or take it out'
+        )
     if body is not None:
         body = filler.fill(body, (*at, "body"), escape=is_json(target.headers))
     tls = _tls(spec, target, at, filler.mistakes)

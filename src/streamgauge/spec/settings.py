@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from streamgauge.spec.criteria import Criterion, criterion, default_criteria, expand, speaks_of_the_same
 from streamgauge.spec.load import Spec
 from streamgauge.spec.mistakes import Mistakes, did_you_mean
-from streamgauge.spec.model import Test
+from streamgauge.spec.model import LEAST_RATE, MOST, MOST_RATE, MOST_STREAMS, Test
 from streamgauge.spec.model import Timeouts as TimeoutsTable
 from streamgauge.spec.presets import PRESETS, TABLE, Inconclusive, Preset, Settings, Timeouts
 
@@ -42,16 +42,18 @@ class Overrides:
         if self.preset is not None and self.preset not in PRESETS:
             hint = did_you_mean(self.preset, PRESETS)
             mistakes.add_at(f"--preset {self.preset}", f"no such preset{hint} Presets: {', '.join(PRESETS)}")
-        numbers = {
-            "--requests": self.requests,
-            "--concurrency": self.concurrency,
-            "--rate": self.rate,
-            "--duration": self.duration_s,
-            "--max-requests": self.max_requests,
-            "--max-tokens": self.max_tokens,
-            "--max-usd": self.max_usd,
+        whole = {
+            "--requests": (self.requests, MOST),
+            "--concurrency": (self.concurrency, MOST_STREAMS),
+            "--max-requests": (self.max_requests, MOST),
+            "--max-tokens": (self.max_tokens, MOST),
         }
-        for flag, value in numbers.items():
+        for flag, (count, most) in whole.items():
+            if count is not None and not 1 <= count <= most:
+                mistakes.add_at(f"{flag} {count}", f"must be a whole number from 1 to {most:,}")
+        if self.rate is not None and not LEAST_RATE <= self.rate <= MOST_RATE:
+            mistakes.add_at(f"--rate {self.rate:g}", f"must be a number from {LEAST_RATE} to {MOST_RATE:,} (a second)")
+        for flag, value in (("--duration", self.duration_s), ("--max-usd", self.max_usd)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 mistakes.add_at(f"{flag} {value:g}", "must be a finite number above 0")
 

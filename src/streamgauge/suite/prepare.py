@@ -16,7 +16,7 @@ import msgspec
 
 from streamgauge.clock import Clock, S
 from streamgauge.errors import TargetError, UsageError
-from streamgauge.net import Connection, NetError, resolve
+from streamgauge.net import Connection, NetError, resolve, tls_context
 from streamgauge.plan import Phase, Rate
 from streamgauge.run import Limits as RunLimits
 from streamgauge.run import Load, workers_for
@@ -62,6 +62,9 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path()) -> Prepared:
         [_target(t, settings, control=False) for t in resolved.targets]
         + [_target(t, settings, control=True) for t in resolved.controls]
     )
+    for target in targets:
+        if target.secure:
+            tls_context(target.tls)  # so that an unusable file is told before anything is connected to
     estimate = estimate_of(resolved, targets, phases, {t.name: recall(root, key_of(t)) for t in targets})
     _hold_back(resolved, estimate, phases)
     price = {
