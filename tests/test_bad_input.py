@@ -126,6 +126,11 @@ TABLE = [
         ("tls.ca = 'ca.pem'", "PEM"),
         files={SPEC: (TARGET.replace("http:", "https:") + 'tls = { ca = "ca.pem" }\n').encode(), "ca.pem": b"junk"},
     ),
+    Row(
+        "a hard stop as one word",
+        (f"{SPEC}:3: environments.e.max_streams: unknown key; did you mean max = {{ streams = ... }}?",),
+        files={SPEC: b'[environments.e]\nurl = "http://127.0.0.1"\nmax_streams = 10\n' + TARGET.encode()},
+    ),
     Row("a section that is a number", (f"{SPEC}:1: targets", "[targets.NAME]"), files={SPEC: b"targets = 3\n"}),
     Row("an empty spec", (SPEC, "add [targets.NAME]"), files={SPEC: b""}),
     Row(

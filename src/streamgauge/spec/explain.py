@@ -38,6 +38,9 @@ _BOUNDS = {
 def unknown_key(key: str, allowed: Iterable[str]) -> str:
     """The text for a key that is not known."""
     names = list(allowed)
+    head, _, rest = key.partition("_")
+    if head in names and rest:
+        return f"unknown key; did you mean {head} = {{ {rest} = ... }}? Allowed: {', '.join(names)}"
     return f"unknown key{did_you_mean(key, names)} Allowed: {', '.join(names)}"
 
 

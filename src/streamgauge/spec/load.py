@@ -136,11 +136,12 @@ def from_url(
     sets: Iterable[str] = (),
     folder: FilePath = FilePath(),
     named: Spec | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> Spec:
     """A spec with one target, `target`, at `url`. UsageError lists every mistake.
 
     `named`: a spec whose environments (so that a host it names keeps its limits) and prompts are kept. Its targets and
-    tests are about other endpoints and are not.
+    tests are about other endpoints and are not. `origins`: {flag: variable} of the flags that a variable gave.
     """
     target: dict[str, object] = {"url": url, "dialect": dialect, "headers": dict(headers)}
     if model is not None:
@@ -149,8 +150,8 @@ def from_url(
     if named is not None:
         kept = named.model.model_dump(by_alias=True, exclude_unset=True, include={"environments", "prompts"})
         tree |= kept
-    flags: dict[Path, str] = {("targets", TARGET, "url"): "--url", ("targets", TARGET, "model"): "--model"}
-    flags |= {("targets", TARGET, "dialect"): "--dialect", ("targets", TARGET, "headers"): "-H"}
+    keys = {"url": "--url", "model": "--model", "dialect": "--dialect", "headers": "-H"}
+    flags: dict[Path, str] = {("targets", TARGET, key): (origins or {}).get(flag, flag) for key, flag in keys.items()}
     base = named.folder if named is not None else folder
     environ = {name: value for name, value in environ.items() if not name.startswith(f"{PREFIX}TARGETS__")}
     return _check(tree, None, {}, base, None, speak=speak, environ=environ, sets=sets, flags=flags)

@@ -156,7 +156,7 @@ def resolve(
     if test_name not in TESTS:
         raise UsageError(f'no test "{test_name}"{did_you_mean(test_name, TESTS)} Tests: {", ".join(TESTS)}')
     filler = _Filler({**spec.dotenv, **{name: value for name, value in environ.items() if value}}, mistakes)
-    environment, base = _environment(spec, env_name, test_name, filler)
+    environment, base = _environment(spec, env_name, test_name, filler, overrides)
     names, control_names = _used(spec, test_name)
     made = {name: _target(spec, name, environment, base, filler) for name in (*names, *control_names)}
     done = {name: target for name, target in made.items() if target is not None}
@@ -210,12 +210,16 @@ class _Filler:
         return all(self.variables.get(name) for name in REFERENCE.findall(text))
 
 
-def _environment(spec: Spec, wanted: str | None, test: str, filler: _Filler) -> tuple[str | None, Url | None]:
+def _environment(
+    spec: Spec, wanted: str | None, test: str, filler: _Filler, overrides: Overrides
+) -> tuple[str | None, Url | None]:
     """The chosen environment and its url; (None, None) where none is needed."""
     names = list(spec.model.environments)
     if wanted is not None and wanted not in names:
         there = f"Environments: {', '.join(names)}" if names else "The spec has none; add [environments.NAME]"
-        filler.mistakes.add_at(f"--env {wanted}", f'no environment "{wanted}"{did_you_mean(wanted, names)} {there}')
+        filler.mistakes.add_at(
+            overrides.place("--env", wanted), f'no environment "{wanted}"{did_you_mean(wanted, names)} {there}'
+        )
         return None, None
     used = [spec.model.targets[name] for group in _used(spec, test) for name in group]
     if wanted is None:
@@ -377,12 +381,12 @@ def _limits(
         stop = tightest[what]
         if what in GUARD and guarded and stop is not None and flag > GUARD[what]:
             filler.mistakes.add_at(
-                f"--max-{what} {flag:g}",
+                overrides.place(f"--max-{what}", f"{flag:g}"),
                 f"{stop.key}: at most {GUARD[what]:,} {what}. Name it in [environments.NAME] with url, kind and max "
                 "to go beyond",
             )
             continue
-        tightest[what] = Limit(flag, f"--max-{what}")
+        tightest[what] = Limit(flag, overrides.origins.get(f"--max-{what}", f"--max-{what}"))
     kind: Kind = max(kinds, key=_KINDS.index, default="local")
     return kind, tuple(guarded), Limits(**tightest)
 
