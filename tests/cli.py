@@ -49,7 +49,7 @@ def inline(*arguments: str | Path, cwd: Path, stdin: bytes = b"", **env: str) ->
     """The same without a process of its own: quick, for what ends before anything is sent."""
     kept = dict(os.environ)
     before = sys.argv, sys.stdin
-    out, err = io.StringIO(), io.StringIO()
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace") for _ in range(2))
     try:
         os.environ.clear()
         os.environ.update({name: value for name, value in environment(**env).items() if not name.startswith("PYTEST_")})
@@ -63,4 +63,8 @@ def inline(*arguments: str | Path, cwd: Path, stdin: bytes = b"", **env: str) ->
         os.environ.clear()
         os.environ.update(kept)
         sys.argv, sys.stdin = before
-    return Done(code, out.getvalue(), err.getvalue())
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined] # it is the BytesIO above
+    return Done(code, *texts)

@@ -83,7 +83,7 @@ def main() -> None:
     """The command `streamgauge`."""
     try:
         _readable(sys.argv[1:])
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="streamgauge", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
         code = Exit.INTERRUPTED

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamgauge.cli import complete
+
 if TYPE_CHECKING:
     from streamgauge.cli.draft import Draft
     from streamgauge.cli.spec_text import Names
@@ -57,10 +59,13 @@ Examples:
 
 @click.command("init", epilog=EXAMPLES, context_settings={"max_content_width": 110})
 @click.option(
-    "--from-curl", metavar="FILE|-", help='A request copied from the browser as "cURL (bash)"; - reads stdin.'
+    "--from-curl",
+    metavar="FILE|-",
+    shell_complete=complete.a_file,
+    help='A request copied from the browser as "cURL (bash)"; - reads stdin.',
 )
 @click.option("--url", help="The endpoint.")
-@click.option("--dialect", help=f"How it speaks: {', '.join(DIALECTS)}.")
+@click.option("--dialect", shell_complete=complete.dialects, help=f"How it speaks: {', '.join(DIALECTS)}.")
 @click.option("--model", help="The model to ask for.")
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with each request; may be repeated."

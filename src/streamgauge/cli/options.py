@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from streamgauge.cli import complete
+
 if TYPE_CHECKING:
     from streamgauge.spec.load import Spec
 
@@ -45,18 +47,27 @@ def target_options(command: F) -> F:
     """--config --env --url --dialect --model -H --set."""
     for option in reversed(
         (
-            flag("--config", metavar="FILE", help="The spec. Default: streamgauge.toml, if there is one."),
-            flag("--env", "environment", metavar="NAME", help="Which of the spec's environments."),
+            flag(
+                "--config", metavar="FILE", shell_complete=complete.a_file,
+                help="The spec. Default: streamgauge.toml, if there is one.",
+            ),
+            flag(
+                "--env", "environment", metavar="NAME", shell_complete=complete.environments,
+                help="Which of the spec's environments.",
+            ),
             flag("--url", metavar="URL", help="The endpoint itself, instead of the spec's targets."),
-            flag("--dialect", metavar="D", help="With --url: openai-chat, anthropic, gemini or ai-sdk."),
+            flag(
+                "--dialect", metavar="D", shell_complete=complete.dialects,
+                help="With --url: openai-chat, anthropic, gemini or ai-sdk.",
+            ),
             flag("--model", metavar="M", help="With --url: the model to ask for."),
             click.option(
                 "-H", "--header", "headers", multiple=True, metavar="'Name: value'",
                 help="With --url: a header of every request. ${NAME} is taken from the environment.",
             ),
             click.option(
-                "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a key of the spec, as in "
-                "--set tests.ttft.requests=200.",
+                "--set", "sets", multiple=True, metavar="KEY=VALUE", shell_complete=complete.keys,
+                help="Change a key of the spec, as in --set tests.ttft.requests=200.",
             ),
         )
     ):  # fmt: skip

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamgauge.cli import complete
 from streamgauge.cli.options import REPORTS, flag, from_variables, reports_folder, target_options
 
 if TYPE_CHECKING:
@@ -43,9 +44,14 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("tests", nargs=-1, metavar="[ttft|concurrent ...]")
+@click.argument("tests", nargs=-1, metavar="[ttft|concurrent ...]", shell_complete=complete.tests)
 @target_options
-@flag("--preset", metavar="P", help="smoke, pr, standard or full. Default: pr with --url, else standard.")
+@flag(
+    "--preset",
+    metavar="P",
+    shell_complete=complete.presets,
+    help="smoke, pr, standard or full. Default: pr with --url, else standard.",
+)
 @flag("--requests", type=int, metavar="N", help="Judged requests for each target.")
 @flag("--concurrency", type=int, metavar="N", help="Streams at a time; no stress phase. With --rate: its cap.")
 @flag("--rate", type=float, metavar="R", help="Open loop: R requests a second, whatever the service does.")
@@ -59,6 +65,7 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
     show_default=True,
     metavar="DIR",
     callback=reports_folder,
+    shell_complete=complete.a_folder,
     help="Where reports go.",
 )
 @flag(
