@@ -201,6 +201,7 @@ class _Hand:
         self.unpack = Unpacker()
         self.done_phase = -1
         self.drained = False
+        self.ready = False
         self.gone = False
         self.open_streams = 0
 
@@ -218,6 +219,7 @@ class _Hand:
             self.gone = True
         for body in self.unpack.feed(data):
             report = msgspec.msgpack.decode(body, type=Report)
+            self.ready = True
             self.open_streams = report.open_streams
             self.drained = self.drained or report.drained
             if report.phase_done is not None:
@@ -367,17 +369,13 @@ def conduct(
 
 
 def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list[int]) -> None:
-    """From the first phase until every worker has drained or is gone."""
+    """From the first phase, once every worker is up, until every one has drained or is gone."""
+    while not caught and not all(hand.ready or hand.gone for hand in conductor.hands):
+        _listen(conductor, selector)
     conductor.begin_next()
     ending, heeded = False, 0
     while not all(hand.drained or hand.gone for hand in conductor.hands):
-        for key, _ in selector.select(0.1):
-            hand: _Hand = key.data
-            conductor.hear(hand)
-            if hand.gone:
-                selector.unregister(hand.line)
-                if not hand.drained and conductor.died is None:
-                    conductor.died = f"worker {hand.shard} ended before its work was done"
+        _listen(conductor, selector)
         while heeded < len(caught):
             conductor.signal = conductor.signal or caught[heeded]
             grace = INTERRUPT_GRACE_NS if heeded == 0 else 0
@@ -393,6 +391,17 @@ def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list
             conductor.journal.add("phase", name="drain", level=0, at_ns=conductor.clock.now())
             conductor.stop("", conductor.load.grace_ns)
             ending = True
+
+
+def _listen(conductor: _Conductor, selector: selectors.BaseSelector) -> None:
+    """Take in what the workers say within 100 ms, and notice those that are gone."""
+    for key, _ in selector.select(0.1):
+        hand: _Hand = key.data
+        conductor.hear(hand)
+        if hand.gone:
+            selector.unregister(hand.line)
+            if not hand.drained and conductor.died is None:
+                conductor.died = f"worker {hand.shard} ended before its work was done"
 
 
 @contextlib.contextmanager
