@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from scipy.stats import binom
 
-from cli import environment
+from cli import environment, inline
 from streamgauge.simulator import Simulator, start
+from streamgauge.spec.presets import TABLE
 
-RECIPE = Path(__file__).parent.parent / "docs" / "ci" / "streamgauge-pr.yml"
+DOCS = Path(__file__).parent.parent / "docs" / "ci.md"
+RECIPE = DOCS.with_suffix("") / "streamgauge-pr.yml"
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +54,15 @@ def target(simulator: Simulator, model: str) -> dict[str, str]:
 
 def test_what_is_missing_fails_and_is_named(tmp_path: Path) -> None:
     name = "Target and secret are there"
-    done = perform(
-        name, tmp_path, STREAMGAUGE_URL="https://x.example", STREAMGAUGE_DIALECT="ai-sdk", STREAMGAUGE_KEY=""
-    )
+    summary = tmp_path / "summary.md"
+    given = {"STREAMGAUGE_URL": "https://x.example", "STREAMGAUGE_DIALECT": "ai-sdk", "STREAMGAUGE_KEY": ""}
+    done = perform(name, tmp_path, GITHUB_STEP_SUMMARY=str(summary), **given)
     assert done.returncode == 1
     assert "variable STREAMGAUGE_PACKAGE" in done.stdout
     assert "secret STREAMGAUGE_KEY" in done.stdout
     assert "STREAMGAUGE_URL" not in done.stdout
+    assert "Not measured" in summary.read_text("utf-8")
+    assert "secret STREAMGAUGE_KEY" in summary.read_text("utf-8")
     there = perform(
         name, tmp_path, STREAMGAUGE_PACKAGE="p", STREAMGAUGE_URL="u", STREAMGAUGE_DIALECT="d", STREAMGAUGE_KEY="k"
     )
@@ -94,3 +99,47 @@ def test_nothing_to_measure_is_never_green(tmp_path: Path) -> None:
     dead = {"STREAMGAUGE_URL": "http://127.0.0.1:9/v1/chat/completions", "STREAMGAUGE_KEY": "sk-planted-0123456789"}
     done = perform("Measure", tmp_path, STREAMGAUGE_DIALECT="openai-chat", STREAMGAUGE_MODEL="", **dead)
     assert done.returncode == 4
+    summary = tmp_path / "summary.md"
+    assert perform("Job summary", tmp_path, GITHUB_STEP_SUMMARY=str(summary)).returncode == 0
+    assert "No report" in summary.read_text("utf-8")
+
+
+def test_the_gates_odds_in_the_docs_are_those_of_the_verdict() -> None:
+    """The criterion of `pr` is a one-sided exact test of "more than 5 % wait over 1 s" at 150 requests."""
+    n = TABLE["ttft", "pr"].requests
+    blocks = next(k for k in range(n) if binom.sf(k - 1, n, 0.05) <= 0.05)
+    passes = max(k for k in range(n) if binom.cdf(k, n, 0.05) <= 0.05)
+    rows = re.findall(
+        r"^  \| ([\d.]+) %[^|]*\| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % \|$", DOCS.read_text("utf-8"), re.M
+    )
+    assert len(rows) == 7
+    for share, block, good, open_ in rows:
+        p = float(share) / 100
+        assert float(block) == pytest.approx(100 * binom.sf(blocks - 1, n, p), abs=0.06)
+        assert float(good) == pytest.approx(100 * binom.cdf(passes, n, p), abs=0.06)
+        assert float(block) + float(good) + float(open_) == pytest.approx(100, abs=0.15)
+
+
+def test_the_recipe_gives_a_gate_on_pull_requests_with_summary_and_artefact() -> None:
+    text = RECIPE.read_text("utf-8")
+    assert re.search(r"^on: pull_request$", text, re.M), "not pull_request_target: that would hand secrets to forks"
+    assert "--preset pr" in step("Measure")
+    assert re.search(r"^    timeout-minutes: 15$", text, re.M)
+    upload = text.partition("actions/upload-artifact@")[2]
+    assert "if: always()" in upload
+    assert "path: streamgauge-report" in upload
+    assert "simulator" not in text
+    assert "continue-on-error" not in text
+
+
+@pytest.mark.parametrize("fork", [True, False])
+def test_the_spec_way_names_a_missing_secret_too(fork: bool, tmp_path: Path) -> None:
+    """The recipe's other way: `streamgauge run ttft --env staging`, its secrets handed over by the job."""
+    (tmp_path / "streamgauge.toml").write_text(
+        '[environments.staging]\nurl = "http://127.0.0.1:9"\n[targets.app]\npath = "/api/chat"\ndialect = "ai-sdk"\n'
+        'headers = { cookie = "session=${STAGING_SESSION}" }\n'
+    )
+    way = re.search(r"^#   (streamgauge run ttft --env staging .*)$", RECIPE.read_text("utf-8"), re.M)
+    assert way is not None
+    done = inline(*way[1].split()[1:], cwd=tmp_path, CI="true", STAGING_SESSION="" if fork else "a-session")
+    assert (done.code, "${STAGING_SESSION} is not set" in done.err) == ((2, True) if fork else (4, False))

@@ -376,3 +376,28 @@ def test_on_a_terminal_it_asks(tmp_path: Path) -> None:
     assert (target.origin, target.path, target.dialect, target.model) == (
         "http://localhost:9", "/api/chat", "ai-sdk", "my-model",
     )  # fmt: skip
+
+
+def test_a_prompt_that_is_sent_twice_is_new_at_both_places_but_earlier_messages_stay(tmp_path: Path) -> None:
+    body = {
+        "message": {"role": "user", "content": "Why is it so?", "parts": [{"type": "text", "text": "Why is it so?"}]},
+        "history": [{"role": "user", "content": "Why?"}],
+    }
+    out = run(tmp_path, "--from-curl", "-", text=f"curl http://localhost/api/chat -d '{json.dumps(body)}'").output
+    assert "goes to message.parts[0].text, message.content" in out
+    spec = tomllib.loads((tmp_path / "streamgauge.toml").read_text())
+    written = json.loads(spec["targets"]["chat"]["body"])
+    assert written["message"]["content"] == written["message"]["parts"][0]["text"] == "{prompt}"
+    assert written["history"] == body["history"]
+    again = {"messages": [{"role": "user", "content": "Again"}, {"role": "user", "content": "Again"}]}
+    text = f"curl http://localhost/x -d '{json.dumps(again)}'"
+    out = run(tmp_path, "--from-curl", "-", "--config", "b.toml", text=text).output
+    assert "1 earlier message of the chat goes along" in out
+    assert '{"role":"user","content":"Again"},{"role":"user","content":"{prompt}"}' in (tmp_path / "b.toml").read_text()
+
+
+def test_instructions_are_no_earlier_message(tmp_path: Path) -> None:
+    body = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"}]}
+    out = run(tmp_path, "--from-curl", "-", text=f"curl http://localhost/x -d '{json.dumps(body)}'").output
+    assert "goes to messages[1].content" in out
+    assert "earlier message" not in out

@@ -3,11 +3,13 @@
 Rules: a load shape is a function of elapsed time and a seed, nothing else, so a table of numbers tests it. A shard is
 every n-th arrival, or a share of the level and of the requests; a local run is shard 0 of 1. Targets and prompt lengths
 are interleaved, so that drift hits all alike: a lane takes them in turn, and lanes of one phase keep step with each
-other (`lockstep`: a lane may be at most that many requests ahead of the slowest one that is not done).
+other (`lockstep`: a lane may be at most that many requests ahead of the slowest one that is not done). A target may
+have a pace (requests a minute): what waits for it is due when the pace allows it.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -132,15 +134,29 @@ def share(total: int, shard: int, shards: int) -> int:
     return total // shards + (1 if shard < total % shards else 0)
 
 
+def spacing_ns(rpm: float, shards: int = 1) -> int:
+    """Least time between two starts of one shard to a target, so that all shards start at most `rpm` in any minute.
+
+    A shard keeps to the whole part of its share; where that is below one a minute, only the mean is kept.
+    """
+    each = rpm / shards
+    return math.ceil(60 * S / (math.floor(each) if each >= 1 else each))
+
+
+def whose(lane: Lane, k: int) -> str:
+    """The target of the lane's k-th request over all shards: they take turns."""
+    return lane.targets[k % len(lane.targets)]
+
+
 def pick(lane: Lane, k: int, seed: int) -> tuple[str, str]:
     """(target, prompt name) of the lane's k-th request over all shards.
 
     Targets in turn; for each target the prompt names come in blocks that hold each name once, in an order drawn from
     `seed` and the block, the same for every target: what is compared saw the same prompts at the same time.
     """
-    turn, which = divmod(k, len(lane.targets))
+    turn = k // len(lane.targets)
     block, place = divmod(turn, len(lane.prompts))
-    return lane.targets[which], lane.prompts[_order(len(lane.prompts), seed, block)[place]]
+    return whose(lane, k), lane.prompts[_order(len(lane.prompts), seed, block)[place]]
 
 
 @lru_cache(maxsize=256)

@@ -108,7 +108,8 @@ class State:
         if len(self._tokens) < 2:
             return None
         span = (self._tokens[-1][0] - self._tokens[0][0]) / S
-        return sum(n for _, n in self._tokens) / span if span > 0.5 else None
+        # What the first report brought ended before the span began.
+        return sum(n for _, n in self._tokens[1:]) / span if span > 0.5 else None
 
     def quantile(self, q: float) -> float | None:
         """A running quantile of TTFT in this phase, ms."""
@@ -143,6 +144,11 @@ class State:
             busy += " (busy)"
         late = f"late {self.late_ms:.1f} ms" + (" (behind)" if self.late_ms > LATE_MS else "")
         return ", ".join(part for part in (busy, late) if part)
+
+    def over(self, now: int) -> bool:
+        """Whether the plan is done: what follows is judging and drawing, which takes a few seconds."""
+        last = self.phase is not None and self.phase is self.phases[-1]
+        return last and self.open_streams == 0 and (self.fraction(now) or 0.0) >= 1
 
     def line(self, now: int) -> str:
         """Everything in one plain line."""
@@ -230,11 +236,13 @@ class Progress:
         left = state.left_s(now)
         phases = " › ".join(f"[bold]{p.name}[/]" if p is state.phase else f"[dim]{p.name}[/]" for p in state.phases)
         table.add_row(Text.from_markup(f"[bold]{state.test}[/]"), Text.from_markup(phases))
-        table.add_row("phase", f"{bar}  {'' if left is None else f'{left:.0f} s left'}")
+        rest = "judging, writing the reports" if state.over(now) else "" if left is None else f"{left:.0f} s left"
+        table.add_row("phase", f"{bar}  {rest}")
         rate = state.tokens_per_s()
         table.add_row(
             "load",
-            f"{state.open_streams} streams open, {state.ended:,} requests" + (f", {rate:,.0f} tok/s" if rate else ""),
+            f"{state.open_streams} {'stream' if state.open_streams == 1 else 'streams'} open, {state.ended:,} requests"
+            + (f", {rate:,.0f} tok/s" if rate else ""),
         )
         p50, p95 = state.quantile(0.5), state.quantile(0.95)
         if p50 is not None and p95 is not None:

@@ -50,6 +50,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int | None = None
     usd: float | None = None
     usd_per_mtok: dict[str, tuple[float, float]] = {}
+    input_tokens: dict[str, int] = {}
+    """What a request to each target takes in, for answers that do not say."""
 
 
 class Load(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +79,10 @@ class Ending:
     worker_died: str | None = None
     bug: str | None = None
     disk: str | None = None
+    requests: int = 0
+    """With `tokens` and `usd`: what was used, rounds before this one included."""
+    tokens: int = 0
+    usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +148,9 @@ class Guard:
     def saw(self, brief: Brief) -> None:
         """One request ended."""
         self.requests += 1
-        spent_in, spent_out = brief.input_tokens or 0, brief.output_tokens or brief.text_events
+        assumed = self.limits.input_tokens.get(brief.target, 0) if brief.http_status == 200 else 0
+        spent_in = assumed if brief.input_tokens is None else brief.input_tokens
+        spent_out = brief.output_tokens or brief.text_events
         self.tokens += spent_in + spent_out
         price = self.limits.usd_per_mtok.get(brief.target)
         if price is not None:
@@ -200,6 +208,7 @@ class _Hand:
         self.unpack = Unpacker()
         self.done_phase = -1
         self.drained = False
+        self.ready = False
         self.gone = False
         self.open_streams = 0
 
@@ -217,6 +226,7 @@ class _Hand:
             self.gone = True
         for body in self.unpack.feed(data):
             report = msgspec.msgpack.decode(body, type=Report)
+            self.ready = True
             self.open_streams = report.open_streams
             self.drained = self.drained or report.drained
             if report.phase_done is not None:
@@ -237,13 +247,22 @@ class _Conductor:
     """The state of one run in the parent."""
 
     def __init__(
-        self, load: Load, folder: Path, clock: Clock, journal: Journal, listener: Listener, number: int
+        self,
+        load: Load,
+        folder: Path,
+        clock: Clock,
+        journal: Journal,
+        listener: Listener,
+        number: int,
+        before: Ending | None,
     ) -> None:
         self.load = load
         self.clock = clock
         self.journal = journal
         self.listener = listener
         self.guard = Guard(load.limits, frozenset(t.name for t in load.targets), load.unjudged)
+        if before is not None:
+            self.guard.requests, self.guard.tokens, self.guard.usd = before.requests, before.tokens, before.usd
         self.phase = -1
         self.stopped: str | None = None
         self.stopped_targets: set[str] = set()
@@ -316,12 +335,22 @@ class _Conductor:
         return None
 
 
-def conduct(load: Load, folder: Path, clock: Clock, journal: Journal, listener: Listener, *, number: int = 0) -> Ending:
+def conduct(
+    load: Load,
+    folder: Path,
+    clock: Clock,
+    journal: Journal,
+    listener: Listener,
+    *,
+    number: int = 0,
+    before: Ending | None = None,
+) -> Ending:
     """Run the plan to its end, heeding Ctrl-C and SIGTERM. Whatever happens, what was measured stays in `folder`.
 
-    `number` counts the rounds of one run: a doubled run has two, each with its own sample files.
+    `number` counts the rounds of one run: a doubled run has two, each with its own sample files, and what the one
+    `before` used counts towards the hard stops.
     """
-    conductor = _Conductor(load, folder, clock, journal, listener, number)
+    conductor = _Conductor(load, folder, clock, journal, listener, number, before)
     selector = selectors.DefaultSelector()
     for hand in conductor.hands:
         selector.register(hand.line, selectors.EVENT_READ, hand)
@@ -339,6 +368,7 @@ def conduct(load: Load, folder: Path, clock: Clock, journal: Journal, listener: 
     ending = Ending(
         conductor.stopped, partial or conductor.bug is not None or conductor.disk is not None, conductor.signal,
         conductor.died, conductor.bug, conductor.disk,
+        requests=conductor.guard.requests, tokens=conductor.guard.tokens, usd=conductor.guard.usd,
     )  # fmt: skip
     journal.add("end", at_ns=now, stopped_by=ending.stopped_by, partial=ending.partial, signal=ending.signal,
                 worker_died=ending.worker_died, stopped_targets=sorted(conductor.stopped_targets))  # fmt: skip
@@ -346,17 +376,13 @@ def conduct(load: Load, folder: Path, clock: Clock, journal: Journal, listener: 
 
 
 def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list[int]) -> None:
-    """From the first phase until every worker has drained or is gone."""
+    """From the first phase, once every worker is up, until every one has drained or is gone."""
+    while not caught and not all(hand.ready or hand.gone for hand in conductor.hands):
+        _listen(conductor, selector)
     conductor.begin_next()
     ending, heeded = False, 0
     while not all(hand.drained or hand.gone for hand in conductor.hands):
-        for key, _ in selector.select(0.1):
-            hand: _Hand = key.data
-            conductor.hear(hand)
-            if hand.gone:
-                selector.unregister(hand.line)
-                if not hand.drained and conductor.died is None:
-                    conductor.died = f"worker {hand.shard} ended before its work was done"
+        _listen(conductor, selector)
         while heeded < len(caught):
             conductor.signal = conductor.signal or caught[heeded]
             grace = INTERRUPT_GRACE_NS if heeded == 0 else 0
@@ -373,6 +399,17 @@ def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list
             conductor.journal.add("phase", name="drain", level=0, at_ns=conductor.clock.now())
             conductor.stop("", conductor.load.grace_ns)
             ending = True
+
+
+def _listen(conductor: _Conductor, selector: selectors.BaseSelector) -> None:
+    """Take in what the workers say within 100 ms, and notice those that are gone."""
+    for key, _ in selector.select(0.1):
+        hand: _Hand = key.data
+        conductor.hear(hand)
+        if hand.gone:
+            selector.unregister(hand.line)
+            if not hand.drained and conductor.died is None:
+                conductor.died = f"worker {hand.shard} ended before its work was done"
 
 
 @contextlib.contextmanager

@@ -44,6 +44,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     tls: Tls = Tls()
     expect: str | None = None
     limits: Limits = Limits()
+    rpm: float | None = None
+    """At most so many requests a minute are started to it, over all workers."""
     control: bool = False
     """Whether it only stands in for another target by a shorter way: counted in cost, not in the verdict."""
 

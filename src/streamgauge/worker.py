@@ -6,6 +6,7 @@ with one Sample in its own file. It ends within 1 s of its parent's death (the c
 Closed loop: a lane has slots; a slot's next request is due when its last one ended (plus think time; after a failure
 max(1 s, Retry-After), at most 60 s). Slots live on from phase to phase; a stream open at a change belongs to the phase
 in which it came due. Open loop: arrivals come due whatever happens; above the cap they are shed, with their Sample.
+A slot whose target has a pace (rpm) waits for its turn and is due when the pace allows: the plan's rule, not lateness.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +34,7 @@ from streamgauge.control import Begin, Brief, Job, Order, Report, Stop, Unpacker
 from streamgauge.errors import StorageError
 from streamgauge.loop import Loop
 from streamgauge.net import tls_context
-from streamgauge.plan import Lane, Rate, Shot, pick, share
+from streamgauge.plan import Lane, Rate, Shot, pick, share, spacing_ns, whose
 from streamgauge.prompts import prompt_text
 from streamgauge.sample import GOOD, Outcome, Sample, SampleWriter
 from streamgauge.secrets import Redactor
@@ -61,6 +63,10 @@ class _LaneState:
     shots: int = 0
     requests: int | None = None
     parked: list[_Slot] = field(default_factory=list)
+    waiting: deque[_Slot] = field(default_factory=deque)
+    """Slots that are due but for the pace of the target next in turn, and those behind them."""
+    turn_ns: int = 0
+    """When the last slot of the lane was due: who waited behind it was not due before."""
     open: int = 0
     arrivals: Iterator[int] | None = None
     next_due: int | None = None
@@ -98,6 +104,8 @@ class Worker:
         self._phase_end: int | None = None
         self._phase_told = True
         self._stopped_targets: set[str] = set()
+        self._spacing = {t.name: spacing_ns(t.rpm, job.shards) for t in job.targets if t.rpm is not None}
+        self._free: dict[str, int] = {}
         self._stopping_at: int | None = None
         self._stop_why = ""
         self._alive = True
@@ -149,6 +157,8 @@ class Worker:
         for state in self._lanes:
             if state.next_due is not None and not state.done and state.next_due < wake:
                 wake = state.next_due
+            if state.waiting and (free := self._free_at(state)) < wake and not self._past(free):
+                wake = free
         for limit in (self._phase_end, self._stopping_at):
             if limit is not None and limit < wake:
                 wake = limit
@@ -205,7 +215,8 @@ class Worker:
             self._lanes.append(state)
             if isinstance(lane.load, Rate):
                 state.level = share(lane.load.cap, shard, shards)
-                state.arrivals = _shard_of(lane.load.offsets(self._job.seed + index), shard, shards, order.at_ns)
+                at = max(order.at_ns, *(self._free.get(target, 0) for target in lane.targets))
+                state.arrivals = _shard_of(lane.load.offsets(self._job.seed + index), shard, shards, at)
                 state.next_due = next(state.arrivals)
             else:
                 self._want_slots(index, state, order.at_ns)
@@ -238,6 +249,11 @@ class Worker:
 
     def _fire_due(self, now: int) -> None:
         """Start everything that is due."""
+        for state in self._lanes:
+            while state.waiting and (free := self._free_at(state)) <= now and not self._past(free):
+                slot = state.waiting.popleft()
+                slot.ready_ns = max(slot.ready_ns, state.turn_ns)
+                self._fire_slot(slot)
         due = self._due
         while due and due[0][0] <= now and not self._past(due[0][0]):
             _, _, slot = heapq.heappop(due)
@@ -262,10 +278,24 @@ class Worker:
         if self._ahead(state):
             state.parked.append(slot)
             return
+        free = self._free_at(state)
+        if free > self._now() or self._past(free):
+            state.waiting.append(slot)
+            return
+        state.turn_ns = slot.ready_ns = max(slot.ready_ns, free)
         slot.busy = True  # before it starts: a request that fails at once frees it within the call
         if not self._shoot(state, slot.id, slot.ready_ns, slot):
             slot.busy = False
         self._release_parked()
+
+    def _free_at(self, state: _LaneState) -> int:
+        """When the pace of the lane's next target in turn allows a start; 0 where it has none."""
+        shard, shards = self._job.shard, self._job.shards
+        for k in range(state.shots, state.shots + len(state.lane.targets) if self._spacing else 0):
+            target = whose(state.lane, k * shards + shard)
+            if target not in self._stopped_targets:
+                return self._free.get(target, 0)
+        return 0
 
     def _ahead(self, state: _LaneState) -> bool:
         """Whether the lane must wait for slower ones (lockstep)."""
@@ -323,6 +353,8 @@ class Worker:
             return False
         target = self._targets[shot.target]
         start = self._now()
+        if target.rpm is not None:
+            self._free[target.name] = start + self._spacing[target.name]
         late = max(start - due_ns, 0)
         self._late = max(self._late, late)
         self._audit.start(late)

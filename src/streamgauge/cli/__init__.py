@@ -12,7 +12,7 @@ from importlib import import_module
 import click
 
 from streamgauge import __version__
-from streamgauge.errors import Exit, StreamgaugeError
+from streamgauge.errors import Exit, StreamgaugeError, UsageError
 
 VERBS = {
     "init": "Write a commented streamgauge.toml, also from a request copied as cURL.",
@@ -87,7 +87,8 @@ def main() -> None:
 
     outlive_readers()
     try:
-        code = cli.main(standalone_mode=False)
+        _readable(sys.argv[1:])
+        code = cli.main(prog_name="streamgauge", standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("stopped", err=True)
         code = Exit.INTERRUPTED
@@ -104,6 +105,14 @@ def main() -> None:
     except Exception:
         code = _bug()
     sys.exit(code if isinstance(code, int) else Exit.PASS)
+
+
+def _readable(arguments: list[str]) -> None:
+    """Refuse bytes that are no text: they could reach no report and no request."""
+    for number, text in enumerate(arguments, 1):
+        wrong = next((char for char in text if "\udc80" <= char <= "\udcff"), None)
+        if wrong is not None:  # the rest of it may be a secret
+            raise UsageError(f"argument {number}: byte 0x{ord(wrong) & 0xFF:02x} is not UTF-8; write it in UTF-8")
 
 
 def _bug() -> Exit:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from streamgauge.cli.options import REPORTS, reports_folder
+
 FAULTS = ("truncate=0.03", "stall=0.02:3s")
 
 
@@ -18,7 +20,14 @@ Examples:
 """
 )
 @click.option("--faulty", is_flag=True, help="Plant faults: 3 % of answers cut short, 2 % stalled for 3 s.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("tests/performance/reports"), show_default=True)
+@click.option(
+    "--out",
+    default=REPORTS,
+    show_default=True,
+    metavar="DIR",
+    callback=reports_folder,
+    help="Where reports go.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 def demo(faulty: bool, out: Path, quiet: bool) -> int:
     """Run the tests (preset smoke) against a simulated provider and write their reports.

@@ -30,6 +30,7 @@ from streamgauge.cli.slots import (
     is_new_id,
     numbers,
     prompt_place,
+    same_text,
     template,
     texts,
     written,
@@ -43,6 +44,7 @@ _STANDARD = {
     "messages", "id", "model", "stream", "contents", "max_tokens", "trigger", "message", "stream_options", "system",
     "generationConfig", "systemInstruction", "temperature", "messageId",
 }  # fmt: skip
+_INSTRUCTIONS = ("system", "developer")
 _USUAL = {"accept": ("*/*", "text/event-stream"), "content-type": ("application/json",)}
 """What every dialect sends by itself."""
 
@@ -159,7 +161,10 @@ def _body(draft: Draft, body: Json, words: str | None) -> str:
     at, text, typed = prompt_place(body, words)
     before, _, after = text.partition(typed)
     places[at] = disarmed(before) + "{prompt}" + disarmed(after)
-    draft.say("prompt", f"goes to {written(at)}" + (" (a part of the text)" if typed != text else ""))
+    copies = same_text(body, at, text) if typed == text else []
+    places.update(dict.fromkeys(copies, "{prompt}"))
+    part = " (a part of the text)" if typed != text else ""
+    draft.say("prompt", f"goes to {', '.join(map(written, (at, *copies)))}{part}")
     _ids(draft, body, at, places)
     _model_and_length(draft, body, places)
     for where, value in texts(body):
@@ -214,11 +219,14 @@ def _model_and_length(draft: Draft, body: Json, places: dict[Where, str]) -> Non
 
 def _say_history(draft: Draft, body: Json, prompt_at: Where) -> None:
     assert isinstance(body, dict)
-    if len(prompt_at) > 1 and isinstance(prompt_at[1], int) and prompt_at[1] > 0:
-        draft.say(
-            "kept",
-            f"{prompt_at[1]} earlier message(s) of the chat go along each time; copy a first message to avoid it",
-        )
+    if len(prompt_at) < 2 or not isinstance(prompt_at[1], int):
+        return
+    before = body[str(prompt_at[0])]
+    assert isinstance(before, list)
+    said = [one for one in before[: prompt_at[1]] if not (isinstance(one, dict) and one.get("role") in _INSTRUCTIONS)]
+    if said:
+        many = f"{len(said)} earlier messages of the chat go" if len(said) > 1 else "1 earlier message of the chat goes"
+        draft.say("kept", f"{many} along each time; copy a first message to avoid it")
 
 
 def _url(draft: Draft, url: str) -> str:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamgauge.cli import complete
+
 if TYPE_CHECKING:
     from streamgauge.cli.draft import Draft
     from streamgauge.cli.spec_text import Names
@@ -56,10 +58,13 @@ Examples:
 
 @click.command("init", epilog=EXAMPLES, context_settings={"max_content_width": 110})
 @click.option(
-    "--from-curl", metavar="FILE|-", help='A request copied from the browser as "cURL (bash)"; - reads stdin.'
+    "--from-curl",
+    metavar="FILE|-",
+    shell_complete=complete.a_file,
+    help='A request copied from the browser as "cURL (bash)"; - reads stdin.',
 )
 @click.option("--url", help="The endpoint.")
-@click.option("--dialect", help="How it speaks: openai-chat, anthropic, gemini or ai-sdk.")
+@click.option("--dialect", shell_complete=complete.dialects, help="How it speaks: openai-chat, anthropic, gemini or ai-sdk.")
 @click.option("--model", help="The model to ask for.")
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with each request; may be repeated."
@@ -85,12 +90,16 @@ def init(
     from streamgauge.cli.draft import draft_from_request
     from streamgauge.cli.spec_text import Names
     from streamgauge.dialects import recognise_request, with_options
+    from streamgauge.errors import UsageError
 
     path = Path(config)
     _refuse_existing(path)
     taken = _present(path.parent)
     if dialect is not None:
-        with_options(dialect, {})
+        try:
+            with_options(dialect, {})
+        except UsageError as error:
+            raise UsageError(f"--dialect: {error}") from None
     if from_curl is not None:
         from streamgauge.cli.curl import parse_curl
 
@@ -140,9 +149,16 @@ def _read(name: str) -> str:
     from streamgauge.errors import UsageError
 
     try:
-        data = sys.stdin.buffer.read(MAX_CURL_BYTES + 1) if name == "-" else Path(name).read_bytes()
+        if name == "-":
+            data = sys.stdin.buffer.read(MAX_CURL_BYTES + 1)
+        else:
+            with Path(name).open("rb") as file:
+                data = file.read(MAX_CURL_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"--from-curl {name}: cannot be read: {error.strerror or error}") from None
+        raise UsageError(
+            f"--from-curl {name}: cannot be read: {error.strerror or error}; name the file that holds the copied text, "
+            "or - for standard input"
+        ) from None
     if len(data) > MAX_CURL_BYTES:
         raise UsageError(f"--from-curl {name}: over {MAX_CURL_BYTES / 1e6:g} MB; copy a single request")
     try:
@@ -241,17 +257,17 @@ def _say_guard(draft: Draft, names: Names) -> None:
 
 
 def _write(path: Path, draft: Draft, names: Names) -> None:
-    """All files, the git-ignore first. The spec is checked before it is left in place."""
+    """All files, the git-ignore before the secrets. The spec is checked before anything is left in place."""
     from streamgauge.cli.spec_text import spec_text
     from streamgauge.errors import StorageError
 
     text = spec_text(draft, names)
     draft_path = path.with_name(f".{path.name}.draft-{os.getpid()}")
     try:
+        draft_path.write_text(text, encoding="utf-8")
+        _read_back(draft_path, path)  # before anything is left behind
         _ignore(path.parent / ".gitignore", draft)
         _keep_secrets(path.parent / ".env.streamgauge", draft)
-        draft_path.write_text(text, encoding="utf-8")
-        _read_back(draft_path, path)
         os.link(draft_path, path)  # fails where a file came in between; a rename would overwrite it
     except OSError as error:
         raise StorageError(f"{error.filename or path}: cannot be written: {error.strerror or error}") from None

@@ -1,4 +1,8 @@
-"""Options that several verbs share: which spec, which target, and what `--set` changes."""
+"""Options that several verbs share: which spec, which target, and what `--set` changes.
+
+Rules: a flag of one value can also be given by a variable (`--url` by STREAMGAUGE_URL); the flag wins. A mistake names
+the one it came from.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from streamgauge.cli import complete
 
 if TYPE_CHECKING:
     from streamgauge.spec.load import Spec
@@ -22,27 +28,67 @@ _PATHS = (
 )
 
 
+def flag(name: str, *more: Any, **settings: Any) -> Callable[[F], F]:
+    """A click option that a variable can stand in for: `--max-usd` by STREAMGAUGE_MAX_USD."""
+    return click.option(name, *more, envvar=f"STREAMGAUGE_{name[2:].upper().replace('-', '_')}", **settings)
+
+
+def from_variables() -> dict[str, str]:
+    """{flag: variable} of those options of the running command that a variable gave."""
+    context = click.get_current_context()
+    return {
+        option.opts[0]: str(option.envvar)
+        for option in context.command.params
+        if option.name and context.get_parameter_source(option.name) is click.core.ParameterSource.ENVIRONMENT
+    }
+
+
 def target_options(command: F) -> F:
     """--config --env --url --dialect --model -H --set."""
     for option in reversed(
         (
-            click.option("--config", metavar="FILE", help="The spec. Default: streamgauge.toml, if there is one."),
-            click.option("--env", "environment", metavar="NAME", help="Which of the spec's environments."),
-            click.option("--url", metavar="URL", help="The endpoint itself, instead of the spec's targets."),
-            click.option("--dialect", metavar="D", help="With --url: openai-chat, anthropic, gemini or ai-sdk."),
-            click.option("--model", metavar="M", help="With --url: the model to ask for."),
+            flag(
+                "--config", metavar="FILE", shell_complete=complete.a_file,
+                help="The spec. Default: streamgauge.toml, if there is one.",
+            ),
+            flag(
+                "--env", "environment", metavar="NAME", shell_complete=complete.environments,
+                help="Which of the spec's environments.",
+            ),
+            flag("--url", metavar="URL", help="The endpoint itself, instead of the spec's targets."),
+            flag(
+                "--dialect", metavar="D", shell_complete=complete.dialects,
+                help="With --url: openai-chat, anthropic, gemini or ai-sdk.",
+            ),
+            flag("--model", metavar="M", help="With --url: the model to ask for."),
             click.option(
                 "-H", "--header", "headers", multiple=True, metavar="'Name: value'",
                 help="With --url: a header of every request. ${NAME} is taken from the environment.",
             ),
             click.option(
-                "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Change a key of the spec, as in "
-                "--set tests.ttft.requests=200.",
+                "--set", "sets", multiple=True, metavar="KEY=VALUE", shell_complete=complete.keys,
+                help="Change a key of the spec, as in --set tests.ttft.requests=200.",
             ),
         )
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+REPORTS = "tests/performance/reports"
+
+
+def reports_folder(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
+    """--out: a folder, or a place where one can be made. Told before anything is sent."""
+    if value is None:
+        return None
+    if not value:
+        raise click.BadParameter("it is empty; name a folder (is the variable behind it set?)")
+    path = Path(value)
+    there = next((one for one in (path, *path.parents) if os.path.lexists(one)), None)
+    if there is not None and not there.is_dir():
+        raise click.BadParameter(f"{value}: {there} is a file; name a folder")
+    return path
 
 
 def split_headers(headers: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
@@ -53,13 +99,16 @@ def split_headers(headers: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     for text in headers:
         name, colon, value = text.partition(":")
         if not colon or not name.strip():
-            raise UsageError(f"-H {text!r} is no header; write -H 'Name: value'")
+            # It may be a secret without its name: only its beginning is shown.
+            raise UsageError(
+                f"-H {text[:4] + '...'!r} is no header, it has no name before a colon; write -H 'Name: value'"
+            )
         pairs.append((name.strip(), value.strip()))
     return tuple(pairs)
 
 
-def guess_dialect(url: str) -> str:
-    """The dialect that the url's path tells. UsageError where it tells none, or is no url."""
+def guess_dialect(url: str, place: str = "--url") -> str:
+    """The dialect that the url's path tells. UsageError where it tells none, or is no url; `place`: where it stood."""
     from streamgauge.dialects import DIALECTS
     from streamgauge.errors import UsageError
     from streamgauge.spec.address import parse_url
@@ -67,13 +116,13 @@ def guess_dialect(url: str) -> str:
     try:
         parse_url(url)
     except ValueError as error:
-        raise UsageError(f"--url: {error}") from None
+        raise UsageError(f"{place}: {error}") from None
     path = url.partition("?")[0].lower()
     for end, dialect in _PATHS:
         if path.endswith(end):
             return dialect
     *others, last = DIALECTS
-    raise UsageError(f"--url {url}: the path does not tell the dialect; add --dialect {', '.join(others)} or {last}")
+    raise UsageError(f"{place} {url}: the path does not tell the dialect; add --dialect {', '.join(others)} or {last}")
 
 
 def read_spec(
@@ -91,20 +140,23 @@ def read_spec(
     from streamgauge.spec.load import find_spec, from_url, load_spec
 
     environ = os.environ if environ is None else environ
+    origins = from_variables()
     path = find_spec(config, Path())
     if url is None:
-        lost = [flag for flag, value in (("--dialect", dialect), ("--model", model), ("-H", headers)) if value]
+        given = (("--dialect", dialect), ("--model", model), ("-H", headers))
+        lost = [origins.get(name, name) for name, value in given if value]
         if lost:
             raise UsageError(f"{', '.join(lost)} goes with --url; a spec's targets have their own")
         return None if path is None else load_spec(path, speak=with_options, environ=environ, sets=sets)
     named = load_spec(path, speak=with_options, environ=environ) if path is not None else None
     return from_url(
         url,
-        dialect=dialect or guess_dialect(url),
+        dialect=dialect or guess_dialect(url, origins.get("--url", "--url")),
         speak=with_options,
         environ=environ,
         model=model,
         headers=split_headers(headers),
         sets=sets,
         named=named,
+        origins=origins,
     )

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from streamgauge.cli import complete
+from streamgauge.cli.options import reports_folder
+
 
 @click.command(
     epilog="""\b
@@ -15,11 +18,22 @@ Examples:
   streamgauge report .streamgauge/runs/20261124T041500Z-ttft-5c1f --json
 """
 )
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", shell_complete=complete.runs)
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=None, help="Where reports go. Default: where they went."
+    "--out",
+    metavar="DIR",
+    callback=reports_folder,
+    shell_complete=complete.a_folder,
+    help="Where reports go. Default: where they went.",
 )
-@click.option("--form", "forms", multiple=True, metavar="FORM", help="md, json, csv or html; all by default.")
+@click.option(
+    "--form",
+    "forms",
+    multiple=True,
+    metavar="FORM",
+    shell_complete=complete.forms,
+    help="md, json, csv or html; all by default.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report's JSON alone; write no files.")
 def report(run: str, out: Path | None, forms: tuple[str, ...], as_json: bool) -> int:
     """Make the reports of RUN again: its id, the beginning of it, its folder, or `last`.

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamgauge.cli.options import target_options
+from streamgauge.cli import complete
+from streamgauge.cli.options import REPORTS, flag, from_variables, reports_folder, target_options
 
 if TYPE_CHECKING:
     from streamgauge.spec.load import Spec
     from streamgauge.spec.settings import Overrides
     from streamgauge.suite.execute import Outcome
     from streamgauge.suite.prepare import Prepared
-
-REPORTS = Path("tests/performance/reports")
 
 EXAMPLES = """\b
 Examples:
@@ -46,21 +45,34 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("tests", nargs=-1, metavar="[ttft|concurrent ...]")
+@click.argument("tests", nargs=-1, metavar="[ttft|concurrent ...]", shell_complete=complete.tests)
 @target_options
-@click.option("--preset", metavar="P", help="smoke, pr, standard or full. Default: pr with --url, else standard.")
-@click.option("--requests", type=int, metavar="N", help="Judged requests for each target.")
-@click.option("--concurrency", type=int, metavar="N", help="Streams at a time; no stress phase. With --rate: its cap.")
-@click.option("--rate", type=float, metavar="R", help="Open loop: R requests a second, whatever the service does.")
-@click.option("--duration", callback=_seconds, metavar="T", help="Length of the judged hold: 90s, 2m.")
-@click.option("--max-requests", type=int, metavar="N", help="Hard stop of the whole run.")
-@click.option("--max-tokens", type=int, metavar="N", help="Hard stop: input and output tokens of the whole run.")
-@click.option("--max-usd", type=float, metavar="X", help="Hard stop in US dollars, where prices are known.")
-@click.option("--out", type=click.Path(path_type=Path), default=REPORTS, show_default=True, help="Where reports go.")
-@click.option(
-    "--seed", type=int, default=None, metavar="N", help="Of prompt order and arrivals. Default: new each time."
+@flag(
+    "--preset",
+    metavar="P",
+    shell_complete=complete.presets,
+    help="smoke, pr, standard or full. Default: pr with --url, else standard.",
 )
-@click.option("--inconclusive", type=click.Choice(["pass", "report"]), help="pass: exit 3 becomes 0, with a warning.")
+@flag("--requests", type=int, metavar="N", help="Judged requests for each target.")
+@flag("--concurrency", type=int, metavar="N", help="Streams at a time; no stress phase. With --rate: its cap.")
+@flag("--rate", type=float, metavar="R", help="Open loop: R requests a second, whatever the service does.")
+@flag("--duration", callback=_seconds, metavar="T", help="Length of the judged hold: 90s, 2m.")
+@flag("--max-requests", type=int, metavar="N", help="Hard stop of the whole run.")
+@flag("--max-tokens", type=int, metavar="N", help="Hard stop: input and output tokens of the whole run.")
+@flag("--max-usd", type=float, metavar="X", help="Hard stop in US dollars, where prices are known.")
+@flag(
+    "--out",
+    default=REPORTS,
+    show_default=True,
+    metavar="DIR",
+    callback=reports_folder,
+    shell_complete=complete.a_folder,
+    help="Where reports go.",
+)
+@flag(
+    "--seed", type=click.IntRange(0, 2**53), metavar="N", help="Of prompt order and arrivals. Default: new each time."
+)
+@flag("--inconclusive", type=click.Choice(["pass", "report"]), help="pass: exit 3 becomes 0, with a warning.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, cost and be decided; send nothing.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the report's JSON alone on stdout; with --dry-run the plan's."
@@ -110,7 +122,8 @@ def run(
     spec = read_spec(config, url, dialect, model, headers, sets)
     overrides = Overrides(
         preset=preset, requests=requests, concurrency=concurrency, rate=rate, duration_s=duration,
-        inconclusive=inconclusive, max_requests=max_requests, max_tokens=max_tokens, max_usd=max_usd,  # type: ignore[arg-type] # click's Choice keeps it to the two words
+        max_requests=max_requests, max_tokens=max_tokens, max_usd=max_usd, origins=from_variables(),
+        inconclusive=inconclusive,  # type: ignore[arg-type] # click's Choice keeps it to the two words
     )  # fmt: skip
     seed = int.from_bytes(os.urandom(4), "big") >> 1 if seed is None else seed
     asked = Asked(tests, environment, overrides, out, seed, dry_run=dry_run, as_json=as_json, yes=yes, quiet=quiet)
@@ -216,6 +229,7 @@ class Asked:
         kept = [a for i, a in enumerate(typed) if a not in self.tests or (i and typed[i - 1].startswith("--"))]
         if not kept or kept[0] != "run":
             kept = ["run"]
+        kept += [word for flag, name in self.overrides.origins.items() for word in (flag, os.environ[name])]
         seed = [] if any(a.startswith("--seed") for a in kept) else ["--seed", str(self.seed)]
         return shlex.join(["streamgauge", "run", plan.resolved.settings.test, *kept[1:], *seed])
 

@@ -28,8 +28,9 @@ def plan_lines(plan: Prepared) -> list[str]:
     loop = f"{settings.rate:g} requests/s" if settings.rate is not None else f"up to {estimate.streams} streams at once"
     lines = [
         f"plan   {settings.test} {settings.preset}{where}: {', '.join(t.name for t in resolved.targets)}",
-        f"       {estimate.requests:,} requests, {loop}, about {_duration(estimate.seconds)}",
+        f"       {estimate.requests:,} requests, {loop}{_paced(plan)}, about {_duration(estimate.seconds)}",
         f"       about {estimate.input_tokens:,} tokens in, {estimate.output_tokens:,} out, {price}",
+        *[f"       {words}" for words in estimate.words],
     ]
     gating = [one for one in plan.criteria if one.gating]
     shown = [one for one in plan.criteria if not one.gating and not one.advisory]
@@ -39,9 +40,19 @@ def plan_lines(plan: Prepared) -> list[str]:
     if shown:
         lines += _wrapped("       shown, too few requests to hold back a pass: ", _by_rule(shown))
     if settings.double:
-        lines.append("       an undecided run is doubled once")
+        lines.append("       an undecided run is doubled once, where that fits the hard stops")
     lines += [f"       note: {note}" for note in plan.notes]
     return lines
+
+
+def _paced(plan: Prepared) -> str:
+    """`, paced to 400 a minute`: by which rpm, and whose where targets differ."""
+    arms = (*plan.resolved.targets, *plan.resolved.controls)
+    paces = {t.name: t.rpm for t in arms if t.rpm is not None}
+    if len(set(paces.values())) == 1 and len(paces) == len(arms):
+        each = " each" if len(arms) > 1 else ""
+        return f", paced to {next(iter(paces.values())):g} a minute{each}"
+    return "".join(f", {name} paced to {rpm:g} a minute" for name, rpm in paces.items())
 
 
 def _by_rule(criteria: list[Criterion]) -> list[str]:

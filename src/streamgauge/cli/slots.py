@@ -101,6 +101,18 @@ def _message_text(value: Json, at: Where) -> tuple[Where, str] | None:
     return None
 
 
+def same_text(body: Json, at: Where, text: str) -> list[Where]:
+    """Where else the prompt stands, as some routes send it twice (`content` beside `parts`); not in other messages."""
+    first = next((number for number, part in enumerate(at) if isinstance(part, int)), None)
+    others, own = (at[:first], at[: first + 1]) if first is not None else (at, at)
+    return [
+        where
+        for where, one in texts(body)
+        if one == text and where != at and isinstance(where[-1], str) and folded(where[-1]) in _TEXT_KEYS
+        and (where[: len(others)] != others or where[: len(own)] == own)
+    ]  # fmt: skip
+
+
 def is_chat_id(at: Where, text: str) -> bool:
     """An id at the top (or one object down) that is named like a conversation's."""
     key = at[-1]

@@ -77,6 +77,8 @@ class Options:
         for path in (self.tls_cert, self.tls_key):
             if path is not None and not Path(path).is_file():
                 raise UsageError(f"TLS file {path!r} is not there; give a PEM file that exists")
+        if self.log is not None and Path(self.log).is_dir():
+            raise UsageError(f"log {self.log!r} is a folder; name a file")
         if self.require_key == "":
             raise UsageError("require-key is empty; give the key that requests must carry")
 

@@ -42,6 +42,8 @@ class Url:
 
 def parse_url(text: str) -> Url:
     """`text` as an http or https Url; ValueError says what is wrong and what would be right."""
+    if not text:
+        raise ValueError('is empty: give one such as "https://api.example.com" (is the variable behind it set?)')
     if _CONTROL.search(text) or " " in text:
         raise ValueError(f"{text!r} holds a space or a control character")
     if "://" not in text:

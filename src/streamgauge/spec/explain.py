@@ -38,6 +38,9 @@ _BOUNDS = {
 def unknown_key(key: str, allowed: Iterable[str]) -> str:
     """The text for a key that is not known."""
     names = list(allowed)
+    head, _, rest = key.partition("_")
+    if head in names and rest:
+        return f"unknown key; did you mean {head} = {{ {rest} = ... }}? Allowed: {', '.join(names)}"
     return f"unknown key{did_you_mean(key, names)} Allowed: {', '.join(names)}"
 
 
@@ -62,6 +65,10 @@ def shown(value: object) -> str:
     return f"{value}"
 
 
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:g}"
+
+
 def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str]:
     """(path below the table, text) of one pydantic error found in a table of `model`."""
     path = tuple(error["loc"])
@@ -77,10 +84,11 @@ def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str]:
         return path, f"must be {_KINDS[kind]}, not {found}"
     if kind in _BOUNDS:
         bound, words = _BOUNDS[kind]
-        return path, f"must be {words} {context[bound]:g}, not {found}"
+        return path, f"must be {words} {_number(context[bound])}, not {found}"
     texts: dict[str, Callable[[], str]] = {
         "literal_error": lambda: _choice(context["expected"], value, found),
         "finite_number": lambda: f"must be a finite number, not {found}",
+        "string_unicode": lambda: "holds bytes that are not UTF-8",
         "string_too_short": lambda: "must not be empty",
         "too_short": lambda: "must not be an empty list; leave the key out for what is usual",
         "value_error": lambda: str(context["error"]),

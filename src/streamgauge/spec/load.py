@@ -13,7 +13,9 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -36,10 +38,11 @@ from streamgauge.spec.model import (
     Target,
     Test,
     Tests,
+    body_mistake,
     header_mistakes,
 )
 from streamgauge.spec.presets import LENGTHS, TESTS
-from streamgauge.spec.prompt_files import PromptSet, read_prompts, shipped
+from streamgauge.spec.prompt_files import MAX_BYTES, PromptSet, read_prompts, shipped
 from streamgauge.spec.read import (
     DOTENV,
     MAX_SPEC_BYTES,
@@ -98,13 +101,19 @@ class Spec:
 
 def find_spec(config: str | None, folder: FilePath) -> FilePath | None:
     """The spec to read: `config` (it must exist), else `folder`/streamgauge.toml, else None."""
-    if config is None:
-        path = folder / FILE
-        return path if path.is_file() else None
-    path = folder / config
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise UsageError(f'--config {config}: {what}; name a spec file, or write one with "streamgauge init"')
+    path = folder / (config or FILE)
+    if path.name == FILE and config is None and not os.path.lexists(path):
+        return None
+    try:
+        mode = path.stat().st_mode
+        what = "is a folder" if stat.S_ISDIR(mode) else None
+    except FileNotFoundError:
+        what = "does not exist" if config is not None else "is a link to nothing"
+    except (OSError, ValueError) as error:
+        what = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    if what is not None:
+        shown = FILE if config is None else f"--config {config}"
+        raise UsageError(f'{shown}: {what}; name a spec file, or write one with "streamgauge init"')
     return path
 
 
@@ -127,11 +136,12 @@ def from_url(
     sets: Iterable[str] = (),
     folder: FilePath = FilePath(),
     named: Spec | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> Spec:
     """A spec with one target, `target`, at `url`. UsageError lists every mistake.
 
     `named`: a spec whose environments (so that a host it names keeps its limits) and prompts are kept. Its targets and
-    tests are about other endpoints and are not.
+    tests are about other endpoints and are not. `origins`: {flag: variable} of the flags that a variable gave.
     """
     target: dict[str, object] = {"url": url, "dialect": dialect, "headers": dict(headers)}
     if model is not None:
@@ -140,8 +150,8 @@ def from_url(
     if named is not None:
         kept = named.model.model_dump(by_alias=True, exclude_unset=True, include={"environments", "prompts"})
         tree |= kept
-    flags: dict[Path, str] = {("targets", TARGET, "url"): "--url", ("targets", TARGET, "model"): "--model"}
-    flags |= {("targets", TARGET, "dialect"): "--dialect", ("targets", TARGET, "headers"): "-H"}
+    keys = {"url": "--url", "model": "--model", "dialect": "--dialect", "headers": "-H"}
+    flags: dict[Path, str] = {("targets", TARGET, key): (origins or {}).get(flag, flag) for key, flag in keys.items()}
     base = named.folder if named is not None else folder
     environ = {name: value for name, value in environ.items() if not name.startswith(f"{PREFIX}TARGETS__")}
     return _check(tree, None, {}, base, None, speak=speak, environ=environ, sets=sets, flags=flags)
@@ -250,6 +260,10 @@ def _prompts(model: SpecModel, folder: FilePath, mistakes: Mistakes) -> dict[str
             blank = [number for number, text in enumerate(table.texts) if not text.strip()]
             for number in blank:
                 mistakes.add(("prompts", name, "texts", number), "is blank; write it or take it out")
+            size = sum(map(len, table.texts))
+            if size > MAX_BYTES:
+                told = f"{size / 1e6:.1f} MB; a prompt set may have at most {MAX_BYTES / 1e6:g} MB. Make it smaller."
+                mistakes.add(("prompts", name, "texts"), told)
             sets[name] = PromptSet(name, table.texts)
         elif table.file is not None:
             try:
@@ -285,6 +299,9 @@ def _relations(model: SpecModel, tree: Mapping[str, object], mistakes: Mistakes)
             mistakes.add(at, "has no url, and there is no environment to take it from; add url, or [environments.NAME]")
         for header, text in header_mistakes(target.headers).items():
             mistakes.add((*at, "headers", header), text)
+        wrong = body_mistake(target.body, target.headers) if target.body is not None else None
+        if wrong:
+            mistakes.add((*at, "body"), wrong)
         if target.control is not None:
             _control(name, target.control, model, targets, mistakes)
     for name in TESTS:

@@ -7,6 +7,7 @@ allowed and the nearest right name. Nobody stops at the first one. A value that 
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -38,7 +39,7 @@ def dotted(path: Path) -> str:
             out += f"[{part + 1}]"
         else:
             plain = part and all(c.isalnum() or c in "-_" for c in part)
-            out += ("." if out else "") + (part if plain else f'"{part}"')
+            out += ("." if out else "") + (part if plain else json.dumps(part, ensure_ascii=False))
     return out
 
 
@@ -60,6 +61,9 @@ class Places:
                 return self.origins[part]
             if part in self.lines:
                 return f"{self.file}:{self.lines[part]}"
+            below = next((origin for set_, origin in self.origins.items() if set_[:end] == part), None)
+            if below is not None:
+                return below
         return self.file or self.default
 
     def line(self, path: Path) -> int:

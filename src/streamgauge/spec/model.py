@@ -22,6 +22,9 @@ SLOTS = {"{prompt}": "x", "{uuid}": "x", "{chat}": "x", "{model}": "x", "{max_to
 """What a body may hold, with what stands in for it when the body is checked."""
 REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)$")
+LONGEST_S = 366 * 86_400.0
+MOST, MOST_STREAMS = 1_000_000_000, 100_000
+LEAST_RATE, MOST_RATE = 0.01, 1_000_000
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -37,6 +40,8 @@ def parse_duration(value: object) -> float:
         raise ValueError(f"{value!r} is not a duration; {allowed}")
     if not math.isfinite(value) or value <= 0:
         raise ValueError(f"{value:g} is not a duration above 0; {allowed}")
+    if value > LONGEST_S:
+        raise ValueError(f"{value:g} s is over a year; {allowed}")
     return float(value)
 
 
@@ -53,8 +58,9 @@ _DURATION_SCHEMA = {
 Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]
 Pause = Annotated[float, BeforeValidator(_zero_or_duration), WithJsonSchema(_DURATION_SCHEMA)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Pace = Annotated[float, Field(ge=LEAST_RATE, le=MOST_RATE, allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -210,7 +216,11 @@ class Target(Table):
         description="Prices, for the estimate and the usd stop. Without them the cost is unknown.",
         examples=[{"in": 3, "out": 15}],
     )
-    rpm: Positive | None = Field(default=None, description="Requests a minute that your quota allows.", examples=[400])
+    rpm: Pace | None = Field(
+        default=None,
+        description="At most so many requests a minute are started to it: your quota. A rate above it does not start.",
+        examples=[400],
+    )
     control: Text | None = Field(
         default=None,
         description="Another target that takes the same prompts by a shorter way; it gives what this one adds.",
@@ -255,8 +265,6 @@ class Target(Table):
                 raise ValueError(
                     f"body replaces the whole request, so {' and '.join(lost)} would be lost; put it into body"
                 )
-            if is_json(self.headers):
-                _check_json(self.body)
         return self
 
 
@@ -266,14 +274,18 @@ def is_json(headers: dict[str, str]) -> bool:
     return not kinds or "json" in kinds[-1].lower()
 
 
-def _check_json(body: str) -> None:
+def body_mistake(body: str, headers: dict[str, str]) -> str | None:
+    """What is wrong with a body that is to be JSON, or None."""
+    if not is_json(headers):
+        return None
     filled = REFERENCE.sub("x", body)
     for slot, value in SLOTS.items():
         filled = filled.replace(slot, value)
     try:
         json.loads(filled)
     except ValueError as error:
-        raise ValueError(f"body is not JSON once its slots are filled: {error}") from None
+        return f"not JSON once its slots are filled: {error}"
+    return None
 
 
 def header_mistakes(headers: dict[str, str]) -> dict[str, str]:
@@ -401,13 +413,13 @@ class Test(Table):
     requests: Count | None = Field(
         default=None, description="Judged requests for each target, instead of the preset's.", examples=[400]
     )
-    concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+    concurrency: Annotated[int, Field(ge=1, le=MOST_STREAMS)] | None = Field(
         default=None,
         description="ttft: streams at a time for each target. concurrent: streams held over all targets; the stress "
         "phase is left out. With rate: the most streams open at a time.",
         examples=[50],
     )
-    rate: Positive | None = Field(
+    rate: Pace | None = Field(
         default=None,
         description="Arrivals a second over all targets, whatever the service does (open loop).",
         examples=[5.0],

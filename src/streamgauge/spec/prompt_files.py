@@ -86,7 +86,7 @@ def _jsonl(text: str, shown: str) -> tuple[str, ...]:
 def _toml(text: str, shown: str) -> tuple[str, ...]:
     try:
         value = tomllib.loads(text).get("prompts")
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{shown}: not TOML: {error}") from None
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise UsageError(f'{shown}: must hold prompts = ["...", "..."], texts only')

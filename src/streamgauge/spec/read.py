@@ -7,6 +7,7 @@ of the spec's, unless it begins like one, which is told. Values are TOML values,
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -30,14 +31,16 @@ def read_text(path: FilePath, what: str, limit: int, shown: str | None = None) -
     """A UTF-8 file of at most `limit` bytes, without its byte order mark. UsageError names file, line and next step."""
     shown = shown or str(path)
     try:
-        size = path.stat().st_size
-        if size > limit:
-            raise UsageError(
-                f"{shown}: {size / 1e6:.1f} MB; {what} may have at most {limit / 1e6:g} MB. Make it smaller."
-            )
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            data = b"" if size > limit else file.read(limit + 1)  # never more: it may be a device without an end
     except OSError as error:
-        raise UsageError(f"{shown}: cannot read {what}: {error.strerror or error}") from None
+        raise UsageError(
+            f"{shown}: cannot read {what}: {error.strerror or error}; name a file that is there and that you may read"
+        ) from None
+    if max(size, len(data)) > limit:
+        told = f"{size / 1e6:.1f} MB" if size else f"over {limit / 1e6:g} MB"
+        raise UsageError(f"{shown}: {told}; {what} may have at most {limit / 1e6:g} MB. Make it smaller.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -50,8 +53,8 @@ def read_toml(text: str, shown: str) -> dict[str, object]:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise UsageError(f"{shown}: nested too deeply to be a spec") from None
-    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{shown}: nested too deeply to be a spec; write tables as [a.b.c]") from None
+    except ValueError as error:  # also of Python itself, for a number of thousands of digits
         message = str(error)
         match = _WHERE.search(message)
         line = int(match[1]) if match and match[1] else max(1, text.rstrip().count("\n") + 1)
@@ -87,7 +90,7 @@ def parse_value(text: str) -> object:
     """A flag's or variable's text as a TOML value, or as the text itself where it is none."""
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return text
     return parsed["value"] if set(parsed) == {"value"} else text
 
@@ -99,7 +102,7 @@ def split_set(text: str) -> tuple[Path, object] | None:
         return None
     try:
         tree: object = tomllib.loads(f"{match[1].strip()} = 0")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return None
     path: list[str] = []
     while isinstance(tree, dict):

@@ -156,7 +156,7 @@ def resolve(
     if test_name not in TESTS:
         raise UsageError(f'no test "{test_name}"{did_you_mean(test_name, TESTS)} Tests: {", ".join(TESTS)}')
     filler = _Filler({**spec.dotenv, **{name: value for name, value in environ.items() if value}}, mistakes)
-    environment, base = _environment(spec, env_name, test_name, filler)
+    environment, base = _environment(spec, env_name, test_name, filler, overrides)
     names, control_names = _used(spec, test_name)
     made = {name: _target(spec, name, environment, base, filler) for name in (*names, *control_names)}
     done = {name: target for name, target in made.items() if target is not None}
@@ -197,6 +197,9 @@ class _Filler:
                     "beside the spec",
                 )
                 value = "unset"
+            elif not value.isprintable() and any("\ud800" <= char <= "\udfff" for char in value):
+                self.mistakes.add(at, f"${{{name}}} holds bytes that are not UTF-8; set it anew")
+                value = "unset"
             else:
                 self.secrets.add(value)
             text = text.replace(f"${{{name}}}", json.dumps(value, ensure_ascii=False)[1:-1] if escape else value)
@@ -207,12 +210,16 @@ class _Filler:
         return all(self.variables.get(name) for name in REFERENCE.findall(text))
 
 
-def _environment(spec: Spec, wanted: str | None, test: str, filler: _Filler) -> tuple[str | None, Url | None]:
+def _environment(
+    spec: Spec, wanted: str | None, test: str, filler: _Filler, overrides: Overrides
+) -> tuple[str | None, Url | None]:
     """The chosen environment and its url; (None, None) where none is needed."""
     names = list(spec.model.environments)
     if wanted is not None and wanted not in names:
         there = f"Environments: {', '.join(names)}" if names else "The spec has none; add [environments.NAME]"
-        filler.mistakes.add_at(f"--env {wanted}", f'no environment "{wanted}"{did_you_mean(wanted, names)} {there}')
+        filler.mistakes.add_at(
+            overrides.place("--env", wanted), f'no environment "{wanted}"{did_you_mean(wanted, names)} {there}'
+        )
         return None, None
     used = [spec.model.targets[name] for group in _used(spec, test) for name in group]
     if wanted is None:
@@ -265,6 +272,10 @@ def _target(spec: Spec, name: str, environment: str | None, base: Url | None, fi
         filler.mistakes.add(at, f'dialect {target.dialect} asks at {default}; add model = "..."')
     headers = _headers(target, at, filler)
     body = target.body
+    if body is not None and "{model}" in body and target.model is None:
+        filler.mistakes.add(
+            (*at, "body"), 'holds {model}, and the target names none; add model = "...", or take it out'
+        )
     if body is not None:
         body = filler.fill(body, (*at, "body"), escape=is_json(target.headers))
     tls = _tls(spec, target, at, filler.mistakes)
@@ -370,12 +381,12 @@ def _limits(
         stop = tightest[what]
         if what in GUARD and guarded and stop is not None and flag > GUARD[what]:
             filler.mistakes.add_at(
-                f"--max-{what} {flag:g}",
+                overrides.place(f"--max-{what}", f"{flag:g}"),
                 f"{stop.key}: at most {GUARD[what]:,} {what}. Name it in [environments.NAME] with url, kind and max "
                 "to go beyond",
             )
             continue
-        tightest[what] = Limit(flag, f"--max-{what}")
+        tightest[what] = Limit(flag, overrides.origins.get(f"--max-{what}", f"--max-{what}"))
     kind: Kind = max(kinds, key=_KINDS.index, default="local")
     return kind, tuple(guarded), Limits(**tightest)
 

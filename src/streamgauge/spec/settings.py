@@ -8,12 +8,13 @@ so there is no stress phase either; without a cap of its own it is what a minute
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from streamgauge.spec.criteria import Criterion, criterion, default_criteria, expand, speaks_of_the_same
 from streamgauge.spec.load import Spec
 from streamgauge.spec.mistakes import Mistakes, did_you_mean
-from streamgauge.spec.model import Test
+from streamgauge.spec.model import LEAST_RATE, MOST, MOST_RATE, MOST_STREAMS, Test
 from streamgauge.spec.model import Timeouts as TimeoutsTable
 from streamgauge.spec.presets import PRESETS, TABLE, Inconclusive, Preset, Settings, Timeouts
 
@@ -36,24 +37,33 @@ class Overrides:
     max_tokens: int | None = None
     """The hard stop of the run, not the length of an answer."""
     max_usd: float | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """{flag: variable} of those that a variable gave."""
+
+    def place(self, flag: str, value: object) -> str:
+        """`--requests 0`, or `STREAMGAUGE_REQUESTS=0` where that gave it."""
+        return f"{self.origins[flag]}={value}" if flag in self.origins else f"{flag} {value}"
 
     def check(self, mistakes: Mistakes) -> None:
         """Note each flag whose value cannot be."""
         if self.preset is not None and self.preset not in PRESETS:
             hint = did_you_mean(self.preset, PRESETS)
-            mistakes.add_at(f"--preset {self.preset}", f"no such preset{hint} Presets: {', '.join(PRESETS)}")
-        numbers = {
-            "--requests": self.requests,
-            "--concurrency": self.concurrency,
-            "--rate": self.rate,
-            "--duration": self.duration_s,
-            "--max-requests": self.max_requests,
-            "--max-tokens": self.max_tokens,
-            "--max-usd": self.max_usd,
+            mistakes.add_at(self.place("--preset", self.preset), f"no such preset{hint} Presets: {', '.join(PRESETS)}")
+        whole = {
+            "--requests": (self.requests, MOST),
+            "--concurrency": (self.concurrency, MOST_STREAMS),
+            "--max-requests": (self.max_requests, MOST),
+            "--max-tokens": (self.max_tokens, MOST),
         }
-        for flag, value in numbers.items():
+        for flag, (count, most) in whole.items():
+            if count is not None and not 1 <= count <= most:
+                mistakes.add_at(self.place(flag, count), f"must be a whole number from 1 to {most:,}")
+        if self.rate is not None and not LEAST_RATE <= self.rate <= MOST_RATE:
+            told = f"must be a number from {LEAST_RATE} to {MOST_RATE:,} (a second)"
+            mistakes.add_at(self.place("--rate", f"{self.rate:g}"), told)
+        for flag, value in (("--duration", self.duration_s), ("--max-usd", self.max_usd)):
             if value is not None and not (math.isfinite(value) and value > 0):
-                mistakes.add_at(f"{flag} {value:g}", "must be a finite number above 0")
+                mistakes.add_at(self.place(flag, f"{value:g}"), "must be a finite number above 0")
 
 
 def settings_of(

@@ -278,9 +278,22 @@ def _warnings(head: Head, story: Story, columns: Columns, summary: Summary, judg
     shed = summary.outcomes.get("shed", 0)
     if open_loop and shed:
         out.append(f"{shed:,} arrivals were shed at the cap: the service did not keep up with the rate")
+    out += [f"{name}: its rpm = {head.paces[name]:g} held the load back; raise it, or ask for fewer streams"
+            for name in _held_back(head, columns)]  # fmt: skip
     if head.inconclusive_passes:
         out.append("inconclusive counts as a pass by --inconclusive pass")
     return out
+
+
+def _held_back(head: Head, columns: Columns) -> list[str]:
+    """Targets that were started as fast as their rpm lets them be, or nearly."""
+    found = []
+    for name, rpm in head.paces.items():
+        starts = columns.due[columns.select(targets=(name,), phases=head.judged_phases)]
+        minutes = (int(starts.max()) - int(starts.min())) / 60e9 if len(starts) > 1 else 0.0
+        if minutes and (len(starts) - 1) / minutes > 0.9 * rpm:
+            found.append(name)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

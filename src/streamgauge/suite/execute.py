@@ -23,7 +23,7 @@ from streamgauge.clock import Clock
 from streamgauge.errors import Exit, StorageError, worst
 from streamgauge.plan import Phase
 from streamgauge.reports import ReportGenerator
-from streamgauge.run import Ending, Journal, Listener, conduct, workers_for
+from streamgauge.run import Ending, Journal, Limits, Listener, conduct, workers_for
 from streamgauge.sample import Sample
 from streamgauge.secrets import Redactor
 from streamgauge.spec.resolve import ResolvedTarget
@@ -76,10 +76,10 @@ def execute(
         journal.add("round", number=0)
         ending = conduct(load, folder, clock, journal, listener)
         assessment = assess(folder)
-        if assessment.doubling_helps and not ending.partial:
+        if assessment.doubling_helps and not ending.partial and _fits_twice(ending, load.limits):
             again = msgspec.structs.replace(load, phases=_judged_only(load.phases), seed=load.seed + 1)
             journal.add("round", number=1)
-            ending = conduct(again, folder, clock, journal, listener, number=1)
+            ending = conduct(again, folder, clock, journal, listener, number=1, before=ending)
             assessment = assess(folder)
     finally:
         journal.close()
@@ -89,6 +89,12 @@ def execute(
     if ending.disk is not None:
         raise StorageError(ending.disk)
     return Outcome(assessment, files, _exit(assessment, ending, prepared, unwritten), ending, unwritten)
+
+
+def _fits_twice(used: Ending, limits: Limits) -> bool:
+    """Whether as much again stays within the hard stops."""
+    pairs = ((used.requests, limits.requests), (used.tokens, limits.tokens), (used.usd, limits.usd))
+    return all(stop is None or 2 * spent <= stop for spent, stop in pairs)
 
 
 def _judged_only(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
@@ -152,6 +158,7 @@ def _head(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str | 
         rerun=redact.text(rerun), out=str(out), descriptors_limit=limit,
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
         inconclusive_passes=settings.inconclusive == "pass",
+        paces={t.name: t.rpm for t in load.targets if t.rpm is not None},
     )  # fmt: skip
 
 

@@ -68,6 +68,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     notes: list[str]
     inconclusive_passes: bool = False
+    paces: dict[str, float] = {}
+    """target -> its rpm, where it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,7 @@ def read_head(folder: Path) -> Head:
             raise UsageError(f"{path} has format {version}; this streamgauge reads up to {FORMAT}: use a newer one")
         return msgspec.json.decode(data, type=Head)
     except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(f"{folder} holds no run that can be read: {error}") from None
+        raise UsageError(f"{folder} holds no run that can be read: {error}; name another, or say `last`") from None
 
 
 def read_story(folder: Path) -> Story:

@@ -6,8 +6,10 @@ connects and speaks TLS, and sends no request (exit 4).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -15,6 +17,7 @@ from streamgauge.check.knock import find_way
 from streamgauge.check.way import way_findings
 from streamgauge.clock import Clock, S
 from streamgauge.errors import TargetError, UsageError
+from streamgauge.net import tls_context
 from streamgauge.plan import Phase, Rate
 from streamgauge.run import Limits as RunLimits
 from streamgauge.run import Load, workers_for
@@ -22,6 +25,8 @@ from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved, ResolvedTarget
 from streamgauge.stream import Limits
 from streamgauge.suite import concurrent, ttft
+from streamgauge.suite.estimate import Estimate, estimate_of, input_tokens
+from streamgauge.suite.seen import key_of, recall
 from streamgauge.target import Target, Tls
 from streamgauge.verdict import Criterion, gates
 
@@ -29,23 +34,7 @@ Shape = Callable[[Settings, tuple[str, ...], tuple[str, ...]], tuple[Phase, ...]
 TESTS: dict[str, Shape] = {"ttft": ttft.phases, "concurrent": concurrent.phases}
 """Each test's plan. A test is its file and its line here."""
 
-GUESSED_TOKENS = 300
-"""Output tokens of one answer where the dialect has no max_tokens and none was seen."""
-GUESSED_TTFT_S, GUESSED_TOKENS_PER_S = 0.5, 40.0
-CHARS_PER_TOKEN = 4.0
 DESCRIPTORS_SPARE = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a plan would send. `usd` None: some price is unknown."""
-
-    requests: int
-    input_tokens: int
-    output_tokens: int
-    usd: float | None
-    seconds: float
-    streams: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +49,21 @@ class Prepared:
     notes: tuple[str, ...]
 
 
-def prepare(resolved: Resolved, seed: int) -> Prepared:
-    """Everything but the network: UsageError where the plan is above a hard stop or cannot be."""
+def prepare(resolved: Resolved, seed: int, root: Path = Path()) -> Prepared:
+    """Everything but the network: UsageError where the plan is above a hard stop or cannot be.
+
+    What `check` saw of a target is looked up under `root`.
+    """
     settings = resolved.settings
     names = tuple(t.name for t in resolved.targets)
     controls = tuple(t.name for t in resolved.controls)
     phases = TESTS[settings.test](settings, names, controls)
     targets = targets_of(resolved)
-    estimate = _estimate(resolved, targets, phases)
-    _hold_back(resolved, estimate)
+    for target in targets:
+        if target.secure:
+            tls_context(target.tls)  # so that an unusable file is told before anything is connected to
+    estimate = estimate_of(resolved, targets, phases, {t.name: recall(root, key_of(t)) for t in targets})
+    _hold_back(resolved, estimate, phases)
     price = {
         t.name: (t.usd_per_mtok.input, t.usd_per_mtok.output)
         for t in (*resolved.targets, *resolved.controls)
@@ -85,6 +80,7 @@ def prepare(resolved: Resolved, seed: int) -> Prepared:
             tokens=None if stops.tokens is None else int(stops.tokens.value),
             usd=None if stops.usd is None else stops.usd.value,
             usd_per_mtok=price,
+            input_tokens={t.name: round(input_tokens(resolved, t)) for t in targets},
         ),
         secrets=resolved.secrets,
         grace_ns=round(settings.timeouts.drain_s * S),
@@ -96,7 +92,7 @@ def prepare(resolved: Resolved, seed: int) -> Prepared:
         criteria=tuple(_criteria(resolved, confidence)),
         confidence=confidence,
         estimate=estimate,
-        notes=tuple(_notes(resolved)),
+        notes=tuple(_notes(resolved, estimate)),
     )
 
 
@@ -140,55 +136,15 @@ def _target(found: ResolvedTarget, settings: Settings, *, control: bool) -> Targ
             stall_ns=round(times.stall_s * S),
             total_ns=ns(times.total_s),
         ),
+        rpm=found.rpm,
         control=control,
     )
 
 
-def _estimate(resolved: Resolved, targets: tuple[Target, ...], phases: tuple[Phase, ...]) -> Estimate:
-    """Requests, tokens, money and time, before anything is known of the service."""
-    out = {t.name: t.max_tokens if t.max_tokens and t.speaks().has_max_tokens else GUESSED_TOKENS for t in targets}
-    texts = [text for found in resolved.prompts.values() for text in found.texts]
-    per_prompt = sum(len(text) for text in texts) / max(len(texts), 1) / CHARS_PER_TOKEN + 20
-    sent: dict[str, float] = {}
-    seconds = 0.0
-    for phase in phases:
-        longest = 0.0
-        for lane in phase.lanes:
-            each = max(GUESSED_TTFT_S + out[name] / GUESSED_TOKENS_PER_S for name in lane.targets)
-            open_loop = isinstance(lane.load, Rate)
-            pace = lane.load.per_s if isinstance(lane.load, Rate) else lane.load.most / each
-            limit = None if phase.duration_ns is None else phase.duration_ns / S
-            n = float(lane.requests) if lane.requests is not None else pace * (limit or 0.0)
-            if limit is not None:
-                n = min(n, pace * limit + (0 if open_loop else lane.load.most))
-            longest = max(longest, n / pace if pace else 0.0)
-            for name in lane.targets:
-                sent[name] = sent.get(name, 0.0) + n / len(lane.targets)
-        seconds += longest
-    seconds += max(GUESSED_TTFT_S + tokens / GUESSED_TOKENS_PER_S for tokens in out.values())
-    prices = {t.name: t.usd_per_mtok for t in (*resolved.targets, *resolved.controls)}
-    usd: float | None = 0.0
-    for name, n in sent.items():
-        price = prices[name]
-        usd = (
-            None
-            if usd is None or price is None
-            else usd + n * (per_prompt * price.input + out[name] * price.output) / 1e6
-        )
-    return Estimate(
-        requests=round(sum(sent.values())),
-        input_tokens=round(sum(sent.values()) * per_prompt),
-        output_tokens=round(sum(n * out[name] for name, n in sent.items())),
-        usd=usd,
-        seconds=seconds,
-        streams=max(phase.streams for phase in phases),
-    )
-
-
-def _hold_back(resolved: Resolved, estimate: Estimate) -> None:
-    """Refuse a plan above a hard stop, all of them named at once."""
+def _hold_back(resolved: Resolved, estimate: Estimate, phases: tuple[Phase, ...]) -> None:
+    """Refuse a plan above a hard stop or faster than a target's pace, all of them named at once."""
     stops = resolved.limits
-    wrong = []
+    wrong = _too_fast(resolved, phases)
     for what, planned, stop in (
         ("streams", float(estimate.streams), stops.streams),
         ("requests", float(estimate.requests), stops.requests),
@@ -197,12 +153,31 @@ def _hold_back(resolved: Resolved, estimate: Estimate) -> None:
     ):
         if stop is not None and planned is not None and planned > stop.value:
             shown = f"{planned:,.2f}" if what == "usd" else f"{planned:,.0f}"
-            wrong.append(f"  the plan wants {shown} {what}; the hard stop is {stop.value:,g} ({stop.key})")
+            wrong.append(
+                f"  the plan wants {shown} {what}; the hard stop is {stop.value:,g} ({stop.key}). Ask for less "
+                "(--requests, --concurrency, --preset smoke), or raise the stop in [environments.NAME.max]"
+            )
     if wrong:
-        raise UsageError(
-            "this plan does not start:\n" + "\n".join(wrong) + "\n"
-            "  ask for less (--requests, --concurrency, --preset smoke), or raise the stop in [environments.NAME.max]"
-        )
+        raise UsageError("this plan does not start:\n" + "\n".join(wrong))
+
+
+def _too_fast(resolved: Resolved, phases: tuple[Phase, ...]) -> list[str]:
+    """Open loop sends whatever happens, so a rate above a target's rpm cannot be paced."""
+    rpm = {t.name: t.rpm for t in (*resolved.targets, *resolved.controls)}
+    wrong = []
+    for lane in (lane for phase in phases for lane in phase.lanes):
+        for name in lane.targets:
+            most = rpm[name]
+            if not isinstance(lane.load, Rate) or most is None:
+                continue
+            each = lane.load.per_s * 60 / len(lane.targets)
+            if each > most * (1 + 1e-9):
+                rate = resolved.settings.rate or lane.load.per_s
+                wrong.append(
+                    f"  rate = {rate:g} a second sends {name} {each:g} requests a minute; targets.{name}.rpm is "
+                    f"{most:g}. Ask for at most --rate {math.floor(rate * most / each * 1000) / 1000:g}, or raise rpm"
+                )
+    return wrong
 
 
 def _criteria(resolved: Resolved, confidence: float) -> list[Criterion]:
@@ -238,7 +213,7 @@ def _planned_n(settings: Settings, pooled: bool, one_prompt: bool, phase: str | 
     return int(each * (len(settings.targets) if pooled else 1) / (len(settings.prompts) if one_prompt else 1))
 
 
-def _notes(resolved: Resolved) -> list[str]:
+def _notes(resolved: Resolved, estimate: Estimate) -> list[str]:
     """What a reader of the report must know of the set-up."""
     notes = []
     for target in (*resolved.targets, *resolved.controls):
@@ -246,6 +221,10 @@ def _notes(resolved: Resolved) -> list[str]:
             notes.append(f"{target.name}: the server's certificate was not verified (tls.verify = false)")
         if not resolved.settings.unique_prefix:
             notes.append("prompts were sent without a mark of their own: caches may have flattered TTFT")
+        if target.rpm is not None:
+            notes.append(
+                f"{target.name}: paced to {target.rpm:g} requests a minute (rpm); waiting for that is no part of TTFT"
+            )
     notes += [f"{host} is public and no environment names it: treated as production" for host in resolved.guarded]
     return list(dict.fromkeys(notes))
 

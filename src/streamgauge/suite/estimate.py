@@ -1,0 +1,136 @@
+"""What a plan would send, cost and take, before anything is sent. Pure.
+
+Rules: an answer is as long as its request allows it to be; where the request sets no limit, as long as the one `check`
+saw; else a guess, and it says so. A target's pace (rpm) bounds its share of the load.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from streamgauge.clock import S
+from streamgauge.plan import Lane, Phase, Rate
+from streamgauge.spec.resolve import Resolved
+from streamgauge.suite.seen import Seen
+from streamgauge.target import Target, request_for
+
+GUESSED_TOKENS = 300
+"""Output tokens of one answer where the request sets no limit and none was seen."""
+GUESSED_TTFT_S, GUESSED_TOKENS_PER_S = 0.5, 40.0
+CHARS_PER_TOKEN = 4.0
+_LIMIT = re.compile(
+    rb'"(?:max_tokens|max_completion_tokens|max_output_tokens|maxOutputTokens|maxTokens)"\s*:\s*(\d{1,9})\b'
+)
+"""Where a request says how long its answer may be. Quotes inside a text are escaped, so no prompt looks like it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a plan would send. `usd` None: some price is unknown."""
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    seconds: float
+    streams: int
+    words: tuple[str, ...]
+    """What the numbers rest on: where an answer's length comes from, what a pace leaves of the streams."""
+
+
+def estimate_of(
+    resolved: Resolved, targets: tuple[Target, ...], phases: tuple[Phase, ...], seen: dict[str, Seen | None]
+) -> Estimate:
+    """Requests, tokens, money and time, by what is known of the service."""
+    out, lengths = _lengths(targets, seen)
+    first = {name: GUESSED_TTFT_S if one is None or one.ttft_ms is None else one.ttft_ms / 1e3
+             for name, one in seen.items()}  # fmt: skip
+    takes = {name: first[name] + tokens / GUESSED_TOKENS_PER_S for name, tokens in out.items()}
+    rpm = {t.name: t.rpm for t in targets}
+    sent: dict[str, float] = {}
+    seconds = max(takes.values())
+    for phase in phases:
+        loads = [
+            (lane, *_lane_load(lane, phase, max(takes[name] for name in lane.targets), rpm)) for lane in phase.lanes
+        ]
+        seconds += max((took for _, _, took in loads), default=0.0)
+        for lane, n, _ in loads:
+            for name in lane.targets:
+                sent[name] = sent.get(name, 0.0) + n / len(lane.targets)
+    each = {t.name: input_tokens(resolved, t) for t in targets}
+    prices = {t.name: t.usd_per_mtok for t in (*resolved.targets, *resolved.controls)}
+    known = [(n * each[name] * price.input + n * out[name] * price.output) / 1e6
+             for name, n in sent.items() if (price := prices[name]) is not None]  # fmt: skip
+    return Estimate(
+        requests=round(sum(sent.values())),
+        input_tokens=round(sum(n * each[name] for name, n in sent.items())),
+        output_tokens=round(sum(n * out[name] for name, n in sent.items())),
+        usd=sum(known) if len(known) == len(sent) else None,
+        seconds=seconds,
+        streams=max(phase.streams for phase in phases),
+        words=(*lengths, *_thinned(phases, takes, rpm)),
+    )
+
+
+def _lane_load(lane: Lane, phase: Phase, takes_s: float, rpm: dict[str, float | None]) -> tuple[float, float]:
+    """(requests, seconds) of one lane, as fast as its slots and its targets' paces let it."""
+    open_loop = isinstance(lane.load, Rate)
+    pace = lane.load.per_s if isinstance(lane.load, Rate) else lane.load.most / takes_s
+    pace = min(pace, _lane_pace(lane, rpm))
+    limit = None if phase.duration_ns is None else phase.duration_ns / S
+    n = float(lane.requests) if lane.requests is not None else pace * (limit or 0.0)
+    if limit is not None:
+        n = min(n, pace * limit + (0 if open_loop else lane.load.most))
+    return n, n / pace if pace else 0.0
+
+
+def _thinned(phases: tuple[Phase, ...], takes: dict[str, float], rpm: dict[str, float | None]) -> list[str]:
+    """Where a pace leaves fewer streams open than the judged phase wants."""
+    out = []
+    for lane in (lane for phase in phases if phase.name == "hold" for lane in phase.lanes):
+        streams = _lane_pace(lane, rpm) * sum(takes[name] for name in lane.targets) / len(lane.targets)
+        if not isinstance(lane.load, Rate) and streams < 0.9 * lane.load.most:
+            most = f"about {max(streams, 1):.0f} of {lane.load.most} streams"
+            out.append(f"rpm leaves {most} open at a time to {', '.join(lane.targets)}")
+    return out
+
+
+def _lane_pace(lane: Lane, rpm: dict[str, float | None]) -> float:
+    """Starts a second that the paces of the lane's targets allow: they take turns, so the slowest one sets it."""
+    return min(
+        (of * len(lane.targets) / 60 for name in lane.targets if (of := rpm[name]) is not None), default=math.inf
+    )
+
+
+def _lengths(targets: tuple[Target, ...], seen: dict[str, Seen | None]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Output tokens of one answer of each target, and in words where that comes from."""
+    out: dict[str, int] = {}
+    why: dict[str, list[str]] = {}
+    for target in targets:
+        found, capped = seen[target.name], _limit_sent(target)
+        if capped is not None:
+            out[target.name], words = capped, f"at most {capped} tokens an answer are asked for"
+        elif found is not None:
+            out[target.name] = found.output_tokens
+            words = f"{found.output_tokens} tokens an answer, as streamgauge check saw on {found.at[:10]}"
+        else:
+            out[target.name] = GUESSED_TOKENS
+            words = f"{GUESSED_TOKENS} tokens an answer assumed; streamgauge check measures it"
+        why.setdefault(words, []).append(target.name)
+    return out, tuple(words if len(why) == 1 else f"{', '.join(names)}: {words}" for words, names in why.items())
+
+
+def _limit_sent(target: Target) -> int | None:
+    """The limit that the target's own request sets to its answer: by dialect, `body` or `extra`. UsageError where no
+    request can be made of it."""
+    found = _LIMIT.findall(request_for(target, target.speaks(), "x", "0" * 32, "0" * 16))
+    return int(found[-1]) if found else None
+
+
+def input_tokens(resolved: Resolved, target: Target) -> float:
+    """Input tokens of one request: the prompt sets are taken in turn, and so are the texts of each."""
+    sets = [sum(map(len, found.texts)) / len(found.texts) for found in resolved.prompts.values()]
+    around = len(target.body or "") + len(target.system or "")
+    return (sum(sets) / len(sets) + around) / CHARS_PER_TOKEN + 20
