@@ -64,7 +64,9 @@ Examples:
     help='A request copied from the browser as "cURL (bash)"; - reads stdin.',
 )
 @click.option("--url", help="The endpoint.")
-@click.option("--dialect", shell_complete=complete.dialects, help="How it speaks: openai-chat, anthropic, gemini or ai-sdk.")
+@click.option(
+    "--dialect", shell_complete=complete.dialects, help="How it speaks: openai-chat, anthropic, gemini or ai-sdk."
+)
 @click.option("--model", help="The model to ask for.")
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="Sent with each request; may be repeated."
