@@ -154,6 +154,17 @@ def test_a_spread_is_judged_again_without_flagged_requests():
     assert word("ttft_ms.cv < 0.5", stepped(ttfts, 4)) == "invalid"
 
 
+def test_a_step_of_the_clock_may_have_made_or_hidden_a_stall_or_a_long_gap():
+    """33 gaps of 30 ms in each of 200 requests; a step adds a gap of any length to each request in flight."""
+    plain = [made(100.0, n=n, gaps_ms=[30.0] * 33) for n in range(200)]
+    one = [msgspec.structs.replace(s, clock_step=i == 7) for i, s in enumerate(plain)]
+    many = [msgspec.structs.replace(s, clock_step=i % 4 > 0) for i, s in enumerate(plain)]
+
+    assert [word("stalls == 0", samples) for samples in (plain, one)] == ["pass", "invalid"]
+    assert [word("itl_ms.p95 < 50", samples) for samples in (plain, one, many)] == ["pass", "pass", "pass"]
+    assert [word("itl_ms.p99 < 50", samples) for samples in (plain, many)] == ["pass", "invalid"]
+
+
 # The set-up
 
 

@@ -123,10 +123,9 @@ def weigh(
     if metric.kind == "rate":
         return _weigh_rate(columns, ask, rows, confidence)
     if metric.kind == "count":
-        value, n = count(columns, metric.name, rows)
-        return observed(ask, value, n)
+        return _weigh_count(columns, ask, rows, view)
     if metric.kind == "gaps":
-        return _weigh_gaps(columns, ask, rows, confidence, seed)
+        return _weigh_gaps(columns, ask, rows, confidence, seed, view)
     of = population(columns, metric, rows, view.moved)
     values = of.values
     if view.flagged != "as_is" and ask.quantile is not None:
@@ -140,6 +139,16 @@ def weigh(
     if metric.owed != "text":
         return found
     return _mind_no_text(found, of.no_text)
+
+
+def _weigh_count(columns: Columns, ask: Requirement, rows: IntArray, view: View) -> Evidence:
+    """A count as it is; a stall may also be made, or hidden, by a step of the clock: at most one a flagged request."""
+    value, n = count(columns, ask.metric, rows)
+    if view.flagged != "as_is" and ask.metric == "stalls":
+        flagged = columns.clock_step[rows]
+        value, _ = count(columns, ask.metric, rows[~flagged])
+        value = (value or 0.0) + (flagged.sum() if view.flagged == "most" else 0)
+    return observed(ask, value, n)
 
 
 def observed(ask: Requirement, value: float | None, n: int) -> Evidence:
@@ -288,8 +297,16 @@ def _effective_n(columns: Columns, rows: IntArray, hits: BoolArray) -> float:
 # Gaps, pooled over requests
 
 
-def _weigh_gaps(columns: Columns, ask: Requirement, rows: IntArray, confidence: float, seed: int) -> Evidence:
-    gaps, lengths = columns.gaps_of(columns.counted(ask.metric, rows))
+def _weigh_gaps(
+    columns: Columns, ask: Requirement, rows: IntArray, confidence: float, seed: int, view: View
+) -> Evidence:
+    rows = columns.counted(ask.metric, rows)
+    if view.flagged == "least":
+        rows = rows[~columns.clock_step[rows]]
+    gaps, lengths = columns.gaps_of(rows)
+    if view.flagged == "most":  # a step lies in one gap of a request
+        gaps, stepped = gaps.copy(), columns.clock_step[rows] & (lengths > 0)
+        gaps[(np.cumsum(lengths) - lengths)[stepped]] = np.iinfo(gaps.dtype).max
     n = int((lengths > 0).sum())
     if not n:
         return NOT_MEASURED
