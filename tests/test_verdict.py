@@ -322,6 +322,17 @@ def test_degradation_has_an_interval_and_is_open_on_a_short_reference():
     assert (open_one.verdict, open_one.why) == ("inconclusive", "too_few")
 
 
+def test_degradation_is_open_when_a_twentieth_of_the_answers_on_either_side_owed_no_text():
+    def tools(phase: str, n: int) -> list[Sample]:
+        return [made(None, n=900 + i, tool_events=1, phase=phase) for i in range(n)]
+
+    both = [*run_of([100.0] * 200), *run_of([100.0] * 60, phase="reference")]
+    for samples in ([*both, *tools("hold", 20)], [*both, *tools("reference", 6)]):
+        found = judged("ttft_degradation <= 1.5", samples)
+        assert (found.verdict, found.why) == ("inconclusive", "no_text")
+    assert word("ttft_degradation <= 1.5", [*both, *tools("hold", 2), *tools("reference", 2)]) == "pass"
+
+
 def test_spread_is_judged_by_an_interval_and_not_by_its_point():
     normal = norm.ppf((np.random.default_rng(9).permutation(130) + 0.5) / 130)
 
