@@ -68,7 +68,7 @@ def _share(ask: Requirement, found: Evidence) -> str:
         verb = _FAILS[ask.metric]
         if not found.beyond:
             return f"none of {found.n:,} requests {verb}"
-        return f"1 request in {_one_in(found)} {verb} ({found.beyond:,} of {found.n:,})"
+        return f"1 request in {one_in(found.beyond / found.n)} {verb} ({found.beyond:,} of {found.n:,})"
     who, does = _WAITS.get(ask.metric, ("request", "is"))
     side = "over" if ask.upper else "under"
     edge = _amount(ask.limit, METRICS[ask.metric].unit, short=True)
@@ -76,11 +76,12 @@ def _share(ask: Requirement, found: Evidence) -> str:
         return f"none of {found.n:,} {who}s {does} {side} {edge}"
     if found.beyond == found.n:
         return f"every {who} {does} {side} {edge}"
-    return f"1 {who} in {_one_in(found)} {does} {side} {edge}"
+    return f"1 {who} in {one_in(found.beyond / found.n)} {does} {side} {edge}"
 
 
-def _one_in(found: Evidence) -> str:
-    each = found.n / (found.beyond or 1)
+def one_in(share: float) -> str:
+    """A share as people count: `22` of 1/22; one digit below 5."""
+    each = 1 / share
     return f"{each:.1f}" if each < 5 and abs(each - round(each)) > 0.05 else f"{round(each):,}"
 
 
@@ -111,10 +112,10 @@ def _subject(ask: Requirement) -> str:
 def _needs(found: Evidence) -> str:
     if found.needs is None:
         return ""
-    return f"; needs about {_round(found.needs):,} more requests"
+    return f"; needs about {rounded_up(found.needs):,} more requests"
 
 
-def _round(n: int) -> int:
+def rounded_up(n: int) -> int:
     """Two figures are enough of an estimate, rounded up."""
     step: int = 10 ** max(0, len(str(n)) - 2)
     return -(-n // step) * step

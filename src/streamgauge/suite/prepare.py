@@ -7,7 +7,7 @@ connects and speaks TLS, and sends no request (exit 4).
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -97,7 +97,7 @@ def prepare(resolved: Resolved, seed: int) -> Prepared:
     return Prepared(
         resolved=resolved,
         load=load,
-        criteria=tuple(_criteria(resolved, confidence)),
+        criteria=tuple(_criteria(resolved, targets, phases, confidence)),
         confidence=confidence,
         estimate=estimate,
         notes=tuple(_notes(resolved)),
@@ -139,28 +139,41 @@ def _target(found: ResolvedTarget, settings: Settings, *, control: bool) -> Targ
     )
 
 
+def _tokens_out(targets: tuple[Target, ...]) -> dict[str, int]:
+    """Output tokens of one answer of each target, at most; guessed where the dialect sets no limit."""
+    return {t.name: t.max_tokens if t.max_tokens and t.speaks().has_max_tokens else GUESSED_TOKENS for t in targets}
+
+
+def _sends(phase: Phase, out: Mapping[str, int]) -> tuple[dict[str, float], float]:
+    """What a phase will send to each target, and how long it will last, before anything is known of the service."""
+    sent: dict[str, float] = {}
+    longest = 0.0
+    for lane in phase.lanes:
+        each = max(GUESSED_TTFT_S + out[name] / GUESSED_TOKENS_PER_S for name in lane.targets)
+        open_loop = isinstance(lane.load, Rate)
+        pace = lane.load.per_s if isinstance(lane.load, Rate) else lane.load.most / each
+        limit = None if phase.duration_ns is None else phase.duration_ns / S
+        n = float(lane.requests) if lane.requests is not None else pace * (limit or 0.0)
+        if limit is not None:
+            n = min(n, pace * limit + (0 if open_loop else lane.load.most))
+        longest = max(longest, n / pace if pace else 0.0)
+        for name in lane.targets:
+            sent[name] = sent.get(name, 0.0) + n / len(lane.targets)
+    return sent, longest
+
+
 def _estimate(resolved: Resolved, targets: tuple[Target, ...], phases: tuple[Phase, ...]) -> Estimate:
     """Requests, tokens, money and time, before anything is known of the service."""
-    out = {t.name: t.max_tokens if t.max_tokens and t.speaks().has_max_tokens else GUESSED_TOKENS for t in targets}
+    out = _tokens_out(targets)
     texts = [text for found in resolved.prompts.values() for text in found.texts]
     per_prompt = sum(len(text) for text in texts) / max(len(texts), 1) / CHARS_PER_TOKEN + 20
     sent: dict[str, float] = {}
-    seconds = 0.0
+    seconds = max(GUESSED_TTFT_S + tokens / GUESSED_TOKENS_PER_S for tokens in out.values())
     for phase in phases:
-        longest = 0.0
-        for lane in phase.lanes:
-            each = max(GUESSED_TTFT_S + out[name] / GUESSED_TOKENS_PER_S for name in lane.targets)
-            open_loop = isinstance(lane.load, Rate)
-            pace = lane.load.per_s if isinstance(lane.load, Rate) else lane.load.most / each
-            limit = None if phase.duration_ns is None else phase.duration_ns / S
-            n = float(lane.requests) if lane.requests is not None else pace * (limit or 0.0)
-            if limit is not None:
-                n = min(n, pace * limit + (0 if open_loop else lane.load.most))
-            longest = max(longest, n / pace if pace else 0.0)
-            for name in lane.targets:
-                sent[name] = sent.get(name, 0.0) + n / len(lane.targets)
+        by_target, longest = _sends(phase, out)
         seconds += longest
-    seconds += max(GUESSED_TTFT_S + tokens / GUESSED_TOKENS_PER_S for tokens in out.values())
+        for name, n in by_target.items():
+            sent[name] = sent.get(name, 0.0) + n
     prices = {t.name: t.usd_per_mtok for t in (*resolved.targets, *resolved.controls)}
     usd: float | None = 0.0
     for name, n in sent.items():
@@ -200,12 +213,14 @@ def _hold_back(resolved: Resolved, estimate: Estimate) -> None:
         )
 
 
-def _criteria(resolved: Resolved, confidence: float) -> list[Criterion]:
+def _criteria(
+    resolved: Resolved, targets: tuple[Target, ...], phases: tuple[Phase, ...], confidence: float
+) -> list[Criterion]:
     """The criteria with their planned n and whether they gate: fixed before the first request."""
-    settings = resolved.settings
+    sends = {phase.name: _sends(phase, _tokens_out(targets))[0] for phase in phases}
     made = []
     for one in resolved.criteria:
-        planned = _planned_n(settings, one.target is None, one.prompt is not None, one.phase)
+        planned = _planned_n(resolved.settings, sends, one.target, one.prompt is not None, one.phase or "hold")
         plain = Criterion(
             name=one.name, metric=one.metric, stat=one.stat, op=one.op, limit=one.limit, unit=one.unit,
             target=one.target, prompt=one.prompt, phase=one.phase, advisory=one.advisory, planned_n=planned,
@@ -216,21 +231,13 @@ def _criteria(resolved: Resolved, confidence: float) -> list[Criterion]:
     return made
 
 
-def _planned_n(settings: Settings, pooled: bool, one_prompt: bool, phase: str | None) -> int | None:
-    """Judged requests that a criterion will have; None where only time tells."""
-    each: float | None = settings.requests
-    if phase == "reference":
-        each = None if settings.reference_requests is None else settings.reference_requests / len(settings.targets)
-    elif phase == "stress":
-        each = None if settings.stress_requests is None else settings.stress_requests / len(settings.targets)
-    elif phase not in (None, "hold"):
-        return None
-    if settings.rate is not None and settings.duration_s is not None:
-        by_time = settings.rate * settings.duration_s / len(settings.targets)
-        each = by_time if each is None else min(each, by_time)
-    if each is None:
-        return None
-    return int(each * (len(settings.targets) if pooled else 1) / (len(settings.prompts) if one_prompt else 1))
+def _planned_n(
+    settings: Settings, sends: Mapping[str, Mapping[str, float]], target: str | None, one_prompt: bool, phase: str
+) -> int:
+    """Requests that a criterion will have, by the plan; where only time ends a phase, by the guessed pace."""
+    sent = sends.get(phase, {})
+    n = sum(sent.get(name, 0.0) for name in (settings.targets if target is None else (target,)))
+    return int(n / (len(settings.prompts) if one_prompt else 1) + 1e-9)
 
 
 def _notes(resolved: Resolved) -> list[str]:
