@@ -86,6 +86,21 @@ def test_counts_rates_and_gaps_rest_on_no_stamp_of_ours():
     assert word("error_rate < 0.05", samples) == "pass"
 
 
+def test_doubt_of_what_holds_back_no_pass_leaves_it_open_unless_it_could_fail():
+    """5 ms of lateness is a tenth of this spread's limit, and nothing to p95; 450 ms may be all that p99 fails by."""
+    spread = criterion("ttft_ms.cv < 0.5", gating=False)
+    slow = criterion("ttft_ms.p50 < 1000", gating=False)
+    columns = collected([made(90.0 + 20 * (n % 2), n=n, late_ms=5) for n in range(400)]).columns()
+    both = verdict.judge([criterion(P95), spread], columns, scope_of(columns))
+    assert [one.verdict for one in both] == ["pass", "inconclusive"]
+    assert both[1].sentence.startswith("undecided: our own slack and lateness reach 5 ms")
+    assert verdict.decide(both).word == "pass"
+
+    late_ones = collected(late(1_200.0, late_ms=450)).columns()
+    one = verdict.judge([slow], late_ones, scope_of(late_ones))
+    assert one[0].verdict == "invalid"
+
+
 # (b), (c): the load
 
 

@@ -52,6 +52,11 @@ def time_doubt(
     return None
 
 
+def could_fail(answer: Answer, look: Callable[[View], Answer]) -> bool:
+    """Whether a criterion fails, as it is or in any view: only so can one that holds back no pass change the run."""
+    return answer == "fail" or any(look(view) == "fail" for view in (*_MOVED, *_FLAGGED))
+
+
 def _moved_doubt(
     columns: Columns, ask: Requirement, metric: Metric, rows: IntArray, answer: Answer, look: Callable[[View], Answer]
 ) -> str | None:
