@@ -296,6 +296,11 @@ def _broke_off(columns: Columns) -> BoolArray:
     return broke_off
 
 
+def _hides_gaps(summary: Summary, target: str) -> bool:
+    group = summary.group(target=target)
+    return group is not None and "merged" in group.metrics["itl_ms"].why.values()
+
+
 def _warnings(
     head: Head, story: Story, columns: Columns, summary: Summary, judged: list[Judged], word: Word
 ) -> list[str]:
@@ -303,13 +308,12 @@ def _warnings(
     out = []
     if story.partial:
         out.append(f"partial run: {story.stopped_by or 'not finished'}")
-    out += [f"{name}: tokens are counted as text events, the server reports no usage"
-            for name in summary.judged_targets if columns.tokens_from.get(name) == "events"]  # fmt: skip
-    for target in summary.judged_targets:
-        group = summary.group(target=target)
-        itl = group.metrics.get("itl_ms") if group is not None else None
-        if itl is not None and "merged" in itl.why.values():
-            out.append(f"{target}: some ITL quantiles are not shown, too many events were read merged")
+    by_events = [name for name in summary.judged_targets if columns.tokens_from.get(name) == "events"]
+    if by_events:
+        out.append(f"{', '.join(by_events)}: tokens are counted as text events, the server reports no usage")
+    merged = [name for name in summary.judged_targets if _hides_gaps(summary, name)]
+    if merged:
+        out.append(f"{', '.join(merged)}: some ITL quantiles are not shown, too many events were read merged")
     broke_off = int(_broke_off(columns).sum())
     if broke_off and _cost(head, columns) is not None:
         out.append(f"{broke_off:,} answers broke off before their usage came: their cost is estimated")
