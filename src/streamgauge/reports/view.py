@@ -212,7 +212,7 @@ def _adds_to(c: Judged, group: Group) -> bool:
         return False
     rate = group.rates.get(c.metric)
     own = rate.value if rate is not None else group.scalars.get(c.metric) if c.metric in _COUNTED else None
-    return own is not None and own > c.limit
+    return own is not None and (own > c.limit or (own == c.limit and c.op == "<"))
 
 
 def _adds_cell(comparisons: Iterable[Comparison], name: str | None) -> Cell:
