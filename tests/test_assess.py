@@ -254,3 +254,16 @@ def test_a_doubled_run_is_judged_over_both_rounds_and_no_idle_time_between_them(
 
     assert found.document.scalars["concurrency_held"] == 4
     assert (found.document.verdict, found.document.partial, found.doubling_helps) == ("pass", False, False)
+
+
+def test_the_strategys_rows_tell_the_worst_target_and_what_was_never_reached(tmp_path: Path) -> None:
+    quick = [made(100.0, n=n, target="quick") for n in range(900)]
+    slow = [made(1_500.0, n=n, target="slow") for n in range(100)]
+
+    found = {row.name: row for row in assessed(tmp_path, [*quick, *slow]).document.baselines if row.table == "criteria"}
+
+    assert (found["TTFT p95"].measured, found["TTFT p95"].verdict) == ("1,500 ms", "fail")
+    assert found["TTFT p95"].note == "the worst of 2: slow"
+    assert (found["Connection drops"].measured, found["Connection drops"].note) == (None, "measured by concurrent")
+    never = assessed(tmp_path / "never", run_of([None] * 100)).document.baselines
+    assert [(row.measured, row.verdict) for row in never if row.name == "TTFT p95"] == [("not reached", "fail")]
