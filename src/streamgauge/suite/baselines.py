@@ -1,8 +1,8 @@
 """The strategy's own tables, side by side with what was measured.
 
 A row says what the strategy asks or calls typical, and what this run saw of it; a row this test does not measure says
-which test would. Where there are several targets, what a request sees is told of the worst of them, by name: no row may look good
-because a quick target makes up for a slow one. Nothing here decides: the verdict comes from the criteria.
+which test would. Where there are several targets, what a request sees is told of the worst of them, by name: no row may
+look good because a quick target makes up for a slow one. Nothing here decides: the verdict comes from the criteria.
 """
 
 from __future__ import annotations
