@@ -267,3 +267,13 @@ def test_the_strategys_rows_tell_the_worst_target_and_what_was_never_reached(tmp
     assert (found["Connection drops"].measured, found["Connection drops"].note) == (None, "measured by concurrent")
     never = assessed(tmp_path / "never", run_of([None] * 100)).document.baselines
     assert [(row.measured, row.verdict) for row in never if row.name == "TTFT p95"] == [("not reached", "fail")]
+
+
+def test_a_rate_of_few_answers_says_for_how_many_it_does_not_speak(tmp_path: Path) -> None:
+    """90 of 150 answers came whole in one read: their rate is unknown, and must not be taken for that of the others."""
+    lumps = [made(100.0, n=n, text_events=1) if n % 5 < 3 else s for n, s in enumerate(QUICK)]
+    said = "app: 90 of 150 good answers have no output_rate: they came in one read, or as one token"
+
+    assert said in assessed(tmp_path, lumps, P95, "output_rate.p50 > 10").document.warnings
+    assert said not in assessed(tmp_path / "unasked", lumps).document.warnings
+    assert assessed(tmp_path / "whole", QUICK, "output_rate.p50 > 10").document.warnings == []

@@ -18,7 +18,7 @@ from streamgauge.columns import MISSING, BoolArray, Columns
 from streamgauge.compare import comparisons
 from streamgauge.errors import Exit
 from streamgauge.metrics import METRICS
-from streamgauge.plan import Hold, Rate
+from streamgauge.plan import Hold
 from streamgauge.plan import Phase as Planned
 from streamgauge.reports.document import Document, Measurement, Run
 from streamgauge.sample import AuditTick, Outcome, Sample
@@ -27,11 +27,10 @@ from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
 from streamgauge.suite.folder import Head, Story, read_head, read_story, records
 from streamgauge.suite.words import Words
-from streamgauge.summary import MetricsCollector, Scope, Summary, scope_of, summarise
+from streamgauge.summary import MetricsCollector, Scope, scope_of, summarise
 from streamgauge.verdict import (
     Criterion,
     Decision,
-    Judged,
     Word,
     decide,
     doubts_of,
@@ -109,6 +108,7 @@ def assess(folder: Path) -> Assessment:
     )
     measurement = _with_doubts(measurement, decision.word, [*doubts, *doubts_of(judged)])
     found = comparisons(columns, scope, controls=head.controls, seed=head.seed)
+    cost = _cost(head, columns)
     words = Words(head, story, judged, decision, found, columns, wrong)
     document = Document(
         test=head.test, suite=head.suite, verdict=decision.word, severity=decision.severity, partial=story.partial,
@@ -117,8 +117,8 @@ def assess(folder: Path) -> Assessment:
         groups=summary.groups, comparisons=found,
         baselines=baselines(head.test, summary, {t: _model(head, t) for t in scope.targets}),
         series=series(columns, scope, start_ns=head.start_ns), measurement=measurement, findings=[],
-        warnings=_warnings(head, story, columns, summary, judged, decision.word),
-        run=_run(head, story, columns, folder), tokens_from=summary.tokens_from,
+        warnings=words.warnings(summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum())),
+        run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from,
     )  # fmt: skip
     doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(judged)
     return Assessment(document, decision, doubling_helps, folder, head.inconclusive_passes)
@@ -244,7 +244,7 @@ def _model(head: Head, target: str) -> str | None:
     return next((t["model"] for t in head.targets if t["name"] == target), None)
 
 
-def _run(head: Head, story: Story, columns: Columns, folder: Path) -> Run:
+def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float | None) -> Run:
     end = story.end_ns if story.end_ns is not None else (int(columns.end.max()) if len(columns.end) else None)
     ended = None
     if end is not None:
@@ -257,7 +257,7 @@ def _run(head: Head, story: Story, columns: Columns, folder: Path) -> Run:
         spec_digest=head.spec_digest, seed=head.seed, started=head.started,
         ended=None if ended is None else ended.isoformat(timespec="seconds").replace("+00:00", "Z"),
         start_ns=head.start_ns, end_ns=end, phases=story.phases, judged_phases=head.judged_phases,
-        stopped_by=story.stopped_by, rerun=head.rerun, cost_usd=_cost(head, columns),
+        stopped_by=story.stopped_by, rerun=head.rerun, cost_usd=cost,
         tokens=_tokens(columns), folder=str(folder),
     )  # fmt: skip
 
@@ -294,38 +294,3 @@ def _broke_off(columns: Columns) -> BoolArray:
     """Which requests gave output and no count of it."""
     broke_off: BoolArray = (columns.first_output != MISSING) & (columns.usage < 0)
     return broke_off
-
-
-def _hides_gaps(summary: Summary, target: str) -> bool:
-    group = summary.group(target=target)
-    return group is not None and "merged" in group.metrics["itl_ms"].why.values()
-
-
-def _warnings(
-    head: Head, story: Story, columns: Columns, summary: Summary, judged: list[Judged], word: Word
-) -> list[str]:
-    """What qualifies the numbers, in words."""
-    out = []
-    if story.partial:
-        out.append(f"partial run: {story.stopped_by or 'not finished'}")
-    by_events = [name for name in summary.judged_targets if columns.tokens_from.get(name) == "events"]
-    if by_events:
-        out.append(f"{', '.join(by_events)}: tokens are counted as text events, the server reports no usage")
-    merged = [name for name in summary.judged_targets if _hides_gaps(summary, name)]
-    if merged:
-        out.append(f"{', '.join(merged)}: some ITL quantiles are not shown, too many events were read merged")
-    broke_off = int(_broke_off(columns).sum())
-    if broke_off and _cost(head, columns) is not None:
-        out.append(f"{broke_off:,} answers broke off before their usage came: their cost is estimated")
-    bouts = [one for one in judged if one.n_effective is not None]
-    out += [f"{one.name}: failures or waits come in bouts; {one.n:,} requests are worth {one.n_effective:,}"
-            for one in bouts]  # fmt: skip
-    open_loop = any(isinstance(lane.load, Rate) for phase in head.phases for lane in phase.lanes)
-    shed = summary.outcomes.get("shed", 0)
-    if open_loop and shed:
-        out.append(f"{shed:,} arrivals were shed at the cap: the service did not keep up with the rate")
-    out += [f"the control {name} was stopped: all its requests failed alike"
-            for name in story.stopped_targets if name in head.only_controls]  # fmt: skip
-    if head.inconclusive_passes and word == "inconclusive" and not story.partial:
-        out.append("inconclusive counts as a pass by --inconclusive pass")
-    return out

@@ -1,4 +1,4 @@
-"""The report's first lines: what was found, what it means to users, what to do next. Nothing is judged here.
+"""The report's words: what was found, what it means to users, what to do next, what to mind. Nothing is judged here.
 
 Rules: one line each. The impact says nothing that the headline has said. The next step is a command wherever one helps.
 """
@@ -9,19 +9,23 @@ import math
 import re
 from dataclasses import dataclass
 
+import numpy as np
+
 from streamgauge.columns import Columns, population
 from streamgauge.compare import Comparison
 from streamgauge.metrics import METRICS
+from streamgauge.plan import Rate
 from streamgauge.sample import GOOD
 from streamgauge.sentences import one_in, rounded_up
+from streamgauge.slices import TOLERATED
 from streamgauge.suite.folder import Head, Story
-from streamgauge.summary import Scope
+from streamgauge.summary import Scope, Summary
 from streamgauge.verdict import Criterion, Decision, Judged, doubts_of
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The report's first lines."""
+    """What the report says in words of its own."""
 
     head: Head
     story: Story
@@ -131,6 +135,56 @@ class Words:
         if self.head.preset in ("smoke", "pr") and "streamgauge run" in again:
             return f"a larger preset decides more: {re.sub(r' --preset [a-z]+', '', again)} --preset standard"
         return "what was seen lies close to a limit: the criteria below say how close, and what would settle each"
+
+    def warnings(self, summary: Summary, scope: Scope, *, estimated: int) -> list[str]:
+        """What qualifies the numbers. estimated: answers of unknown usage that the cost counts all the same."""
+        out = []
+        if self.story.partial:
+            out.append(f"partial run: {self.story.stopped_by or 'not finished'}")
+        by_events = [name for name in scope.targets if summary.tokens_from.get(name) == "events"]
+        if by_events:
+            out.append(f"{', '.join(by_events)}: tokens are counted as text events, the server reports no usage")
+        if any(one.metric in ("output_rate", "tpot_ms") for one in self.judged):
+            told = [_without_rate(self.columns, scope, name) for name in scope.targets]
+            out += [words for words in told if words is not None]
+        merged = [name for name in scope.targets if _hides_gaps(summary, name)]
+        if merged:
+            out.append(f"{', '.join(merged)}: some ITL quantiles are not shown, too many events were read merged")
+        if estimated:
+            out.append(f"{estimated:,} answers broke off before their usage came: their cost is estimated")
+        out += [
+            f"{one.name}: failures or waits come in bouts; {one.n:,} requests are worth {one.n_effective:,}"
+            for one in self.judged
+            if one.n_effective is not None
+        ]
+        open_loop = any(isinstance(lane.load, Rate) for phase in self.head.phases for lane in phase.lanes)
+        shed = summary.outcomes.get("shed", 0)
+        if open_loop and shed:
+            out.append(f"{shed:,} arrivals were shed at the cap: the service did not keep up with the rate")
+        out += [
+            f"the control {name} was stopped: all its requests failed alike"
+            for name in self.story.stopped_targets
+            if name in self.head.only_controls
+        ]
+        if self.head.inconclusive_passes and self.decision.word == "inconclusive" and not self.story.partial:
+            out.append("inconclusive counts as a pass by --inconclusive pass")
+        return out
+
+
+def _without_rate(columns: Columns, scope: Scope, target: str) -> str | None:
+    """That output_rate speaks for a part of the good answers only: the others came all at once."""
+    rows = columns.select(targets=(target,), phases=scope.judged)
+    good = rows[columns.having(rows, GOOD)]
+    without = int(np.isnan(columns.values["output_rate"][good]).sum())
+    if without <= TOLERATED * len(good):
+        return None
+    whole = f"{without:,} of {len(good):,} good answers have no output_rate"
+    return f"{target}: {whole}: they came in one read, or as one token"
+
+
+def _hides_gaps(summary: Summary, target: str) -> bool:
+    group = summary.group(target=target)
+    return group is not None and "merged" in group.metrics["itl_ms"].why.values()
 
 
 def _speaks_of_waiting(one: Criterion, target: str) -> bool:
