@@ -61,11 +61,14 @@ def made(
     }
     events = (0 if first is None else 33) if text_events is None else text_events
     good = outcome in (Outcome.OK, Outcome.LENGTH_CAPPED, Outcome.FILTERED)
+    gaps_ms = list(gaps_ms)
+    longest = max(gaps_ms, default=writes_ms / 32 if events > 1 else None)
     others: dict[str, object] = {
         "text_events": events,
         "output_reads": events,
         "output_tokens": tokens if good else None,
         "streamed_tokens": tokens if good else None,
+        "longest_gap_ns": None if longest is None else round(longest * MS),
         "gaps": array("I", [round(1_000 * gap) for gap in gaps_ms]).tobytes(),
         "first_token_slack_ns": round(slack_ms * MS),
         "late_ns": round(late_ms * MS),

@@ -47,6 +47,21 @@ def test_what_an_app_adds_to_its_control_is_told_with_its_interval():
     assert median.metric == "ttft_service_ms"
 
 
+def test_what_is_faster_is_so_by_an_interval_of_the_same_sign():
+    """The fastest at p95 need not be at the median: `89 ms faster [-98 to -73]` would be read twice."""
+    steady, wide = run_of(np.full(400, 400.0), target="steady"), arm("wide", 300, sigma=0.6)
+
+    median, p95 = compare.comparisons(*seen([*steady, *wide]))
+
+    assert (median.a, median.b) == ("wide", "steady")
+    assert median.difference is not None
+    assert median.difference < 0 < p95.difference
+    said, _, interval = median.sentence.partition(" [")
+    assert " ms faster than steady at the median" in said
+    low, high = (float(part) for part in interval.rstrip("]").split(" to "))
+    assert 0 < low < -median.difference < high
+
+
 def test_two_targets_that_are_the_same_cannot_be_told_apart():
     samples = [*arm("a", 500, seed=1), *arm("b", 500, seed=2)]
 

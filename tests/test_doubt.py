@@ -86,6 +86,21 @@ def test_counts_rates_and_gaps_rest_on_no_stamp_of_ours():
     assert word("error_rate < 0.05", samples) == "pass"
 
 
+def test_doubt_of_what_holds_back_no_pass_leaves_it_open_unless_it_could_fail():
+    """5 ms of lateness is a tenth of this spread's limit, and nothing to p95; 450 ms may be all that p99 fails by."""
+    spread = criterion("ttft_ms.cv < 0.5", gating=False)
+    slow = criterion("ttft_ms.p50 < 1000", gating=False)
+    columns = collected([made(90.0 + 20 * (n % 2), n=n, late_ms=5) for n in range(400)]).columns()
+    both = verdict.judge([criterion(P95), spread], columns, scope_of(columns))
+    assert [one.verdict for one in both] == ["pass", "inconclusive"]
+    assert both[1].sentence.startswith("undecided: our own slack and lateness reach 5 ms")
+    assert verdict.decide(both).word == "pass"
+
+    late_ones = collected(late(1_200.0, late_ms=450)).columns()
+    one = verdict.judge([slow], late_ones, scope_of(late_ones))
+    assert one[0].verdict == "invalid"
+
+
 # (b), (c): the load
 
 
@@ -152,6 +167,17 @@ def test_a_spread_is_judged_again_without_flagged_requests():
 
     assert word("ttft_ms.cv < 0.5", stepped(ttfts, 0)) == "fail"
     assert word("ttft_ms.cv < 0.5", stepped(ttfts, 4)) == "invalid"
+
+
+def test_a_step_of_the_clock_may_have_made_or_hidden_a_stall_or_a_long_gap():
+    """33 gaps of 30 ms in each of 200 requests; a step adds a gap of any length to each request in flight."""
+    plain = [made(100.0, n=n, gaps_ms=[30.0] * 33) for n in range(200)]
+    one = [msgspec.structs.replace(s, clock_step=i == 7) for i, s in enumerate(plain)]
+    many = [msgspec.structs.replace(s, clock_step=i % 4 > 0) for i, s in enumerate(plain)]
+
+    assert [word("stalls == 0", samples) for samples in (plain, one)] == ["pass", "invalid"]
+    assert [word("itl_ms.p95 < 50", samples) for samples in (plain, one, many)] == ["pass", "pass", "pass"]
+    assert [word("itl_ms.p99 < 50", samples) for samples in (plain, many)] == ["pass", "invalid"]
 
 
 # The set-up

@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from documents import ALL, concurrent, failing, inconclusive, partial, passing
 from hostile import HOSTILE, hostile
-from streamgauge.reports import FORMS
+from streamgauge.reports import FORMS, view
+from streamgauge.reports import wording as say
 from streamgauge.reports.document import Document
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -164,7 +165,7 @@ def test_mean_and_spread_are_folded_away():
 
 def test_a_null_reads_as_missing_and_never_as_zero():
     text = " ".join(page("partial").text.split())
-    assert "0 / 20 n/a not reached misses its limit n/a n/a 0" in text
+    assert "0 / 20 misses its limit n/a not reached misses its limit n/a n/a 0" in text
     assert "no first token in the whole run" in text
 
 
@@ -249,3 +250,40 @@ def test_the_same_document_gives_the_same_page():
     document = inconclusive()[0]
     assert page_of(document).source == page_of(document).source
     assert partial()[0].verdict == "fail"
+
+
+def test_a_target_is_marked_for_its_part_in_a_fail_of_all_together():
+    """9.8 % of all failed: most of gemini, of claude as many as the limit, of gpt-4o-mini none; a control is apart."""
+    rows = {row.name: row for row in view.target_table(failing()[0])[1]}
+
+    assert [rows[name].cells["good"].verdict for name in ("gemini-flash", "claude-sonnet")] == ["fail", "fail"]
+    assert (rows["gpt-4o-mini"].cells["good"].verdict, rows["gpt-4o-mini"].verdict) == (None, "pass")
+    assert (rows["anthropic-direct"].cells["good"].verdict, rows["anthropic-direct"].verdict) == (None, None)
+
+
+def test_a_long_list_of_criteria_folds_what_is_met_and_never_what_the_verdict_rests_on():
+    document = failing()[0]
+    assert len(document.criteria) > view.MOST_CRITERIA
+    folded = [row for row in view.criterion_rows(document) if view.may_fold(row, document)]
+    assert {row.verdict for row in folded} == {"pass"}
+    assert f"{len(folded)} criteria met besides" in page("failing").text
+    good = passing()[0]
+    kept = [row for row in view.criterion_rows(good) if not view.may_fold(row, good)]
+    assert {row.requirement for row in kept} >= {r.requirement for r in view.criterion_rows(good) if r.role == "gates"}
+
+
+def test_an_outcome_is_explained_once_however_many_targets_it_met():
+    document = failing()[0]
+    one = document.series.not_ok[0]
+    again = replace(one, target="other", example_id="f" * 32)
+    text = page_of(replace(document, series=replace(document.series, not_ok=[one, again]))).text
+
+    assert text.count(say.explain(one.outcome).what) == 1
+    assert "f" * 32 in text
+
+
+def test_prompts_stand_in_the_order_in_which_the_run_names_them():
+    document = passing()[0]
+    named = replace(document.run, settings={"prompts": ["medium", "long", "short"]})
+
+    assert view.by_prompt(replace(document, run=named)).headings == ["medium", "long", "short"]

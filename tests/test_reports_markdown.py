@@ -114,7 +114,7 @@ def test_the_parts_stand_in_their_order():
 def test_a_missing_number_reads_as_missing():
     markdown = ReportGenerator(partial()[0]).markdown()
     (row,) = [line for line in markdown.splitlines() if line.startswith("| ✗ | chat")]
-    assert row == "| ✗ | chat<br><sub>gpt-4o-mini</sub> | 0 / 20 | n/a | **not reached** | n/a | n/a | 0 |"
+    assert row == "| ✗ | chat<br><sub>gpt-4o-mini</sub> | **0 / 20** | n/a | **not reached** | n/a | n/a | 0 |"
 
 
 def test_a_count_and_a_ratio_are_judged_in_words():

@@ -74,7 +74,7 @@ def test_intervals(low: float | None, high: float | None, text: str):
 
 
 def test_an_interval_shows_that_it_has_a_width():
-    assert say.interval(44.81, 45.3, "tok/s", "output_rate") == "44.81 to 45.30 tok/s"
+    assert say.interval(44.81, 45.3, "tok/s", "output_rate") == "44.8 to 45.3 tok/s"
     assert say.interval(100, 100, "streams", "concurrency_held") == "100 to 100 streams"
 
 

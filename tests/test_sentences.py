@@ -47,7 +47,7 @@ def failing(n: int, of: int) -> list[Sample]:
         (
             "error_rate < 0.005",
             failing(0, 400),
-            "undecided: none of 400 requests fails: the rate is 0 %, 95 % sure above 0 % and below 0.75 %; "
+            "undecided: none of 400 requests fails: the rate is 0 %, 95 % sure below 0.75 %; "
             "needs about 200 more requests",
         ),
         (
@@ -55,7 +55,16 @@ def failing(n: int, of: int) -> list[Sample]:
             [made(n=i, writes_ms=6_400) for i in range(60)],
             "every request is under 10 tok/s: p50 is 5 tok/s, 95 % sure it is below 5 tok/s",
         ),
-        ("concurrency_held >= 100", run_of([100.0] * 10), "1 stream, asked >= 100 streams"),
+        ("concurrency_held >= 100", run_of([100.0] * 10), "1 stream, asked for at least 100 streams"),
+        ("drops == 0", failing(0, 100), "no stream was cut off half-way"),
+        ("drops == 0", failing(1, 100), "1 stream was cut off half-way"),
+        ("ttft_ms.cv < 0.5", run_of([100.0]), "undecided: 1 request is too few to bound it"),
+        ("e2e_ms.p95 < 1000", failing(50, 100), "p95 not reached: 50 of 100 gave no whole answer"),
+        (
+            "ttft_degradation <= 1.5",
+            [*run_of([100.0] * 30), *run_of([100.0] * 6, phase="reference")],
+            "undecided: too few requests, here or in the reference, to have a p95",
+        ),
     ],
 )
 def test_a_verdict_is_said_in_words(text, samples, said):

@@ -149,6 +149,29 @@ def test_a_failed_request_has_no_end_to_be_proud_of():
     assert e2e.min == 1_000
 
 
+def test_a_first_byte_that_came_is_told_though_the_answer_broke_off_later():
+    """The median first byte must never lie after the median first token, because of answers that were cut short."""
+    cut = [made(100.0, n=n, outcome=Outcome.TRUNCATED) for n in range(60)]
+    refused = [made(n=60 + n, outcome=Outcome.CONNECT_REFUSED) for n in range(10)]
+    found = collected([*cut, *refused]).summary().metrics
+
+    assert (found["ttfb_ms"].n, found["ttfb_ms"].censored, found["ttfb_ms"].p50) == (70, 10, 100)
+    assert found["ttfb_ms"].p50 == found["ttft_service_ms"].p50
+
+
+def test_reasoning_that_never_came_is_owed_only_where_the_model_reasons():
+    reasons = [made(500.0, n=n, first_reasoning_ns=START + n * 100 * MS + 50 * MS) for n in range(20)]
+    plain = [made(500.0, n=n) for n in range(20)]
+    failed = [made(n=20 + n, outcome=Outcome.FIRST_TOKEN_TIMEOUT) for n in range(5)]
+
+    thinker = collected([*reasons, *failed]).summary().metrics["ttfr_ms"]
+    assert (thinker.n, thinker.censored, thinker.p90, thinker.why["p90"]) == (25, 5, None, "censored")
+    talker = collected([*plain, *failed]).summary().metrics["ttfr_ms"]
+    assert (talker.n, talker.why["p50"]) == (0, "not_measured")
+    nobody = collected(failed).summary().metrics["ttfr_ms"]
+    assert (nobody.n, nobody.censored) == (5, 5)
+
+
 def test_rates_have_the_exact_interval():
     rate = (
         collected([*run_of([100.0] * 98), *(made(n=98 + i, outcome=Outcome.DROPPED) for i in range(2))]).summary().rates

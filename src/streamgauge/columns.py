@@ -183,6 +183,10 @@ def population(columns: Columns, metric: Metric, rows: IntArray, moved: Moved = 
         censored = missing & ~no_text
     elif metric.owed == "answer":
         censored = ~columns.having(rows, GOOD)
+    elif metric.owed == "arrival":
+        good = columns.having(rows, GOOD)
+        # Where most good answers do without it (a model that does not reason), failed ones did not owe it either.
+        censored = missing & ~good & bool((good & missing).sum() <= (good & ~missing).sum())
     else:
         censored = np.zeros(len(rows), dtype=np.bool_)
     keep = censored | ~missing

@@ -136,6 +136,8 @@ def _sentence(kind: Kind, a: str, b: str, stat: str, difference: float | None, b
     if difference is None:
         return f"{a} and {b} cannot be compared at {which}: not enough of their requests gave a token"
     low, high = bounds.low, bounds.high
+    if difference < 0:  # `89 ms faster [73 to 98]`: the bounds are told in the direction of the words
+        low, high = (None if bound is None else -bound for bound in (high, low))
     interval = f" [{_ms(low)} to {_ms(high)}]" if low is not None and high is not None else " (too few to bound it)"
     settled = (low is not None and low > 0) or (high is not None and high < 0)
     if kind == "control":

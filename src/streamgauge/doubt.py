@@ -19,12 +19,14 @@ from collections.abc import Callable
 from streamgauge import stats
 from streamgauge.columns import OUTCOMES, Columns, IntArray, population
 from streamgauge.evidence import Answer, Requirement, View, movement
-from streamgauge.metrics import METRICS
+from streamgauge.metrics import METRICS, Metric
 from streamgauge.sample import NOT_JUDGED, SETUP, Outcome
 from streamgauge.summary import Scope
 
 OURS_AT_MOST = 0.05
 """Of a limit: how far we may have moved its metric (p95). Of the starts: how many may be late or missing through us."""
+_BETWEEN_READS = frozenset({"itl_ms", "stalls"})
+"""What is made of gaps: reads of ours that merged are minded in their own way, so only the clock is in doubt here."""
 _MOVED = (View(moved="earliest"), View(moved="latest"))
 _FLAGGED = (View(flagged="least"), View(flagged="most"))
 
@@ -36,32 +38,47 @@ def time_doubt(
 
     look: the answer as it would be in another view.
     """
-    metric = METRICS[ask.metric]
-    if metric.name == "ttft_degradation":
-        metric = METRICS["ttft_ms"]
-    elif metric.kind not in ("time", "per_request"):
+    metric = METRICS["ttft_ms" if ask.metric == "ttft_degradation" else ask.metric]
+    if metric.kind in ("time", "per_request"):
+        moved = _moved_doubt(columns, ask, metric, rows, answer, look)
+        if moved is not None:
+            return moved
+    elif metric.name not in _BETWEEN_READS:
         return None
-    movements = movement(columns, metric, rows)
-    if movements.any():
-        other = next((seen for seen in map(look, _MOVED) if seen != answer), None)
-        if other is not None:
-            return f"our own slack and lateness could turn {answer} into {other}"
-        if metric.name == "output_rate":
-            # A rate far above its limit is moved by more than its limit by any slack; what counts is the time a token.
-            metric = METRICS["tpot_ms"]
-            movements = movement(columns, metric, rows)
-        allowed = _allowed_movement(columns, ask, rows)
-        moved = stats.quantile(movements, 0.95) or 0.0
-        if allowed is not None and moved > allowed:
-            return (
-                f"our own slack and lateness reach {moved:.3g} {metric.unit} at p95, over 5 % of the limit "
-                f"({allowed:.3g} {metric.unit})"
-            )
     if columns.clock_step[rows].any():
         other = next((seen for seen in map(look, _FLAGGED) if seen != answer), None)
         if other is not None:
             return f"requests in flight over a step of the clock could turn {answer} into {other}"
     return None
+
+
+def could_fail(answer: Answer, look: Callable[[View], Answer]) -> bool:
+    """Whether a criterion fails, as it is or in any view: only so can one that holds back no pass change the run."""
+    return answer == "fail" or any(look(view) == "fail" for view in (*_MOVED, *_FLAGGED))
+
+
+def _moved_doubt(
+    columns: Columns, ask: Requirement, metric: Metric, rows: IntArray, answer: Answer, look: Callable[[View], Answer]
+) -> str | None:
+    """Why `answer` does not stand when stamps move as far as our own slack and lateness allow."""
+    movements = movement(columns, metric, rows)
+    if not movements.any():
+        return None
+    other = next((seen for seen in map(look, _MOVED) if seen != answer), None)
+    if other is not None:
+        return f"our own slack and lateness could turn {answer} into {other}"
+    if metric.name == "output_rate":
+        # A rate far above its limit is moved by more than its limit by any slack; what counts is the time a token.
+        metric = METRICS["tpot_ms"]
+        movements = movement(columns, metric, rows)
+    allowed = _allowed_movement(columns, ask, rows)
+    moved = stats.quantile(movements, 0.95) or 0.0
+    if allowed is None or moved <= allowed:
+        return None
+    return (
+        f"our own slack and lateness reach {moved:.3g} {metric.unit} at p95, over 5 % of the limit "
+        f"({allowed:.3g} {metric.unit})"
+    )
 
 
 def _allowed_movement(columns: Columns, ask: Requirement, rows: IntArray) -> float | None:

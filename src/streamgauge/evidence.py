@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgauge import stats
-from streamgauge.columns import BoolArray, Columns, FloatArray, IntArray, Moved, population
+from streamgauge.columns import BoolArray, Columns, FloatArray, IntArray, Moved, Population, population
 from streamgauge.metrics import METRICS, Metric
 from streamgauge.slices import GAPS_A_MS, MOMENTS, TOLERATED, count, events_of, merged_share
 
@@ -123,10 +123,9 @@ def weigh(
     if metric.kind == "rate":
         return _weigh_rate(columns, ask, rows, confidence)
     if metric.kind == "count":
-        value, n = count(columns, metric.name, rows)
-        return observed(ask, value, n)
+        return _weigh_count(columns, ask, rows, view)
     if metric.kind == "gaps":
-        return _weigh_gaps(columns, ask, rows, confidence, seed)
+        return _weigh_gaps(columns, ask, rows, confidence, seed, view)
     of = population(columns, metric, rows, view.moved)
     values = of.values
     if view.flagged != "as_is" and ask.quantile is not None:
@@ -139,7 +138,17 @@ def weigh(
     found = _weigh_values(columns, ask, of.rows, values, of.values, of.censored, confidence, seed)
     if metric.owed != "text":
         return found
-    return _mind_no_text(found, of.no_text)
+    return _mind_no_text(found, of)
+
+
+def _weigh_count(columns: Columns, ask: Requirement, rows: IntArray, view: View) -> Evidence:
+    """A count as it is; a stall may also be made, or hidden, by a step of the clock: at most one a flagged request."""
+    value, n = count(columns, ask.metric, rows)
+    if view.flagged != "as_is" and ask.metric == "stalls":
+        flagged = columns.clock_step[rows]
+        value, _ = count(columns, ask.metric, rows[~flagged])
+        value = (value or 0.0) + (flagged.sum() if view.flagged == "most" else 0)
+    return observed(ask, value, n)
 
 
 def observed(ask: Requirement, value: float | None, n: int) -> Evidence:
@@ -159,11 +168,12 @@ def by_bounds(ask: Requirement, bounds: stats.Bounds) -> Answer:
     return "inconclusive"
 
 
-def _mind_no_text(found: Evidence, no_text: int) -> Evidence:
-    """More than 5 % of good answers without a text they did not owe: ttft does not speak for them."""
-    if not no_text or no_text <= TOLERATED * (found.n + no_text):
+def _mind_no_text(found: Evidence, of: Population) -> Evidence:
+    """More than 5 % of answers without a text they did not owe: ttft does not speak for them."""
+    n, no_text = len(of.values), of.no_text
+    if no_text <= TOLERATED * (n + no_text):
         return replace(found, no_text=no_text)
-    return replace(found, no_text=no_text, answer="inconclusive", why="no_text", needs=None)
+    return replace(found, n=n, no_text=no_text, answer="inconclusive", why="no_text", needs=None)
 
 
 # One value a request
@@ -288,8 +298,16 @@ def _effective_n(columns: Columns, rows: IntArray, hits: BoolArray) -> float:
 # Gaps, pooled over requests
 
 
-def _weigh_gaps(columns: Columns, ask: Requirement, rows: IntArray, confidence: float, seed: int) -> Evidence:
-    gaps, lengths = columns.gaps_of(columns.counted(ask.metric, rows))
+def _weigh_gaps(
+    columns: Columns, ask: Requirement, rows: IntArray, confidence: float, seed: int, view: View
+) -> Evidence:
+    rows = columns.counted(ask.metric, rows)
+    if view.flagged == "least":
+        rows = rows[~columns.clock_step[rows]]
+    gaps, lengths = columns.gaps_of(rows)
+    if view.flagged == "most":  # a step lies in one gap of a request
+        gaps, stepped = gaps.copy(), columns.clock_step[rows] & (lengths > 0)
+        gaps[(np.cumsum(lengths) - lengths)[stepped]] = np.iinfo(gaps.dtype).max
     n = int((lengths > 0).sum())
     if not n:
         return NOT_MEASURED
@@ -346,22 +364,28 @@ def weigh_degradation(
     """Evidence on ttft p95 of `rows` over that of `reference`; only the former is moved by a view."""
     metric = METRICS["ttft_ms"]
     under, calm = population(columns, metric, rows, view.moved), population(columns, metric, reference)
-    if not len(under.values) or not len(calm.values):
-        return NOT_MEASURED
-    a, b = np.sort(under.values), np.sort(calm.values)
+    found = _weigh_ratio(ask, np.sort(under.values), np.sort(calm.values), under.censored, confidence, seed)
+    minded = [_mind_no_text(found, of) for of in (under, calm)]
+    return next((one for one in minded if one.why == "no_text"), minded[0])
+
+
+def _weigh_ratio(
+    ask: Requirement, a: FloatArray, b: FloatArray, censored: int, confidence: float, seed: int
+) -> Evidence:
+    """p95 of `a` over that of `b`, both in ascending order."""
     worst, base = stats.quantile(a, 0.95), stats.quantile(b, 0.95)
-    assert worst is not None
-    assert base is not None
+    if worst is None or base is None:
+        return NOT_MEASURED
     if not stats.resolves(0.95, len(b)) or not stats.resolves(0.95, len(a)):
         return Evidence("inconclusive", n=len(a), why="too_few")
     if not math.isfinite(base) or base <= 0:
         return Evidence("inconclusive", n=len(a), why="not_measured")
     if not math.isfinite(worst):
-        return Evidence("fail" if ask.upper else "inconclusive", n=len(a), why="censored", censored=under.censored)
+        return Evidence("fail" if ask.upper else "inconclusive", n=len(a), why="censored", censored=censored)
     bounds = stats.quantile_ratio_bounds(a, b, 0.95, np.random.default_rng(seed), confidence)
     answer = by_bounds(ask, bounds) if ask.op != "==" else observed(ask, worst / base, len(a)).answer
     why = "too_few" if answer == "inconclusive" and (bounds.high if ask.upper else bounds.low) is None else None
-    return Evidence(answer, worst / base, bounds.low, bounds.high, len(a), why, censored=under.censored)
+    return Evidence(answer, worst / base, bounds.low, bounds.high, len(a), why, censored=censored)
 
 
 def movement(columns: Columns, metric: Metric, rows: IntArray) -> FloatArray:

@@ -16,7 +16,7 @@ from typing import Literal
 from streamgauge.sample import DROPS, Outcome, Sample
 
 Kind = Literal["time", "per_request", "gaps", "rate", "count", "scalar"]
-Owed = Literal["text", "answer", "seen"]
+Owed = Literal["text", "answer", "arrival", "seen"]
 Value = Callable[[Sample], float | None]
 _MS = 1e6
 
@@ -165,7 +165,7 @@ def in_population(metric: Metric, sample: Sample) -> bool:
     return sample.outcome is not Outcome.SHED or metric.name in FROM_DUE
 
 
-FROM_DUE = frozenset({"ttft_ms", "e2e_ms", "error_rate", "errors"})
+FROM_DUE = frozenset({"ttft_ms", "ttfr_ms", "e2e_ms", "error_rate", "errors"})
 """Metrics whose population holds `shed` requests: they came due and the user got nothing."""
 
 _TABLE = (
@@ -173,9 +173,9 @@ _TABLE = (
            _between("due_ns", "first_token_ns"), _slack("first_token", own_lateness=True), None),
     Metric("ttft_service_ms", "ms", "time", "first visible token - sent: what the service took", "text",
            _between("sent_ns", "first_token_ns"), _slack("first_token"), None),
-    Metric("ttfr_ms", "ms", "time", "first reasoning - due", "seen",
+    Metric("ttfr_ms", "ms", "time", "first reasoning - due", "arrival",
            _between("due_ns", "first_reasoning_ns"), _slack("first_reasoning", own_lateness=True), None),
-    Metric("ttfb_ms", "ms", "time", "first byte of the response - sent", "answer",
+    Metric("ttfb_ms", "ms", "time", "first byte of the response - sent", "arrival",
            _between("sent_ns", "first_byte_ns"), _slack("first_byte"), None),
     Metric("queue_ms", "ms", "time", "start - due: waited for a slot or for us", "seen",
            _between("due_ns", "start_ns"), lambda s: s.late_ns / _MS, None),

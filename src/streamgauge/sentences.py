@@ -18,11 +18,14 @@ _WAITS = {
 }
 _FAILS = {"error_rate": "fails", "drop_rate": "is cut off half-way"}
 _COUNTS = {
-    "errors": "requests failed",
-    "drops": "streams were cut off half-way",
-    "timeouts": "requests timed out",
-    "stalls": "silences of over 2 s",
+    "errors": ("request failed", "requests failed"),
+    "drops": ("stream was cut off half-way", "streams were cut off half-way"),
+    "timeouts": ("request timed out", "requests timed out"),
+    "stalls": ("silence of over 2 s", "silences of over 2 s"),
 }
+_NEVER = {"text": "gave no token", "answer": "gave no whole answer"}
+"""What a request that counts as never reached did not do, by what it owed."""
+_ASKED = {"<": "less than", "<=": "at most", ">": "more than", ">=": "at least", "==": "exactly"}
 
 
 def sentence(ask: Requirement, found: Evidence, answer: Answer, confidence: float, *, partial: bool = False) -> str:
@@ -30,7 +33,7 @@ def sentence(ask: Requirement, found: Evidence, answer: Answer, confidence: floa
     metric = METRICS[ask.metric]
     if found.why == "no_text":
         return (
-            f"undecided: {found.no_text} of {found.n + found.no_text} good answers held no visible text; "
+            f"undecided: {found.no_text} of {found.n + found.no_text} answers held no visible text; "
             "raise max_tokens or judge ttfr"
         )
     if found.why == "not_measured":
@@ -38,12 +41,15 @@ def sentence(ask: Requirement, found: Evidence, answer: Answer, confidence: floa
     if found.why == "merged":
         return f"undecided: our own reads merged more than {_percent(1 - (ask.quantile or 0))} of the token events"
     if found.why == "censored":
-        return f"{ask.stat or 'it'} not reached: {found.censored} of {found.n} gave no token"
+        return f"{ask.stat or 'it'} not reached: {found.censored} of {found.n} {_NEVER.get(metric.owed, 'gave none')}"
     if metric.kind == "count":
-        said = f"{_number(found.value)} {_COUNTS.get(metric.name, metric.name)}"
+        one, many = _COUNTS[metric.name]
+        said = f"no {one}" if not found.value else f"{_number(found.value)} {one if found.value == 1 else many}"
         return f"{said}, but the run was cut short" if partial and answer == "inconclusive" else said
+    if metric.name == "ttft_degradation" and found.value is None:
+        return "undecided: too few requests, here or in the reference, to have a p95"
     if metric.kind == "scalar" and found.low is None and found.high is None:
-        return f"{_amount(found.value, metric.unit)}, asked {ask.op} {_amount(ask.limit, metric.unit)}"
+        return f"{_amount(found.value, metric.unit)}, asked for {_ASKED[ask.op]} {_amount(ask.limit, metric.unit)}"
     head = _share(ask, found)
     value = "" if found.value is None else f"{_subject(ask)} {_told(found.value, ask)}"
     sure = _sure(ask, found, answer, confidence)
@@ -62,7 +68,7 @@ def _share(ask: Requirement, found: Evidence) -> str:
         verb = _FAILS[ask.metric]
         if not found.beyond:
             return f"none of {found.n:,} requests {verb}"
-        return f"1 request in {_one_in(found)} {verb} ({found.beyond:,} of {found.n:,})"
+        return f"1 request in {one_in(found.beyond / found.n)} {verb} ({found.beyond:,} of {found.n:,})"
     who, does = _WAITS.get(ask.metric, ("request", "is"))
     side = "over" if ask.upper else "under"
     edge = _amount(ask.limit, METRICS[ask.metric].unit, short=True)
@@ -70,11 +76,12 @@ def _share(ask: Requirement, found: Evidence) -> str:
         return f"none of {found.n:,} {who}s {does} {side} {edge}"
     if found.beyond == found.n:
         return f"every {who} {does} {side} {edge}"
-    return f"1 {who} in {_one_in(found)} {does} {side} {edge}"
+    return f"1 {who} in {one_in(found.beyond / found.n)} {does} {side} {edge}"
 
 
-def _one_in(found: Evidence) -> str:
-    each = found.n / (found.beyond or 1)
+def one_in(share: float) -> str:
+    """A share as people count: `22` of 1/22; one digit below 5."""
+    each = 1 / share
     return f"{each:.1f}" if each < 5 and abs(each - round(each)) > 0.05 else f"{round(each):,}"
 
 
@@ -82,11 +89,13 @@ def _sure(ask: Requirement, found: Evidence, answer: Answer, confidence: float) 
     """The bound that decided; both where none did."""
     low, high = found.low, found.high
     sure = f"{confidence * 100:g} % sure"
+    if METRICS[ask.metric].kind == "rate" and low == 0:
+        low = None  # every share is at least 0
     above = None if low is None else f"above {_told(low, ask)}"
     below = None if high is None else f"below {_told(high, ask)}"
     if answer == "inconclusive":
         if found.why == "too_few" or (above is None and below is None):
-            return f"{found.n:,} requests are too few to bound it"
+            return f"{found.n:,} {'request is' if found.n == 1 else 'requests are'} too few to bound it"
         return f"{sure} {above or ''}{' and ' if above and below else ''}{below or ''}".replace("  ", " ")
     decided = below if (answer == "pass") == ask.upper else above
     return "" if decided is None else f"{sure} it is {decided}"
@@ -95,16 +104,18 @@ def _sure(ask: Requirement, found: Evidence, answer: Answer, confidence: float) 
 def _subject(ask: Requirement) -> str:
     if METRICS[ask.metric].kind == "rate":
         return "the rate is"
+    if ask.stat == "cv":
+        return "the spread is"
     return f"{ask.stat} is" if ask.stat else "it is"
 
 
 def _needs(found: Evidence) -> str:
     if found.needs is None:
         return ""
-    return f"; needs about {_round(found.needs):,} more requests"
+    return f"; needs about {rounded_up(found.needs):,} more requests"
 
 
-def _round(n: int) -> int:
+def rounded_up(n: int) -> int:
     """Two figures are enough of an estimate, rounded up."""
     step: int = 10 ** max(0, len(str(n)) - 2)
     return -(-n // step) * step

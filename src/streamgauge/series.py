@@ -136,7 +136,7 @@ def series(columns: Columns, scope: Scope, *, start_ns: int, metric: str = "ttft
         ecdf=ecdf(columns, scope, metric),
         timeline=[
             timeline(columns, start_ns=start_ns),
-            *(timeline(columns, start_ns=start_ns, target=target) for target in columns.targets if several),
+            *(timeline(columns, start_ns=start_ns, target=target) for target in scope.in_order(columns) if several),
         ]
         if len(columns.due)
         else [],
@@ -149,7 +149,7 @@ def series(columns: Columns, scope: Scope, *, start_ns: int, metric: str = "ttft
 def ecdf(columns: Columns, scope: Scope, metric: str = "ttft_ms") -> list[Ecdf]:
     """One curve a target over the judged phases. Censored requests count in n and are never reached."""
     curves = []
-    for target in columns.targets:
+    for target in scope.in_order(columns):
         of = population(columns, METRICS[metric], columns.select(targets=[target], phases=scope.judged))
         n = len(of.values)
         if not n:
@@ -281,7 +281,7 @@ def _header(sample: Sample, names: tuple[str, ...]) -> str | None:
 def gaps(columns: Columns, scope: Scope) -> list[Gaps]:
     """Inter-token gaps a target over the judged phases; quantiles as the summary tells them, ten bins a decade."""
     found = []
-    for target in columns.targets:
+    for target in scope.in_order(columns):
         rows = columns.counted("itl_ms", columns.select(targets=[target], phases=scope.judged))
         values, _ = columns.gaps_of(rows)
         told = distribution(columns, METRICS["itl_ms"], rows)

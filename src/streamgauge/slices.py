@@ -156,10 +156,11 @@ def rate(columns: Columns, name: str, rows: IntArray) -> Rate:
 
 
 def count(columns: Columns, name: str, rows: IntArray) -> tuple[float | None, int]:
-    """A count over `rows` and the size of its population; None of none."""
+    """A count over `rows` and the size of its population; None of none, and of stalls where no gap could be seen."""
     if name == "stalls":
         of = columns.counted(name, rows)
-        return (float(columns.stalls[of].sum()) if len(of) else None), len(of)
+        seen = not np.isnan(columns.values["longest_gap_ms"][of]).all()
+        return (float(columns.stalls[of].sum()) if seen else None), len(of)
     hits, of = events_of(columns, name, rows)
     return (float(hits.sum()) if len(of) else None), len(of)
 

@@ -85,6 +85,11 @@ class Scope:
         """Every row that is judged, whatever its outcome."""
         return columns.select(targets=self.targets, phases=self.judged)
 
+    def in_order(self, columns: Columns) -> list[str]:
+        """Every target seen: the judged ones as the run names them, then the others."""
+        judged = [name for name in self.targets if name in columns.targets]
+        return judged + [name for name in columns.targets if name not in judged]
+
     def windows(self, names: Collection[str], level: int | None = None) -> list[occupancy.Window]:
         """When the phases of these names ran."""
         return [(p.start_ns, p.end_ns) for p in self.phases if p.name in names and level in (None, p.level)]
@@ -175,7 +180,7 @@ def _slices(columns: Columns, scope: Scope) -> list[dict[str, str | int]]:
     """Every slice with a group: target; target and prompt; target and phase; phase and level where levels differ."""
     slices: list[dict[str, str | int]] = []
     several = len(scope.targets) > 1
-    for target in columns.targets:
+    for target in scope.in_order(columns):
         slices.append({"target": target})
         rows = columns.select(targets=[target], phases=scope.judged)
         present = np.unique(columns.prompt[rows])
@@ -184,7 +189,8 @@ def _slices(columns: Columns, scope: Scope) -> list[dict[str, str | int]]:
         of_phase = np.flatnonzero(columns.phase == code)
         present = np.unique(columns.target[of_phase])
         whole: list[dict[str, str | int]] = [{"phase": phase}] if several or not len(present) else []
-        whole += [{"target": columns.targets[one], "phase": phase} for one in present]
+        seen = {columns.targets[one] for one in present}
+        whole += [{"target": target, "phase": phase} for target in scope.in_order(columns) if target in seen]
         levels = np.unique(columns.level[of_phase])
         slices += whole
         if len(levels) > 1:

@@ -5,6 +5,7 @@ Rules:
   (one fifth of the share the limit allows) to be inside the limit with probability 80 % or more.
 - A FAIL of any criterion that is not advisory fails the run. Else doubt of the measurement makes it invalid; else a
   gating criterion that is not a pass, no gating criterion at all, or a partial run makes it inconclusive.
+- A criterion that does not gate cannot hold back a pass, so doubt of it only leaves it open, unless it could fail.
 - A FAIL by outcomes seen on the wire (errors, drops, time-outs, tokens that never came) stands whatever our own doing
   was. What rests on time or on the load we made does not stand once that doing could have changed it.
   What counts as doubt stands in `doubt`.
@@ -20,9 +21,9 @@ import msgspec
 
 from streamgauge import stats
 from streamgauge.columns import Columns, IntArray
-from streamgauge.doubt import run_doubts, set_up, time_doubt
+from streamgauge.doubt import could_fail, run_doubts, set_up, time_doubt
 from streamgauge.errors import Exit
-from streamgauge.evidence import AS_IS, Evidence, Requirement, View, observed, weigh, weigh_degradation
+from streamgauge.evidence import AS_IS, Answer, Evidence, Requirement, View, observed, weigh, weigh_degradation
 from streamgauge.metrics import METRICS
 from streamgauge.sentences import sentence
 from streamgauge.slices import over_time
@@ -210,18 +211,17 @@ def _judge_one(
     word: Word = answer
     why = found.why
     said = sentence(ask, found, answer, confidence, partial=partial)
-    doubt = None
     if not _on_the_wire(criterion, found):
-        rows = _rows(criterion, columns, scope)
-        doubt = time_doubt(
-            columns,
-            ask,
-            rows,
-            found.answer,
-            lambda view: _evidence(criterion, columns, scope, confidence, seed, view).answer,
-        ) or next(iter(invalid_because), None)
-    if doubt is not None:
-        word, why, said = "invalid", why or doubt, f"not judged: {doubt}"
+
+        def look(view: View) -> Answer:
+            return _evidence(criterion, columns, scope, confidence, seed, view).answer
+
+        doubt = time_doubt(columns, ask, _rows(criterion, columns, scope), found.answer, look)
+        doubt = doubt or next(iter(invalid_because), None)
+        if doubt is not None and (criterion.gating or could_fail(found.answer, look)):
+            word, why, said = "invalid", why or doubt, f"not judged: {doubt}"
+        elif doubt is not None:
+            word, why, said = "inconclusive", why or doubt, f"undecided: {doubt}"
     return Judged(
         name=criterion.name,
         metric=criterion.metric,

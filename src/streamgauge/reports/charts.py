@@ -146,7 +146,7 @@ def timeline(
             if limit.p == 0.95 and limit.x < highest * 3:
                 top.axhline(limit.x, color=HEX["fail"], linewidth=1)
                 shown = f"; red: {limit.text}"
-        top.set_ylim(0, None if highest else 1)
+        top.set_ylim(0, 1.12 * top.get_ylim()[1] if highest else 1)  # room for the names of the phases
         if highest:
             _thousands(top.yaxis)
         else:

@@ -74,6 +74,8 @@ def _environment() -> Environment:
 
 def _parts(document: Document) -> dict[str, Any]:
     columns, rows = view.target_table(document)
+    criteria = list(zip(view.criterion_rows(document), _against_limits(document), strict=True))
+    folded = [row for row in criteria if view.may_fold(row[0], document)]
     return {
         "doc": document,
         "run": document.run,
@@ -81,7 +83,8 @@ def _parts(document: Document) -> dict[str, Any]:
         "facts": view.facts(document),
         "columns": columns,
         "targets": rows,
-        "criteria": list(zip(view.criterion_rows(document), _against_limits(document), strict=True)),
+        "criteria": [row for row in criteria if row not in folded],
+        "folded": folded,
         "confidence": say.percent(document.criteria[0].confidence) if document.criteria else "",
         "figures": _figures(document),
         "stages": view.stages(document),
@@ -122,7 +125,10 @@ def _figures(document: Document) -> dict[str, Figure]:
         found["timeline"] = _timeline(document, limits)
     if series.slowest:
         title = "The slowest requests, step by step"
-        text = "Each bar begins when the request was due. The table below has the same steps in figures."
+        text = (
+            "Each bar begins when the request was due; one that reaches the right edge goes on beyond it. The table "
+            "below has the same steps in figures."
+        )
         found["slowest"] = Figure(
             *_both("slowest", title, text, lambda frame: charts.waterfall(frame, series.slowest)), text
         )

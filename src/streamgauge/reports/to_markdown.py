@@ -106,7 +106,20 @@ def _targets(document: Document) -> str:
 def _criteria(document: Document) -> str:
     if not document.criteria:
         return ""
-    rows = [
+    rows = view.criterion_rows(document)
+    folded = [row for row in rows if view.may_fold(row, document)]
+    shown = [row for row in rows if row not in folded]
+    parts = ["### Criteria", _criteria_table(shown) if shown else ""]
+    if folded:
+        met = f"{say.count(len(folded), 'criterion', 'criteria')} met{' besides' if shown else ''}"
+        parts.append(_folded(met, _criteria_table(folded)))
+    sure = say.percent(document.criteria[0].confidence)
+    parts.append(f"<sub>Each of the two bounds holds with {sure} confidence.</sub>")
+    return "\n\n".join(part for part in parts if part)
+
+
+def _criteria_table(rows: list[view.CriterionRow]) -> str:
+    cells = [
         [
             _sign(row.verdict),
             text(row.requirement),
@@ -117,11 +130,9 @@ def _criteria(document: Document) -> str:
             row.role,
             text(row.remark),
         ]
-        for row in view.criterion_rows(document)
+        for row in rows
     ]
-    table = _table("lllrrrll", ["verdict", "criterion", "where", "measured", "bounds", "n", "role", "remark"], rows)
-    sure = say.percent(document.criteria[0].confidence)
-    return f"### Criteria\n\n{table}\n\n<sub>Each of the two bounds holds with {sure} confidence.</sub>"
+    return _table("lllrrrll", ["verdict", "criterion", "where", "measured", "bounds", "n", "role", "remark"], cells)
 
 
 def _comparisons(document: Document) -> str:

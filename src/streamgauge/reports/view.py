@@ -12,6 +12,7 @@ from typing import Any
 
 import streamgauge.reports.wording as say
 from streamgauge.compare import Comparison
+from streamgauge.metrics import METRICS
 from streamgauge.reports.document import Document
 from streamgauge.sample import GOOD, NOT_JUDGED
 from streamgauge.summary import Distribution, Group
@@ -26,6 +27,9 @@ TARGET_COLUMNS = {
     "rate": "tok/s",
     "stalls": "stalls",
 }
+MOST_CRITERIA = 8
+"""So many are shown whole."""
+_COUNTED = frozenset(name for name, metric in METRICS.items() if metric.kind == "count")
 _STAT_OF = {"p50": ("ttft_ms", "p50"), "p95": ("ttft_ms", "p95"), "p99": ("ttft_ms", "p99")}
 _STAGES = (
     ("queue_ms", "Wait for a slot", "due to start"),
@@ -138,7 +142,8 @@ def _target_row(document: Document, group: Group) -> TargetRow:
     if name is not None and name in controls:
         detail = f"{detail}, control: not judged".lstrip(", ")
     ttft = group.metrics.get("ttft_ms")
-    cells = {"good": _good_cell(group.outcomes)}
+    failing = any(_adds_to(c, group) for c in document.criteria if c.metric in ("error_rate", "errors"))
+    cells = {"good": _good_cell(group.outcomes, failing)}
     for key, (metric, stat) in _STAT_OF.items():
         judged = _criterion(document, metric, stat, name)
         bounds = (
@@ -151,16 +156,14 @@ def _target_row(document: Document, group: Group) -> TargetRow:
         say.number(None if rate is None else rate.p50, 0), _verdict(_criterion(document, "output_rate", None, name))
     )
     stalls = group.scalars.get("stalls")
-    if stalls is None:
-        stalls = next((float(g.over_2s) for g in document.series.gaps if g.target == name), None)
     cells["stalls"] = Cell(say.number(stalls, 0))
-    return TargetRow(say.plain(name or "all targets", 60), detail, _target_verdict(document, name), cells)
+    return TargetRow(say.plain(name or "all targets", 60), detail, _target_verdict(document, group), cells)
 
 
-def _good_cell(outcomes: dict[str, int]) -> Cell:
+def _good_cell(outcomes: dict[str, int], failing: bool) -> Cell:
     n = sum(k for outcome, k in outcomes.items() if outcome not in NOT_JUDGED)
     good = sum(k for outcome, k in outcomes.items() if outcome in GOOD)
-    return Cell(f"{good:,} / {n:,}")
+    return Cell(f"{good:,} / {n:,}", "fail" if failing and good < n else None)
 
 
 def _quantile_cell(ttft: Distribution | None, stat: str, judged: Judged | None, bounds: str) -> Cell:
@@ -186,18 +189,30 @@ def _criterion(document: Document, metric: str, stat: str | None, target: str | 
     return None
 
 
-def _target_verdict(document: Document, target: str | None) -> str | None:
+def _target_verdict(document: Document, group: Group) -> str | None:
     """The verdict over one target's own criteria; those over all targets are its own where it is alone.
 
-    Any fail fails it; else a gating one left open leaves it open; with none gating it is open.
+    Any fail fails it, also that of all targets together where it has its part in it; else a gating one left open
+    leaves it open; with none gating it is open.
     """
+    target = group.target
     controls = {t.get("control") for t in document.run.targets}
     alone = [t.get("name") for t in document.run.targets if t.get("name") not in controls] == [target]
-    own = [c for c in document.criteria if (c.target == target or (alone and c.target is None)) and not c.advisory]
-    if any(c.verdict == "fail" for c in own):
+    binding = [c for c in document.criteria if not c.advisory]
+    own = [c for c in binding if c.target == target or (alone and c.target is None)]
+    if any(c.verdict == "fail" for c in own) or (target not in controls and any(_adds_to(c, group) for c in binding)):
         return "fail"
     gating = [c.verdict for c in own if c.gating]
     return min(gating, key=lambda word: say.RANK[word], default="inconclusive" if own else None)
+
+
+def _adds_to(c: Judged, group: Group) -> bool:
+    """Whether a fail of all targets together, by outcomes, is this one's as well: its own share misses the limit."""
+    if c.verdict != "fail" or c.target is not None or c.prompt is not None or not c.op.startswith(("<", "=")):
+        return False
+    rate = group.rates.get(c.metric)
+    own = rate.value if rate is not None else group.scalars.get(c.metric) if c.metric in _COUNTED else None
+    return own is not None and (own > c.limit or (own == c.limit and c.op == "<"))
 
 
 def _adds_cell(comparisons: Iterable[Comparison], name: str | None) -> Cell:
@@ -208,13 +223,23 @@ def _adds_cell(comparisons: Iterable[Comparison], name: str | None) -> Cell:
 
 
 def criterion_rows(document: Document) -> list[CriterionRow]:
-    """Every criterion, what failed first, then what is open, then what passed; each group in the spec's order."""
+    """Every criterion: what failed, then what gates, then the others; in each what is open before what passed."""
     return [_criterion_row(c) for c in ordered(document.criteria)]
 
 
 def ordered(criteria: Iterable[Judged]) -> list[Judged]:
     """Criteria in the order people read them: see `criterion_rows`."""
-    return sorted(criteria, key=lambda c: (say.RANK[c.verdict], c.advisory))
+
+    def place(c: Judged) -> tuple[bool, bool, int, bool]:
+        return c.verdict not in ("fail", "invalid"), not c.gating, say.RANK[c.verdict], c.advisory
+
+    return sorted(criteria, key=place)
+
+
+def may_fold(row: CriterionRow, document: Document) -> bool:
+    """Whether a long list may hide the row at first glance: it is met, and the verdict does not rest on it."""
+    rests = document.verdict == "pass" and row.role == "gates"
+    return len(document.criteria) > MOST_CRITERIA and row.verdict == "pass" and not rests
 
 
 def _criterion_row(c: Judged) -> CriterionRow:
@@ -275,12 +300,18 @@ def stages(document: Document) -> Table:
 def by_prompt(document: Document) -> Table:
     """TTFT of each target (rows) at each length of prompt (columns): median, p95 as the note."""
     found = [g for g in document.groups if g.prompt is not None and g.level is None and _whole(document, g)]
-    prompts = list(dict.fromkeys(str(g.prompt) for g in found))
+    prompts = _in_order(dict.fromkeys(str(g.prompt) for g in found), document.run.settings.get("prompts"))
     rows = []
     for name in dict.fromkeys(g.target for g in found):
         cells = {g.prompt: _median_cell(g.metrics.get("ttft_ms")) for g in found if g.target == name}
         rows.append((say.plain(name or "all targets", 60), "", [cells.get(p, Cell(say.NOTHING)) for p in prompts]))
     return Table([say.plain(p, 40) for p in prompts], rows if len(prompts) > 1 else [])
+
+
+def _in_order(names: Iterable[str], wanted: object) -> list[str]:
+    """`names` in the order of `wanted`, as far as that lists them."""
+    order = [str(name) for name in wanted] if isinstance(wanted, list | tuple) else []
+    return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 
 
 def by_phase(document: Document) -> Table:

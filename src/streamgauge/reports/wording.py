@@ -244,8 +244,8 @@ def amount(value: float | None, unit: str, metric: str = "", stat: str | None = 
     digits = None if not extra else extra + 1
     if unit == "x":
         return f"{number(value, digits)} ×"
-    if unit == "tok/s" and not extra:
-        digits = 0 if value >= 9.95 else 1
+    if unit == "tok/s":
+        digits = (0 if value >= 9.95 else 1) + extra
     return f"{number(value, digits)} {unit}".strip()
 
 

@@ -6,6 +6,7 @@ newer streamgauge, offline, also when it was killed half-way.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,22 +14,23 @@ from pathlib import Path
 
 import msgspec
 
-from streamgauge.columns import Columns, population
-from streamgauge.compare import Comparison, comparisons
+from streamgauge.columns import MISSING, BoolArray, Columns
+from streamgauge.compare import comparisons
 from streamgauge.errors import Exit
 from streamgauge.metrics import METRICS
-from streamgauge.plan import Rate
+from streamgauge.plan import Hold
+from streamgauge.plan import Phase as Planned
 from streamgauge.reports.document import Document, Measurement, Run
-from streamgauge.sample import GOOD, AuditTick, Outcome, Sample
+from streamgauge.sample import AuditTick, Outcome, Sample
 from streamgauge.series import series
 from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
 from streamgauge.suite.folder import Head, Story, read_head, read_story, records
-from streamgauge.summary import MetricsCollector, Scope, Summary, scope_of, summarise
+from streamgauge.suite.words import Words
+from streamgauge.summary import MetricsCollector, Scope, scope_of, summarise
 from streamgauge.verdict import (
     Criterion,
     Decision,
-    Judged,
     Word,
     decide,
     doubts_of,
@@ -50,10 +52,14 @@ class Assessment:
     """Whether twice the requests could settle what is open."""
     folder: Path
 
+    inconclusive_passes: bool = False
+    """Whether exit 3 becomes 0, by `--inconclusive pass`."""
+
     @property
     def exit(self) -> Exit:
-        """The exit code this run asks for."""
-        return self.decision.exit
+        """The exit code this run asks for. An invalid or partial run never passes, whatever the policy."""
+        open_ = self.decision.exit is Exit.INCONCLUSIVE and not self.document.partial
+        return Exit.PASS if open_ and self.inconclusive_passes else self.decision.exit
 
     def samples(self) -> Iterator[Sample]:
         """The run's Samples, read from its folder."""
@@ -75,7 +81,8 @@ class _Ticks:
 
 def assess(folder: Path) -> Assessment:
     """Judge the run in `folder`. UsageError where it holds none that can be read."""
-    head, story = read_head(folder), read_story(folder)
+    head = read_head(folder)
+    story = _without_controls(head, read_story(folder))
     windows = [(p.start_ns, p.end_ns) for p in story.phases if p.name in head.judged_phases]
     collector, ticks, stamps = _read(folder, windows)
     columns = collector.columns()
@@ -101,7 +108,8 @@ def assess(folder: Path) -> Assessment:
     )
     measurement = _with_doubts(measurement, decision.word, [*doubts, *doubts_of(judged)])
     found = comparisons(columns, scope, controls=head.controls, seed=head.seed)
-    words = _Words(head, story, judged, decision, found, columns, wrong)
+    cost = _cost(head, columns)
+    words = Words(head, story, judged, decision, found, columns, wrong)
     document = Document(
         test=head.test, suite=head.suite, verdict=decision.word, severity=decision.severity, partial=story.partial,
         headline=words.headline(), impact=words.impact(scope), next_step=words.next_step(), criteria=judged,
@@ -109,10 +117,18 @@ def assess(folder: Path) -> Assessment:
         groups=summary.groups, comparisons=found,
         baselines=baselines(head.test, summary, {t: _model(head, t) for t in scope.targets}),
         series=series(columns, scope, start_ns=head.start_ns), measurement=measurement, findings=[],
-        warnings=_warnings(head, story, columns, summary, judged),
-        run=_run(head, story, columns, folder), tokens_from=summary.tokens_from,
+        warnings=words.warnings(summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum())),
+        run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from,
     )  # fmt: skip
-    return Assessment(document, decision, head.doubles and story.rounds < 2 and worth_doubling(judged), folder)
+    doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(judged)
+    return Assessment(document, decision, doubling_helps, folder, head.inconclusive_passes)
+
+
+def _without_controls(head: Head, story: Story) -> Story:
+    """A run in which nothing but controls was stopped is whole: they are not judged."""
+    only = bool(story.stopped_targets) and set(story.stopped_targets) <= set(head.only_controls)
+    whole = only and story.finished and story.stopped_by is None and story.worker_died is None
+    return dataclasses.replace(story, partial=False) if whole else story
 
 
 def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollector, _Ticks, str]:
@@ -162,7 +178,7 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
     plan = [p for p in head.phases if p.name in head.judged_phases]
     wanted = sum(p.requests or 0 for p in plan) if all(p.requests is not None for p in plan) else None
     rate = sum(p.rate or 0.0 for p in plan) or None
-    level = max((p.level for p in plan), default=0) or None
+    level = max((_level(head, p) for p in plan), default=0) or None
     held = scope.targets and scope.windows(head.judged_phases)
     achieved = len(rows)
     control_rows = len(columns.select(targets=head.only_controls or ("",), phases=scope.judged))
@@ -189,10 +205,19 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
         achieved={
             "requests": float(achieved + control_rows),
             "streams": _held(columns, scope) if held and level else None,
-            "rate_per_s": achieved / seconds if rate and seconds else None,
+            "rate_per_s": (achieved + control_rows) / seconds if rate and seconds else None,
             "duration_s": seconds or None,
         },
         notes=[*head.notes, *_stamp_notes(stamps)],
+    )
+
+
+def _level(head: Head, phase: Planned) -> int:
+    """Streams of judged targets that a phase wants held; 0 in open loop."""
+    return sum(
+        lane.load.level
+        for lane in phase.lanes
+        if isinstance(lane.load, Hold) and not set(lane.targets) <= set(head.only_controls)
     )
 
 
@@ -219,7 +244,7 @@ def _model(head: Head, target: str) -> str | None:
     return next((t["model"] for t in head.targets if t["name"] == target), None)
 
 
-def _run(head: Head, story: Story, columns: Columns, folder: Path) -> Run:
+def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float | None) -> Run:
     end = story.end_ns if story.end_ns is not None else (int(columns.end.max()) if len(columns.end) else None)
     ended = None
     if end is not None:
@@ -232,7 +257,7 @@ def _run(head: Head, story: Story, columns: Columns, folder: Path) -> Run:
         spec_digest=head.spec_digest, seed=head.seed, started=head.started,
         ended=None if ended is None else ended.isoformat(timespec="seconds").replace("+00:00", "Z"),
         start_ns=head.start_ns, end_ns=end, phases=story.phases, judged_phases=head.judged_phases,
-        stopped_by=story.stopped_by, rerun=head.rerun, cost_usd=_cost(head, columns),
+        stopped_by=story.stopped_by, rerun=head.rerun, cost_usd=cost,
         tokens=_tokens(columns), folder=str(folder),
     )  # fmt: skip
 
@@ -242,157 +267,30 @@ def _tokens(columns: Columns) -> dict[str, int | None]:
     told = bool(columns.tokens_from) and all(source == "usage" for source in columns.tokens_from.values())
     return {
         "input": int(columns.input_tokens.clip(min=0).sum()) if told else None,
-        "output": int(columns.tokens.sum()) if told else None,
+        "output": int(columns.usage.clip(min=0).sum()) if told else None,
     }
 
 
 def _cost(head: Head, columns: Columns) -> float | None:
-    """What the run cost, all phases and controls included; None where a price or a count is missing."""
+    """What the run cost, all phases and controls included; None where a price or a count is missing.
+
+    An answer that broke off has no usage and still costs: it counts with the target's mean prompt and its own events.
+    """
     total = 0.0
     for code, name in enumerate(columns.targets):
         price = head.prices.get(name)
         rows = columns.target == code
         if price is None or columns.tokens_from.get(name) != "usage":
             return None
-        sent = int(columns.input_tokens[rows].clip(min=0).sum())
-        total += (sent * price[0] + int(columns.tokens[rows].sum()) * price[1]) / 1e6
+        sent, counted = columns.input_tokens[rows], columns.input_tokens[rows] >= 0
+        prompts = float(sent[counted].sum())
+        if counted.any():
+            prompts += float(sent[counted].mean()) * int(_broke_off(columns)[rows].sum())
+        total += (prompts * price[0] + int(columns.tokens[rows].sum()) * price[1]) / 1e6
     return total if columns.targets else None
 
 
-def _warnings(head: Head, story: Story, columns: Columns, summary: Summary, judged: list[Judged]) -> list[str]:
-    """What qualifies the numbers, in words."""
-    out = []
-    if story.partial:
-        out.append(f"partial run: {story.stopped_by or 'not finished'}")
-    out += [f"{name}: tokens are counted as text events, the server reports no usage"
-            for name in summary.judged_targets if columns.tokens_from.get(name) == "events"]  # fmt: skip
-    for target in summary.judged_targets:
-        group = summary.group(target=target)
-        itl = group.metrics.get("itl_ms") if group is not None else None
-        if itl is not None and "merged" in itl.why.values():
-            out.append(f"{target}: some ITL quantiles are not shown, too many events were read merged")
-    bouts = [one for one in judged if one.n_effective is not None]
-    out += [f"{one.name}: failures or waits come in bouts; {one.n:,} requests are worth {one.n_effective:,}"
-            for one in bouts]  # fmt: skip
-    open_loop = any(isinstance(lane.load, Rate) for phase in head.phases for lane in phase.lanes)
-    shed = summary.outcomes.get("shed", 0)
-    if open_loop and shed:
-        out.append(f"{shed:,} arrivals were shed at the cap: the service did not keep up with the rate")
-    out += [f"{name}: its rpm = {head.paces[name]:g} held the load back; raise it, or ask for fewer streams"
-            for name in _held_back(head, columns)]  # fmt: skip
-    if head.inconclusive_passes:
-        out.append("inconclusive counts as a pass by --inconclusive pass")
-    return out
-
-
-def _held_back(head: Head, columns: Columns) -> list[str]:
-    """Targets that were started as fast as their rpm lets them be, or nearly."""
-    found = []
-    for name, rpm in head.paces.items():
-        starts = columns.due[columns.select(targets=(name,), phases=head.judged_phases)]
-        minutes = (int(starts.max()) - int(starts.min())) / 60e9 if len(starts) > 1 else 0.0
-        if minutes and (len(starts) - 1) / minutes > 0.9 * rpm:
-            found.append(name)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class _Words:
-    """The report's first lines."""
-
-    head: Head
-    story: Story
-    judged: list[Judged]
-    decision: Decision
-    comparisons: list[Comparison]
-    columns: Columns
-    set_up: str | None
-
-    def headline(self) -> str:
-        """One line: what was found."""
-        text = self._verdict_line()
-        adds = [c.sentence for c in self.comparisons if c.kind == "control" and c.stat == "p50" and c.sentence]
-        return ". ".join([text, *adds[:1]]) if adds else text
-
-    def _verdict_line(self) -> str:
-        word = self.decision.word
-        if self.set_up is not None:
-            answer = next((f.message for f in self.columns.failures if f.message), None)
-            told = f": {answer[:200]}" if answer else ""
-            return f"every request ended in {self.set_up}: the set-up is wrong, not the service{told}"
-        binding = [one for one in self.judged if not one.advisory]
-        if word == "fail":
-            return self._about(next(one for one in binding if one.verdict == "fail"))
-        if word == "invalid":
-            doubts = doubts_of(self.judged)
-            return f"the measurement does not stand: {doubts[0] if doubts else self.story.worker_died or 'see below'}"
-        if word == "pass":
-            met = sum(1 for one in binding if one.gating)
-            return f"all {met} gating criteria are met" if met > 1 else "the gating criterion is met"
-        if self.story.partial:
-            return f"the run ended early ({self.story.stopped_by or 'not finished'}): a partial run never passes"
-        held = [one for one in binding if one.gating and one.verdict == "inconclusive"]
-        if held:
-            return self._about(held[0])
-        return "no criterion could be decided by so few requests, so none gates"
-
-    def _about(self, one: Judged) -> str:
-        where = f"{one.target}: " if one.target and len(self.head.targets) > 1 else ""
-        speaks = one.sentence.startswith(("1 ", "none ", "every ", "undecided: 1 ", "undecided: none ", "p"))
-        return f"{where}{one.sentence}" if speaks else f"{where}{one.name.partition(' (')[0]}: {one.sentence}"
-
-    def impact(self, scope: Scope) -> str | None:
-        """What it means to users: who waits longer than the p95 limit in the worst target, and who gets no answer."""
-        waits = self._waits(scope)
-        rows = self.columns.counted("error_rate", scope.rows(self.columns))
-        failing = int((~self.columns.having(rows, GOOD)).sum())
-        fails = f"1 request in {_one_in(failing / len(rows))} fails" if failing else None
-        told = [words for words in (waits, fails) if words]
-        return "; ".join(told) or None
-
-    def _waits(self, scope: Scope) -> str | None:
-        asked = [one for one in self.head.criteria if one.metric == "ttft_ms" and one.stat == "p95"]
-        if not asked:
-            return None
-        limit = asked[0].limit
-        edge = f"{limit / 1000:g} s" if limit >= 1000 else f"{limit:g} ms"
-        shares: dict[str, float] = {}
-        for target in scope.targets:
-            found = self.columns.select(targets=(target,), phases=scope.judged)
-            values = population(self.columns, METRICS["ttft_ms"], found).values
-            if len(values):
-                shares[target] = float((values > limit).mean())
-        if not shares:
-            return None
-        worst = max(shares, key=lambda name: shares[name])
-        if shares[worst] == 0:
-            return f"no chat waits over {edge}"
-        who = f" of {worst}" if len(scope.targets) > 1 else ""
-        if shares[worst] == 1:
-            return f"every chat{who} waits over {edge}"
-        return f"1 chat in {_one_in(shares[worst])}{who} waits over {edge}"
-
-    def next_step(self) -> str:
-        """The next command or act."""
-        if self.set_up is not None:
-            return "streamgauge check   (it says step by step what the target answers)"
-        word = self.decision.word
-        if word == "pass":
-            return f"keep it: run it on every change; repeat this one with {self.head.rerun}"
-        if word == "fail":
-            return "look at what was not ok and the slowest requests below; their trace ids lead to your own logs"
-        if word == "invalid":
-            return "free this machine (or use a larger one, or less load), then run again"
-        if self.story.partial:
-            return f"run it to its end: {self.head.rerun}"
-        needs = [one.needs for one in self.judged if one.gating and one.needs is not None]
-        n = self.head.settings.get("requests")
-        if needs and isinstance(n, int):
-            return f"more requests would settle it: {self.head.rerun} --requests {n + max(needs)}"
-        return f"a larger preset decides more: {self.head.rerun} --preset standard"
-
-
-def _one_in(share: float) -> str:
-    """A share as people count: 22 of 1/22; one digit below 5."""
-    each = 1 / share
-    return f"{each:.1f}" if each < 5 and abs(each - round(each)) > 0.05 else f"{round(each):,}"
+def _broke_off(columns: Columns) -> BoolArray:
+    """Which requests gave output and no count of it."""
+    broke_off: BoolArray = (columns.first_output != MISSING) & (columns.usage < 0)
+    return broke_off

@@ -36,6 +36,8 @@ class Estimate:
     usd: float | None
     seconds: float
     streams: int
+    sends: dict[str, dict[str, float]]
+    """Requests by phase and target."""
     words: tuple[str, ...]
     """What the numbers rest on: where an answer's length comes from, what a pace leaves of the streams."""
 
@@ -50,6 +52,7 @@ def estimate_of(
     takes = {name: first[name] + tokens / GUESSED_TOKENS_PER_S for name, tokens in out.items()}
     rpm = {t.name: t.rpm for t in targets}
     sent: dict[str, float] = {}
+    sends: dict[str, dict[str, float]] = {}
     seconds = max(takes.values())
     for phase in phases:
         loads = [
@@ -59,6 +62,8 @@ def estimate_of(
         for lane, n, _ in loads:
             for name in lane.targets:
                 sent[name] = sent.get(name, 0.0) + n / len(lane.targets)
+                of_phase = sends.setdefault(phase.name, {})
+                of_phase[name] = of_phase.get(name, 0.0) + n / len(lane.targets)
     each = {t.name: input_tokens(resolved, t) for t in targets}
     prices = {t.name: t.usd_per_mtok for t in (*resolved.targets, *resolved.controls)}
     known = [(n * each[name] * price.input + n * out[name] * price.output) / 1e6
@@ -70,6 +75,7 @@ def estimate_of(
         usd=sum(known) if len(known) == len(sent) else None,
         seconds=seconds,
         streams=max(phase.streams for phase in phases),
+        sends=sends,
         words=(*lengths, *_thinned(phases, takes, rpm)),
     )
 

@@ -76,7 +76,7 @@ def execute(
         journal.add("round", number=0)
         ending = conduct(load, folder, clock, journal, listener)
         assessment = assess(folder)
-        if assessment.doubling_helps and not ending.partial and _fits_twice(ending, load.limits):
+        if assessment.doubling_helps and _fits_twice(ending, load.limits):
             again = msgspec.structs.replace(load, phases=_judged_only(load.phases), seed=load.seed + 1)
             journal.add("round", number=1)
             ending = conduct(again, folder, clock, journal, listener, number=1, before=ending)
@@ -88,7 +88,7 @@ def execute(
         raise Bug(ending.bug)
     if ending.disk is not None:
         raise StorageError(ending.disk)
-    return Outcome(assessment, files, _exit(assessment, ending, prepared, unwritten), ending, unwritten)
+    return Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
 
 
 def _fits_twice(used: Ending, limits: Limits) -> bool:
@@ -101,12 +101,9 @@ def _judged_only(phases: tuple[Phase, ...]) -> tuple[Phase, ...]:
     return tuple(phase for phase in phases if phase.name == "hold")
 
 
-def _exit(assessment: Assessment, ending: Ending, prepared: Prepared, unwritten: str | None) -> Exit:
-    """The exit code: a signal, our disk and the policy for inconclusive runs besides the verdict."""
-    code = assessment.exit
-    if code is Exit.INCONCLUSIVE and prepared.resolved.settings.inconclusive == "pass" and not ending.partial:
-        code = Exit.PASS
-    codes = [code]
+def _exit(assessment: Assessment, ending: Ending, unwritten: str | None) -> Exit:
+    """The exit code: a signal and our disk besides the verdict."""
+    codes = [assessment.exit]
     if ending.signal is not None:
         codes.append(Exit(128 + ending.signal))
     if unwritten is not None:

@@ -157,6 +157,8 @@ def read_story(folder: Path) -> Story:
     for event in _lines(folder / "journal.jsonl"):
         if event.get("event") == "phase":
             starts.append((str(event["name"]), int(str(event["level"])), int(str(event["at_ns"]))))
+        elif event.get("event") == "stop":  # no load is wanted any more: what follows is not the phase's
+            starts.append(("drain", 0, int(str(event["at_ns"]))))
         elif event.get("event") == "end":
             ends.append(event)
             end_ns = int(str(event["at_ns"]))

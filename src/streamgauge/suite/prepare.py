@@ -7,7 +7,7 @@ connects and speaks TLS, and sends no request (exit 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path()) -> Prepared:
     return Prepared(
         resolved=resolved,
         load=load,
-        criteria=tuple(_criteria(resolved, confidence)),
+        criteria=tuple(_criteria(resolved, estimate.sends, confidence)),
         confidence=confidence,
         estimate=estimate,
         notes=tuple(_notes(resolved, estimate)),
@@ -180,12 +180,11 @@ def _too_fast(resolved: Resolved, phases: tuple[Phase, ...]) -> list[str]:
     return wrong
 
 
-def _criteria(resolved: Resolved, confidence: float) -> list[Criterion]:
+def _criteria(resolved: Resolved, sends: Mapping[str, Mapping[str, float]], confidence: float) -> list[Criterion]:
     """The criteria with their planned n and whether they gate: fixed before the first request."""
-    settings = resolved.settings
     made = []
     for one in resolved.criteria:
-        planned = _planned_n(settings, one.target is None, one.prompt is not None, one.phase)
+        planned = _planned_n(resolved.settings, sends, one.target, one.prompt is not None, one.phase or "hold")
         plain = Criterion(
             name=one.name, metric=one.metric, stat=one.stat, op=one.op, limit=one.limit, unit=one.unit,
             target=one.target, prompt=one.prompt, phase=one.phase, advisory=one.advisory, planned_n=planned,
@@ -196,21 +195,13 @@ def _criteria(resolved: Resolved, confidence: float) -> list[Criterion]:
     return made
 
 
-def _planned_n(settings: Settings, pooled: bool, one_prompt: bool, phase: str | None) -> int | None:
-    """Judged requests that a criterion will have; None where only time tells."""
-    each: float | None = settings.requests
-    if phase == "reference":
-        each = None if settings.reference_requests is None else settings.reference_requests / len(settings.targets)
-    elif phase == "stress":
-        each = None if settings.stress_requests is None else settings.stress_requests / len(settings.targets)
-    elif phase not in (None, "hold"):
-        return None
-    if settings.rate is not None and settings.duration_s is not None:
-        by_time = settings.rate * settings.duration_s / len(settings.targets)
-        each = by_time if each is None else min(each, by_time)
-    if each is None:
-        return None
-    return int(each * (len(settings.targets) if pooled else 1) / (len(settings.prompts) if one_prompt else 1))
+def _planned_n(
+    settings: Settings, sends: Mapping[str, Mapping[str, float]], target: str | None, one_prompt: bool, phase: str
+) -> int:
+    """Requests that a criterion will have, by the plan; where only time ends a phase, by the guessed pace."""
+    sent = sends.get(phase, {})
+    n = sum(sent.get(name, 0.0) for name in (settings.targets if target is None else (target,)))
+    return int(n / (len(settings.prompts) if one_prompt else 1) + 1e-9)
 
 
 def _notes(resolved: Resolved, estimate: Estimate) -> list[str]:

@@ -1,0 +1,218 @@
+"""The report's words: what was found, what it means to users, what to do next, what to mind. Nothing is judged here.
+
+Rules: one line each. The impact says nothing that the headline has said. The next step is a command wherever one helps.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamgauge.columns import Columns, population
+from streamgauge.compare import Comparison
+from streamgauge.metrics import METRICS
+from streamgauge.plan import Rate
+from streamgauge.sample import GOOD
+from streamgauge.sentences import one_in, rounded_up
+from streamgauge.slices import TOLERATED
+from streamgauge.suite.folder import Head, Story
+from streamgauge.summary import Scope, Summary
+from streamgauge.verdict import Criterion, Decision, Judged, doubts_of
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What the report says in words of its own."""
+
+    head: Head
+    story: Story
+    judged: list[Judged]
+    decision: Decision
+    comparisons: list[Comparison]
+    columns: Columns
+    set_up: str | None
+
+    def headline(self) -> str:
+        """One line: what was found."""
+        text = self._verdict_line()
+        adds = [c.sentence for c in self.comparisons if c.kind == "control" and c.stat == "p50" and c.sentence]
+        return ". ".join([text, *adds[:1]]) if adds else text
+
+    def _verdict_line(self) -> str:
+        word = self.decision.word
+        if self.set_up is not None:
+            answer = next((f.message for f in self.columns.failures if f.message), None)
+            told = f": {answer[:200]}" if answer else ""
+            return f"every request ended in {self.set_up}: the set-up is wrong, not the service{told}"
+        binding = [one for one in self.judged if not one.advisory]
+        if word == "fail":
+            first, *others = (one for one in binding if one.verdict == "fail")
+            more = f"; {len(others)} more {'criterion fails' if len(others) == 1 else 'criteria fail'}"
+            return self._about(first) + (more if others else "")
+        if word == "invalid":
+            doubts = doubts_of(self.judged)
+            return f"the measurement does not stand: {doubts[0] if doubts else self.story.worker_died or 'see below'}"
+        if word == "pass":
+            met = sum(1 for one in binding if one.gating)
+            how_many = {1: "the gating criterion is", 2: "both gating criteria are"}
+            return f"{how_many.get(met, f'all {met} gating criteria are')} met"
+        if self.story.partial:
+            return f"the run ended early ({self.story.stopped_by or 'not finished'}): a partial run never passes"
+        held = [one for one in binding if one.gating and one.verdict == "inconclusive"]
+        if held:
+            return self._about(held[0])
+        return "no criterion could be decided by so few requests, so none gates"
+
+    def _about(self, one: Judged) -> str:
+        where = f"{one.target}: " if one.target and len(self.head.targets) > 1 else ""
+        speaks = one.sentence.startswith(("1 ", "none ", "every ", "undecided: 1 ", "undecided: none ", "p"))
+        return f"{where}{one.sentence}" if speaks else f"{where}{one.name.partition(' (')[0]}: {one.sentence}"
+
+    def impact(self, scope: Scope) -> str | None:
+        """What it means to users, as far as the headline does not say it: who waits, stands still, gets no answer."""
+        rows = self.columns.counted("error_rate", scope.rows(self.columns))
+        silent = int((self.columns.stalls[rows] > 0).sum())
+        failing = int((~self.columns.having(rows, GOOD)).sum())
+        told = [
+            self._waits(scope),
+            f"1 chat in {one_in(silent / len(rows))} stands still for over 2 s" if silent else None,
+            f"1 request in {one_in(failing / len(rows))} fails" if failing else None,
+        ]
+        said = self._verdict_line()
+        return "; ".join(words for words in told if words and words not in said) or None
+
+    def _waits(self, scope: Scope) -> str | None:
+        """Who waits longer than the p95 limit, in the target where most do."""
+        worst: tuple[float, str, float] | None = None
+        for target in scope.targets:
+            limit = next((one.limit for one in self.head.criteria if _speaks_of_waiting(one, target)), None)
+            found = self.columns.select(targets=(target,), phases=scope.judged)
+            values = population(self.columns, METRICS["ttft_ms"], found).values
+            if limit is not None and len(values):
+                worst = max(worst or (-1.0, "", 0.0), (float((values > limit).mean()), target, limit))
+        if worst is None:
+            return None
+        share, target, limit = worst
+        edge = f"{limit / 1000:g} s" if limit >= 1000 else f"{limit:g} ms"
+        if share == 0:
+            return f"no chat waits over {edge}"
+        waits = f"{'every chat' if share == 1 else f'1 chat in {one_in(share)}'} waits over {edge}"
+        if len(scope.targets) > 1 and waits not in self._verdict_line():
+            waits = waits.replace(" waits", f" of {target} waits")
+        return waits
+
+    def next_step(self) -> str:
+        """The next command or act."""
+        if self.set_up is not None:
+            return "streamgauge check   (it says step by step what the target answers)"
+        word = self.decision.word
+        if word == "pass":
+            return f"keep it: run it on every change; repeat this one with {self.head.rerun}"
+        if word == "fail":
+            return "look at what was not ok and the slowest requests below; their trace ids lead to your own logs"
+        if word == "invalid":
+            return "free this machine (or use a larger one, or less load), then run again"
+        if self.story.partial:
+            return f"run it to its end: {self.head.rerun}"
+        return self._more()
+
+    def _more(self) -> str:
+        """How to settle what is open: the requests a target that all open criteria need."""
+        settings = self.head.settings
+        again = re.sub(r" --requests \d+", "", self.head.rerun)
+        open_ = [one for one in self.judged if one.gating and one.verdict == "inconclusive"]
+        wanted = [_requests_a_target(one, settings) for one in open_ if one.needs is not None]
+        if any(one.why == "no_text" for one in open_):
+            return "raise max_tokens in the test's table, or judge ttfr_ms: too many answers held no visible text"
+        if wanted and len(wanted) == len(open_):
+            asks = f": {again} --requests {max(wanted)}" if "streamgauge run" in again else ""
+            return f"about {max(wanted):,} requests a target would settle it{asks}"
+        if not open_ and again != self.head.rerun:
+            return f"leave out --requests, the preset's own number decides more: {again}"
+        if self.head.preset in ("smoke", "pr") and "streamgauge run" in again:
+            return f"a larger preset decides more: {re.sub(r' --preset [a-z]+', '', again)} --preset standard"
+        return "what was seen lies close to a limit: the criteria below say how close, and what would settle each"
+
+    def warnings(self, summary: Summary, scope: Scope, *, estimated: int) -> list[str]:
+        """What qualifies the numbers. estimated: answers of unknown usage that the cost counts all the same."""
+        out = []
+        if self.story.partial:
+            out.append(f"partial run: {self.story.stopped_by or 'not finished'}")
+        by_events = [name for name in scope.targets if summary.tokens_from.get(name) == "events"]
+        if by_events:
+            out.append(f"{', '.join(by_events)}: tokens are counted as text events, the server reports no usage")
+        if any(one.metric in ("output_rate", "tpot_ms") for one in self.judged):
+            told = [_without_rate(self.columns, scope, name) for name in scope.targets]
+            out += [words for words in told if words is not None]
+        merged = [name for name in scope.targets if _hides_gaps(summary, name)]
+        if merged:
+            out.append(f"{', '.join(merged)}: some ITL quantiles are not shown, too many events were read merged")
+        if estimated:
+            out.append(f"{estimated:,} answers broke off before their usage came: their cost is estimated")
+        out += [
+            f"{one.name}: failures or waits come in bouts; {one.n:,} requests are worth {one.n_effective:,}"
+            for one in self.judged
+            if one.n_effective is not None
+        ]
+        open_loop = any(isinstance(lane.load, Rate) for phase in self.head.phases for lane in phase.lanes)
+        shed = summary.outcomes.get("shed", 0)
+        if open_loop and shed:
+            out.append(f"{shed:,} arrivals were shed at the cap: the service did not keep up with the rate")
+        out += [
+            f"{name}: its rpm = {self.head.paces[name]:g} held the load back; raise it, or ask for fewer streams"
+            for name in _held_back(self.head, self.columns)
+        ]
+        out += [
+            f"the control {name} was stopped: all its requests failed alike"
+            for name in self.story.stopped_targets
+            if name in self.head.only_controls
+        ]
+        if self.head.inconclusive_passes and self.decision.word == "inconclusive" and not self.story.partial:
+            out.append("inconclusive counts as a pass by --inconclusive pass")
+        return out
+
+
+def _held_back(head: Head, columns: Columns) -> list[str]:
+    """Targets that were started as fast as their rpm lets them be, or nearly."""
+    found = []
+    for name, rpm in head.paces.items():
+        starts = columns.due[columns.select(targets=(name,), phases=head.judged_phases)]
+        minutes = (int(starts.max()) - int(starts.min())) / 60e9 if len(starts) > 1 else 0.0
+        if minutes and (len(starts) - 1) / minutes > 0.9 * rpm:
+            found.append(name)
+    return found
+
+
+def _without_rate(columns: Columns, scope: Scope, target: str) -> str | None:
+    """That output_rate speaks for a part of the good answers only: the others came all at once."""
+    rows = columns.select(targets=(target,), phases=scope.judged)
+    good = rows[columns.having(rows, GOOD)]
+    without = int(np.isnan(columns.values["output_rate"][good]).sum())
+    if without <= TOLERATED * len(good):
+        return None
+    whole = f"{without:,} of {len(good):,} good answers have no output_rate"
+    return f"{target}: {whole}: they came in one read, or as one token"
+
+
+def _hides_gaps(summary: Summary, target: str) -> bool:
+    group = summary.group(target=target)
+    return group is not None and "merged" in group.metrics["itl_ms"].why.values()
+
+
+def _speaks_of_waiting(one: Criterion, target: str) -> bool:
+    asks = one.metric == "ttft_ms" and one.stat == "p95" and one.op in ("<", "<=")
+    return asks and one.target in (None, target) and one.prompt is None and one.phase is None
+
+
+def _requests_a_target(one: Judged, settings: dict[str, object]) -> int:
+    """Requests a target that would settle an open criterion: it may speak of one prompt only, or of all targets."""
+
+    def several(key: str) -> int:
+        names = settings.get(key)
+        return max(1, len(names)) if isinstance(names, list | tuple) else 1
+
+    total = (one.n + (one.needs or 0)) * (several("prompts") if one.prompt is not None else 1)
+    return rounded_up(math.ceil(total / (several("targets") if one.target is None else 1)))
