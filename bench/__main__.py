@@ -31,11 +31,15 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--nice", type=int, default=0, help="priority on a busy machine, -20 to 19; below 0 wants root")
     verbs = parser.add_subparsers(dest="name", metavar="NAME", title="benchmarks")
-    modules = {name: import_module(f"bench.{name}") for name in NAMES}
+    # A benchmark that is named and not asked for is not even imported.
+    named = [name for name in NAMES if name in arguments] or list(NAMES)
+    modules = {name: import_module(f"bench.{name}") for name in named}
     for name, words in NAMES.items():
-        one = verbs.add_parser(name, help=words, description=modules[name].__doc__,
+        about = modules[name].__doc__ if name in modules else words
+        one = verbs.add_parser(name, help=words, description=about,
                                formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
-        modules[name].options(one)
+        if name in modules:
+            modules[name].options(one)
     chosen = parser.parse_args(arguments)
     os.nice(chosen.nice)
     wanted = [chosen] if chosen.name else [parser.parse_args([name]) for name in NAMES]

@@ -12,7 +12,7 @@ import argparse
 from array import array
 
 from bench.found import Bound, Found, at, progress
-from bench.load import Loaded, processor, run, text_events
+from bench.load import MODEL, RAMP_S, Loaded, processor, run, text_events
 from streamgauge.sample import Sample
 from streamgauge.simulator import Record, Sent
 
@@ -29,6 +29,8 @@ COLUMNS = (
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[100, 500], help="levels, each with openai-chat")
     parser.add_argument("--dialects", nargs="*", choices=DIALECTS, default=DIALECTS[1:], help="at the first level")
+    parser.add_argument("--model", default=MODEL, help="of the simulator: its schedule")
+    parser.add_argument("--ramp-s", type=float, default=RAMP_S, help="over which the starts are spread")
     parser.add_argument("--rounds", type=int, default=8, help="requests of each stream")
 
 
@@ -38,14 +40,14 @@ def measure(asked: argparse.Namespace) -> Found:
     rows, bounds = [], []
     for dialect, streams in cases:
         progress(f"{dialect}, {streams} streams")
-        loaded = run(dialect, streams, streams * asked.rounds)
+        loaded = run(dialect, streams, streams * asked.rounds, model=asked.model, ramp_s=asked.ramp_s)
         errors = sorted(error_ms(loaded))
         rows.append((dialect, str(streams), str(len(errors)), *row(loaded, errors)))
         if streams <= HELD_AT:
             p95 = at(errors, 0.95)
             bounds.append(Bound(f"{dialect} at {streams} streams: p95 {p95:.2f} ms, limit {LIMIT_MS:g} ms",
                                 p95 <= LIMIT_MS))  # fmt: skip
-    return Found("Accuracy: ttft_service against the truth log, 50 tok/s a stream", COLUMNS, rows, tuple(bounds))
+    return Found(f"Accuracy: ttft_service against the truth log, model {asked.model}", COLUMNS, rows, tuple(bounds))
 
 
 def row(loaded: Loaded, errors: list[float]) -> list[str]:

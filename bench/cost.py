@@ -16,11 +16,10 @@ from pathlib import Path
 from statistics import median
 
 from bench.found import Found, progress
-from bench.load import MODEL, PROMPT, processor, run, text_events
+from bench.load import MODEL, PROMPT, RAMP_S, processor, run, text_events
 from streamgauge.simulator import start
 
 CLIENT = Path(__file__).with_name("epoll_client.c")
-RAMP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +32,8 @@ class Cost:
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[100, 500])
+    parser.add_argument("--model", default=MODEL, help="of the simulator: its schedule")
+    parser.add_argument("--ramp-s", type=float, default=RAMP_S, help="over which the starts are spread")
     parser.add_argument("--rounds", type=int, default=6, help="requests of each stream in one run")
     parser.add_argument("--times", type=int, default=2, help="runs of each client at each level")
 
@@ -46,12 +47,12 @@ def measure(asked: argparse.Namespace) -> Found:
             plain: list[Cost] = []
             for turn in range(asked.times):
                 progress(f"{streams} streams, run {turn + 1} of {asked.times}")
-                ours.append(engine(streams, streams * asked.rounds))
+                ours.append(engine(streams, streams * asked.rounds, asked))
                 if client is not None:
-                    plain.append(epoll_client(client, streams, streams * asked.rounds))
+                    plain.append(epoll_client(client, streams, streams * asked.rounds, asked))
             rows.append(row(streams, ours, plain))
     return Found(
-        "Cost: processor time a text event, 50 tok/s a stream",
+        f"Cost: processor time a text event, model {asked.model}",
         ("streams", "streamgauge us", "of a core", "C us", "of a core", "ratio"),
         rows,
         notes=() if client is not None else ("no C compiler (cc) here: nothing to compare with",),
@@ -68,9 +69,9 @@ def row(streams: int, ours: list[Cost], plain: list[Cost]) -> tuple[str, ...]:
     return (*told, f"{least:.1f}", f"{median(cost.core for cost in plain):.0%}", f"{us / least:.1f}")
 
 
-def engine(streams: int, requests: int) -> Cost:
+def engine(streams: int, requests: int, asked: argparse.Namespace) -> Cost:
     """One run of ours, the workers' own processor time."""
-    loaded = run("openai-chat", streams, requests, ramp_s=RAMP_S)
+    loaded = run("openai-chat", streams, requests, model=asked.model, ramp_s=asked.ramp_s)
     held = loaded.held
     used, since, until = processor(loaded.ticks, held[0].due_ns, max(sample.due_ns for sample in held))
     return Cost(used * 1e6 / text_events(loaded.truth, since, until), used * 1e9 / (until - since))
@@ -86,13 +87,15 @@ def compiled(folder: Path) -> str | None:
     return str(made)
 
 
-def epoll_client(client: str, streams: int, requests: int) -> Cost:
+def epoll_client(client: str, streams: int, requests: int, asked: argparse.Namespace) -> Cost:
     """One run of the C client."""
-    body = json.dumps({"model": MODEL, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}).encode()
+    body = json.dumps(
+        {"model": asked.model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}
+    ).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: sim\r\nContent-Type: application/json\r\n"
     request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
     with start() as sim:
-        command = [client, *map(str, (sim.port, streams, requests, round(RAMP_S * 1e3)))]
+        command = [client, *map(str, (sim.port, streams, requests, round(asked.ramp_s * 1e3)))]
         done = subprocess.run(command, input=request, check=True, capture_output=True)
         sim.stop()
         told = json.loads(done.stdout)

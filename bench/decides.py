@@ -43,20 +43,21 @@ class Run:
 
     verdict: str
     open: tuple[str, ...]
-    ttft: dict[str, tuple[float, float]]
+    ttft: dict[str, tuple[float | None, float | None]]
 
 
 def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tests", nargs="+", choices=TESTS, default=TESTS)
     parser.add_argument("--drawn", type=int, default=400, help="runs in virtual time, of each test")
     parser.add_argument("--real", type=int, default=6, help="real runs, of each test")
     parser.add_argument("--at-once", type=int, default=3, help="real runs at once")
-    parser.add_argument("--requests", type=int, help="of a real run, instead of the preset's")
+    parser.add_argument("--requests", type=int, help="of a real run, a target; else the preset's")
     parser.add_argument("--seed", type=int, default=1)
 
 
 def measure(asked: argparse.Namespace) -> Found:
     rows, notes, bounds = [], [], []
-    for test in TESTS:
+    for test in asked.tests:
         progress(f"{test}: {asked.real} real runs, {asked.at_once} at once")
         seeds = [asked.seed * 1_000_000 + n for n in range(max(asked.drawn, asked.real))]
         with tempfile.TemporaryDirectory(prefix="bench-") as cache, ThreadPoolExecutor(asked.at_once) as threads:
@@ -88,8 +89,8 @@ def alike(real: list[Run], virtual: list[Run]) -> str:
     """Median over the runs of each target's quantiles, real against drawn."""
 
     def told(runs: Iterable[Run], target: str) -> str:
-        pairs = [run.ttft[target] for run in runs]
-        return f"{median(p50 for p50, _ in pairs):.0f} / {median(p95 for _, p95 in pairs):.0f}" if pairs else "-"
+        sides = zip(*(run.ttft[target] for run in runs), strict=True)
+        return " / ".join("-" if None in side else f"{median(side):.0f}" for side in sides) or "-"
 
     targets = (real or virtual)[0].ttft
     return "; ".join(f"{name} real {told(real, name)}, drawn {told(virtual, name)}" for name in targets)

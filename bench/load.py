@@ -18,6 +18,7 @@ from streamgauge.sample import AuditTick, Sample
 from streamgauge.simulator import Record, Simulator, start
 from streamgauge.suite.folder import records
 
+RAMP_S = 2.0
 PROMPT = "Why is the sky blue?"
 MODEL = "sim-t300-i20-n50"
 """First token after 300 ms, then one each 20 ms (50 tok/s), 50 of them."""
@@ -36,7 +37,7 @@ class Loaded:
         return [sample for sample in self.samples if sample.phase == "hold"]
 
 
-def run(dialect: str, streams: int, requests: int, *, ramp_s: float = 2.0, model: str = MODEL) -> Loaded:
+def run(dialect: str, streams: int, requests: int, *, model: str = MODEL, ramp_s: float = RAMP_S) -> Loaded:
     """Hold `streams` (their starts spread over `ramp_s`) until `requests` more were sent, by real worker processes."""
     with start(model=model) as sim, tempfile.TemporaryDirectory(prefix="bench-") as folder:
         found = conducted(sim, Path(folder), dialect, streams, requests, ramp_s, model)

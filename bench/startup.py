@@ -62,9 +62,10 @@ def measure(asked: argparse.Namespace) -> Found:
 
 
 def environment(cache: Path) -> dict[str, str]:
-    """This one, with a cache of compiled modules of its own: some environments forbid Python to write one."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "STREAMGAUGE_", "CI"))}
-    return {**kept, "PYTHONPYCACHEPREFIX": str(cache)}
+    """This one, with compiled modules as a user has them: in `cache` where this environment forbids to write them."""
+    drop = ("PYTHONDONTWRITEBYTECODE", "STREAMGAUGE_", "CI")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(drop)}
+    return {**kept, "PYTHONPYCACHEPREFIX": str(cache)} if sys.dont_write_bytecode else kept
 
 
 def timed(command: tuple[str, ...], folder: str, environ: dict[str, str]) -> tuple[float, float]:
