@@ -26,7 +26,7 @@ class Found:
 
     title: str
     columns: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
     bounds: tuple[Bound, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -49,9 +49,10 @@ def measure(asked: argparse.Namespace) -> Found:
     rows = []
     bare = at(walls["python -c pass"], 0.5)
     for name in COMMANDS:
-        wall, cpu = walls[name], cpus[name]
-        rows.append((f"`{name}`", f"{wall[0]:.0f}", f"{at(wall, 0.5):.0f}", f"{at(wall, 0.5) / bare:.1f}",
-                     f"{at(cpu, 0.5):.0f}"))  # fmt: skip
+        fastest, usual = walls[name][0], at(walls[name], 0.5)
+        rows.append(
+            (f"`{name}`", f"{fastest:.0f}", f"{usual:.0f}", f"{usual / bare:.1f}", f"{at(cpus[name], 0.5):.0f}")
+        )
     best = walls["streamgauge --help"][0]
     return Found(
         f"Start-up: {asked.times} times each, in turn",
