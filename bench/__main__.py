@@ -7,7 +7,6 @@ compared was measured in one run, so that a slower or busier machine changes bot
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from importlib import import_module
 
@@ -15,7 +14,7 @@ from bench.found import Machine
 
 NAMES = {
     "startup": "how long the command line takes to answer",
-    "decode": "time an event from bytes to meaning, in process, against json.loads",
+    "decode": "processor time an event from bytes to meaning, in process, against json.loads",
     "accuracy": "what is measured against the simulator's truth log",
     "cost": "processor time a text event, against a C client that decodes nothing",
     "judge": "from samples on disk to written reports: time and memory",
@@ -29,7 +28,6 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--nice", type=int, default=0, help="priority on a busy machine, -20 to 19; below 0 wants root")
     verbs = parser.add_subparsers(dest="name", metavar="NAME", title="benchmarks")
     # A benchmark that is named and not asked for is not even imported.
     named = [name for name in NAMES if name in arguments] or list(NAMES)
@@ -41,7 +39,6 @@ def main(arguments: list[str]) -> int:
         if name in modules:
             modules[name].options(one)
     chosen = parser.parse_args(arguments)
-    os.nice(chosen.nice)
     wanted = [chosen] if chosen.name else [parser.parse_args([name]) for name in NAMES]
     return max([_one(modules[asked.name], asked) for asked in wanted])
 

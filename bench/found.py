@@ -60,8 +60,7 @@ class Machine:
         took = time.monotonic() - self._began
         cores = os.cpu_count() or 1
         system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
-        nice = f", nice {os.nice(0)}" if os.nice(0) else ""
-        said = f"{cores} cores ({_model()}), {system}{nice}, {took:.0f} s"
+        said = f"{cores} cores ({_model()}), {system}, {took:.0f} s"
         if self._busy is None:
             return f"{said}."
         busy = _busy_s()
