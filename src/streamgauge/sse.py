@@ -77,18 +77,19 @@ class SseDecoder:
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """The events that `data` completed, as (type, data), in order. Raises SseOverflow past the limit."""
-        if self._idle and b"\r" not in data and len(data) <= self._limit:
+        if self._idle and len(data) <= self._limit:
+            block = data[:-4] + b"\n\n" if data[-4:] == b"\r\n\r\n" else data  # Gemini ends its lines with CRLF
             name, at = "message", 0
-            if data[:6] == b"data: ":
+            if block[:6] == b"data: ":
                 at = 6
-            elif data[:7] == b"event: ":
-                cut = data.find(b"\n")
-                if data[cut + 1 : cut + 7] == b"data: ":
+            elif block[:7] == b"event: ":
+                cut = block.find(b"\n")
+                if block[cut + 1 : cut + 7] == b"data: ":
                     at = cut + 7
-                    name = data[7:cut].decode("utf-8", "replace") or name
-            if at and data.find(b"\n", at) == len(data) - 2 and data[-1] == 10:
+                    name = block[7:cut].decode("utf-8", "replace") or name
+            if at and block.find(b"\n", at) == len(block) - 2 and block[-1] == 10 and b"\r" not in block:
                 self.tail = 0
-                return [(name, data[at:-2])]
+                return [(name, block[at:-2])]
         return self._feed(data)
 
     def _feed(self, data: bytes) -> list[tuple[str, bytes]]:

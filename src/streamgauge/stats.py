@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special  # not scipy.stats: it takes 0.6 s to import, and every run and check waits for it
 
 FloatArray = npt.NDArray[np.float64]
 Moment = Literal["mean", "sd", "cv"]
@@ -86,11 +86,17 @@ def rank_bounds(
     if n == 0:
         return None, None
     alpha = 1 - confidence
-    low = int(stats.binom.ppf(alpha, m, q))
-    spare = int(stats.binom.ppf(alpha, m, 1 - q)) - 1
+    low = _binomial_quantile(alpha, m, q)
+    spare = _binomial_quantile(alpha, m, 1 - q) - 1
     lower = math.floor(low * n / m) if low >= 1 else None
     upper = min(n, math.ceil((m - spare) * n / m)) if spare >= 0 else None
     return lower, upper
+
+
+def _binomial_quantile(probability: float, n: int, share: float) -> int:
+    """Smallest k with P(Binomial(n, share) <= k) >= probability. The inverse of bdtr is continuous: look one below."""
+    k = max(0, math.ceil(float(special.bdtrik(probability, n, share))))
+    return k - 1 if k and special.bdtr(k - 1, n, share) >= probability else k
 
 
 def quantile_bounds(
@@ -137,8 +143,8 @@ def chance_of_pass(n: int, limit: float, actual: float, confidence: float = CONF
 
     Exact: they do when k <= c, the largest c with P(Binomial(n, limit) <= c) < 1 - confidence.
     """
-    allowed = int(stats.binom.ppf(1 - confidence, n, limit)) - 1 if n else -1
-    return float(stats.binom.cdf(allowed, n, actual)) if allowed >= 0 else 0.0
+    allowed = _binomial_quantile(1 - confidence, n, limit) - 1 if n else -1
+    return float(special.bdtr(allowed, n, actual)) if allowed >= 0 else 0.0
 
 
 def more_needed(
@@ -155,8 +161,8 @@ def more_needed(
     def first_decided(sizes: npt.NDArray[np.int64]) -> int | None:
         expected = share * sizes
         seen = np.ceil(expected - 1e-9) if share < limit else np.floor(expected + 1e-9)
-        passes = stats.binom.cdf(seen, sizes, limit) < 1 - confidence
-        fails = stats.binom.sf(seen - 1, sizes, limit) < 1 - confidence
+        passes = special.bdtr(seen, sizes, limit) < 1 - confidence
+        fails = special.bdtrc(seen - 1, sizes, limit) < 1 - confidence
         decided = np.flatnonzero(passes | fails)
         return int(decided[0]) if len(decided) else None
 

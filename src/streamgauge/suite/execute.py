@@ -33,7 +33,7 @@ from streamgauge.suite.prepare import Prepared, check_descriptors, preflight
 from streamgauge.target import Target
 from streamgauge.worker import raise_descriptor_limit
 
-__all__ = ["Bug", "Outcome", "execute", "write_reports"]
+__all__ = ["Bug", "Outcome", "execute", "head_of", "write_reports"]
 
 
 class Bug(RuntimeError):
@@ -70,7 +70,7 @@ def execute(
     check_descriptors(prepared.estimate.streams, limit)
     load = preflight(prepared.load, clock)
     prepared = dataclasses.replace(prepared, load=load)
-    folder = create(_head(prepared, clock, out, rerun, suite, limit), root)
+    folder = create(head_of(prepared, clock, out, rerun, suite, limit), root)
     journal = Journal(folder)
     try:
         journal.add("round", number=0)
@@ -134,7 +134,8 @@ class _Samples:
         return iter(self.assessment.samples())
 
 
-def _head(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str | None, limit: int) -> Head:
+def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str | None, limit: int) -> Head:
+    """A run's head, as it is fixed before its first request. `limit`: descriptors."""
     resolved, load = prepared.resolved, prepared.load
     settings = resolved.settings
     started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

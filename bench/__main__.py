@@ -1,0 +1,56 @@
+"""`python -m bench`: every benchmark; `python -m bench NAME [options]`: one of them.
+
+Each prints one Markdown table, what it ran on, and the bounds it is held to. Ends 1 where a bound is broken. What is
+compared was measured in one run, so that a slower or busier machine changes both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+
+from bench.found import Machine
+
+NAMES = {
+    "startup": "how long the command line takes to answer",
+    "decode": "processor time an event from bytes to meaning, in process, against json.loads",
+    "accuracy": "what is measured against the simulator's truth log",
+    "cost": "processor time a text event, against a C client that decodes nothing",
+    "judge": "from samples on disk to written reports: time and memory",
+    "simulator": "how late the simulator sends at 1,000 streams",
+    "decides": "how often ttft and concurrent pass a healthy service",
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run what was asked for; 1 where a bound is broken."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="name", metavar="NAME", title="benchmarks")
+    # A benchmark that is named and not asked for is not even imported.
+    named = [name for name in NAMES if name in arguments] or list(NAMES)
+    modules = {name: import_module(f"bench.{name}") for name in named}
+    for name, words in NAMES.items():
+        about = modules[name].__doc__ if name in modules else words
+        one = verbs.add_parser(name, help=words, description=about,
+                               formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
+        if name in modules:
+            modules[name].options(one)
+    chosen = parser.parse_args(arguments)
+    wanted = [chosen] if chosen.name else [parser.parse_args([name]) for name in NAMES]
+    return max([_one(modules[asked.name], asked) for asked in wanted])
+
+
+def _one(module: object, asked: argparse.Namespace) -> int:
+    """One benchmark, printed as a section of docs/benchmarks.md."""
+    print(f"bench {asked.name}", file=sys.stderr)
+    machine = Machine()
+    found = module.measure(asked)  # type: ignore[attr-defined]  # each module of NAMES has it
+    print(found.markdown(machine.said()), flush=True)
+    return 0 if found.holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

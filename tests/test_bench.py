@@ -1,0 +1,63 @@
+"""The benchmarks do not rot: each runs at a tiny size and prints its table. Their figures are not judged here."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+QUICK = ("--model", "sim-t20-i10-n10", "--streams", "4", "--ramp-s", "0.2")
+TINY = {
+    "startup": ("--times", "1"),
+    "decode": ("--events", "20", "--times", "1"),
+    "accuracy": (*QUICK, "--dialects", "--rounds", "12"),
+    "cost": (*QUICK, "--rounds", "12", "--times", "1"),
+    "judge": ("--requests", "60"),
+    "simulator": ("--streams", "5", "--tokens", "5"),
+    "decides": ("--tests", "ttft", "--drawn", "2", "--real", "1", "--requests", "2"),
+}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """All at once: they mostly wait."""
+    command = (sys.executable, "-m", "bench")
+    processes = {
+        name: subprocess.Popen(
+            (*command, name, *tiny), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for name, tiny in TINY.items()
+    }
+    yield processes
+    for process in processes.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_benchmark_prints_its_table_and_its_machine(name: str, running: dict[str, subprocess.Popen[str]]) -> None:
+    process = running[name]
+    out, err = process.communicate(timeout=300)
+    assert out, err
+    assert (process.returncode == 1) == ("BROKEN" in out)
+    lines = out.splitlines()
+    assert lines[0].startswith("### ")
+    assert "cores" in lines[2]
+    table = [line for line in lines if line.startswith("| ")]
+    assert len(table) >= 3
+    assert len({line.count(" | ") for line in table}) == 1
+    assert all(cell.strip() for line in table for cell in line.strip("| ").split("|"))
+
+
+def test_every_benchmark_is_listed_and_tried_here() -> None:
+    done = subprocess.run(
+        (sys.executable, "-m", "bench", "--help"), cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    listed = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ") and line.strip()}
+    assert set(TINY) <= listed
+    modules = {path.stem for path in (ROOT / "bench").glob("*.py")}
+    assert set(TINY) == {name for name in modules if "def measure(" in (ROOT / "bench" / f"{name}.py").read_text()}
