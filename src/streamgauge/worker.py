@@ -60,6 +60,8 @@ class _Slot:
 @dataclass(slots=True)
 class _LaneState:
     lane: Lane
+    shards: int
+    """How many shards have a part in it: a lane of one slot is one shard's alone."""
     shots: int = 0
     requests: int | None = None
     parked: list[_Slot] = field(default_factory=list)
@@ -210,13 +212,15 @@ class Worker:
         self._lanes = []
         self._due = []
         for index, lane in enumerate(phase.lanes):
-            state = _LaneState(lane)
-            state.requests = None if lane.requests is None else share(lane.requests, shard, shards)
+            state = _LaneState(lane, min(lane.load.most, shards))
+            state.requests = None if lane.requests is None else share(lane.requests, shard, state.shards)
             self._lanes.append(state)
-            if isinstance(lane.load, Rate):
+            if shard >= state.shards:
+                state.requests = 0
+            elif isinstance(lane.load, Rate):
                 state.level = share(lane.load.cap, shard, shards)
                 at = max(order.at_ns, *(self._free.get(target, 0) for target in lane.targets))
-                state.arrivals = _shard_of(lane.load.offsets(self._job.seed + index), shard, shards, at)
+                state.arrivals = _shard_of(lane.load.offsets(self._job.seed + index), shard, state.shards, at)
                 state.next_due = next(state.arrivals)
             else:
                 self._want_slots(index, state, order.at_ns)
@@ -290,9 +294,8 @@ class Worker:
 
     def _free_at(self, state: _LaneState) -> int:
         """When the pace of the lane's next target in turn allows a start; 0 where it has none."""
-        shard, shards = self._job.shard, self._job.shards
         for k in range(state.shots, state.shots + len(state.lane.targets) if self._spacing else 0):
-            target = whose(state.lane, k * shards + shard)
+            target = whose(state.lane, k * state.shards + self._job.shard)
             if target not in self._stopped_targets:
                 return self._free.get(target, 0)
         return 0
@@ -336,7 +339,7 @@ class Worker:
         for _ in state.lane.targets:
             if state.done:
                 return None
-            k = state.shots * shards + shard
+            k = state.shots * state.shards + shard
             target, prompt = pick(state.lane, k, self._job.seed)
             state.shots += 1
             if target not in self._stopped_targets:
