@@ -33,7 +33,7 @@ def test_a_whole_run_of_quick_requests_passes(tmp_path: Path) -> None:
 
     assert (found.document.verdict, found.exit, found.document.partial) == ("pass", Exit.PASS, False)
     assert found.document.headline == "the gating criterion is met"
-    assert found.document.impact == "no chat waits over 1 s"
+    assert found.document.impact == "none of 150 chats waited over 1 s"
 
 
 # Partial runs
@@ -118,11 +118,14 @@ def test_a_set_up_that_never_worked_is_invalid_exit_4_and_says_what_was_answered
         end(2_001, partial=True, stopped_by="20 equal failures"),
     ]
 
-    found = assessed(tmp_path, refused, P95, ERRORS, journal=journal)
+    typed = "streamgauge run ttft --url http://h/x --dialect=anthropic -H 'X: ${KEY}' --requests 5 --preset pr --seed 1"
+    found = assessed(tmp_path, refused, P95, ERRORS, journal=journal, rerun=typed)
 
     assert (found.document.verdict, found.document.severity, found.exit) == ("invalid", None, Exit.UNUSABLE)
     assert "no such key" in found.document.headline
-    assert found.document.next_step.startswith("streamgauge check")
+    assert found.document.next_step.startswith(
+        "streamgauge check --url http://h/x --dialect=anthropic -H 'X: ${KEY}'   ("
+    )
 
 
 def test_a_fail_on_the_wire_stands_though_our_own_starts_were_late(tmp_path: Path) -> None:
@@ -150,13 +153,16 @@ def test_the_impact_speaks_of_each_targets_own_limit_and_repeats_no_headline(tmp
     failing = [made(100.0, n=n, outcome=Outcome.DROPPED) if n % 10 == 0 else s for n, s in enumerate(QUICK)]
     document = assessed(tmp_path / "two", failing, P95, ERRORS).document
     assert document.headline.startswith("1 request in 10 fails (15 of 150)")
-    assert document.impact == "no chat waits over 1 s"
+    assert document.impact == "none of 150 chats waited over 1 s"
 
 
 def test_chats_that_stand_still_are_told_to_whom_they_matter(tmp_path: Path) -> None:
     still = [msgspec.structs.replace(s, stalls=1) if n < 3 else s for n, s in enumerate(QUICK)]
 
-    assert assessed(tmp_path, still).document.impact == "no chat waits over 1 s; 1 chat in 50 stands still for over 2 s"
+    assert (
+        assessed(tmp_path, still).document.impact
+        == "none of 150 chats waited over 1 s; 1 chat in 50 stands still for over 2 s"
+    )
 
 
 def test_all_that_failed_is_counted_in_the_headline(tmp_path: Path) -> None:

@@ -145,6 +145,14 @@ class Run:
             assert self.process.poll() is None, self.process.communicate()
             time.sleep(0.05)
 
+    def has_begun(self) -> None:
+        """Wait until preflight is over: what goes wrong from here on is found by requests."""
+        until = time.monotonic() + 120
+        while not any(self.cwd.glob(".streamgauge/runs/*")):
+            assert time.monotonic() < until
+            assert self.process.poll() is None, self.process.communicate()
+            time.sleep(0.002)
+
     def ended(self) -> tuple[int, dict[str, Any]]:
         """The exit code and the report."""
         if self._said is None:
@@ -190,7 +198,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
     with ExitStack() as stack:
         sim = stack.enter_context(start(log=False))
         dies = stack.enter_context(start(log=False))
-        wants = stack.enter_context(serving(answer, certificate("wrong_name", client_ca=CA, tls13=True)))
+        wants = stack.enter_context(serving(answer, certificate("wrong_name")))
         page = ("--url", f"{sim.url}/v1/chat/completions", "--model", "m", "-H", "X-Sim-Fault: html")
         short = ("--url", f"{dies.url}/v1/chat/completions", "--model", "sim-t20-i5-n20", "--requests", "2000")
         found = {
@@ -200,6 +208,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         }
         for one in found.values():
             stack.callback(one.end)
+        found["client certificate"].has_begun()
+        wants.tls = certificate("wrong_name", client_ca=CA, tls13=True)
         found["killed"].has_measured()
         os.kill(dies.pid, signal.SIGKILL)
         yield found

@@ -475,6 +475,17 @@ def test_a_run_is_decided_by_its_criteria(criteria, how, word_, exit_):
     assert (found.severity is not None) == (word_ == "fail")
 
 
+def test_a_run_that_leaves_open_what_its_test_is_about_is_no_pass() -> None:
+    rate, shown = one("pass", metric="output_rate"), one("inconclusive", metric="ttft_ms", **SHOWN)
+    assert decide([rate, shown], subject="ttft_ms").word == "inconclusive"
+    assert decide([rate, shown]).word == "pass"
+    assert decide([rate], subject="ttft_ms").word == "pass", "nothing was asked about it"
+    assert decide([rate, shown, one("pass", metric="ttft_ms", **SHOWN)], subject="ttft_ms").word == "pass"
+    assert decide([rate, shown, one("pass", metric="ttft_ms")], subject="ttft_ms").word == "pass"
+    assert decide([rate, one("inconclusive", metric="ttft_ms", **ADVISORY)], subject="ttft_ms").word == "pass"
+    assert decide([one("fail", metric="output_rate"), shown], subject="ttft_ms").word == "fail"
+
+
 @pytest.mark.parametrize(
     ("p95", "errors", "severity"),
     [

@@ -60,6 +60,38 @@ def test_the_shards_together_fire_the_plan_and_nothing_twice(sim: Simulator, tmp
     assert {s.outcome for s in samples} == {Outcome.OK}
 
 
+def test_a_lane_of_fewer_slots_than_shards_is_done_all_the_same(sim: Simulator, tmp_path: Path) -> None:
+    phase = hold(1, 7)
+    samples: list[Sample] = []
+    with ExitStack() as stack:
+        hands = [
+            stack.enter_context(working(job(tmp_path, (target(sim),), phase, shard=shard, shards=3)))
+            for shard in range(3)
+        ]
+        for hand in hands:
+            hand.begin()
+        for hand in hands:
+            hand.hear(hand.phase_done)
+            samples += hand.finish()
+    assert len(samples) == 7
+    assert {s.slot for s in samples} == {0}
+
+
+def test_a_worker_that_waits_for_the_last_answers_of_a_phase_sleeps(sim: Simulator, tmp_path: Path) -> None:
+    lane = Lane(("app",), ("short",), Hold(2))
+    rate = Lane(("app",), ("short",), Rate(5.0, 50))
+    asked = target(sim, '[["text","a"],["wait",1500],["finish"]]')
+    phase = Phase("reference", (lane, rate), 2, duration_ns=100 * MS, settles=True)
+    with process(job(tmp_path, (asked,), phase)) as (hand, running):
+        hand.begin()
+        hand.hear(lambda: any(report.open_streams for report in hand.reports))
+        used = sum(psutil.Process(running.pid).cpu_times()[:2])
+        hand.hear(hand.phase_done)
+        used = sum(psutil.Process(running.pid).cpu_times()[:2]) - used
+        hand.finish()
+    assert used < 0.7, "of about 1.4 s, and a worker that looks at the clock for ever uses all of it"
+
+
 @pytest.mark.parametrize("arrivals", ["constant", "poisson"])
 def test_the_shards_together_keep_the_times_of_the_arrivals(sim: Simulator, tmp_path: Path, arrivals: str) -> None:
     rate = Rate(100.0, 50, arrivals)  # type: ignore[arg-type] # one of its two words
@@ -297,7 +329,7 @@ def test_a_workers_memory_does_not_grow_with_its_requests(sim: Simulator, tmp_pa
         hand.finish()
     assert grown < 2 << 20, "2,000 requests that left 1 KB each behind would be seen"
     ticks = [record for record in read_records(hand.path) if isinstance(record, AuditTick)]
-    assert sum(tick.starts for tick in ticks) > 2_500
+    assert sum(tick.starts for tick in ticks) > 2_000, "the ticks of the last 250 ms may be missing"
 
 
 def test_a_parent_that_says_nothing_and_leaves_ends_a_worker(tmp_path: Path) -> None:

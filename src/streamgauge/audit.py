@@ -12,8 +12,6 @@ from streamgauge.loop import Loop
 from streamgauge.sample import AuditTick, Sample
 
 TICK_NS = 250 * MS
-LATE_NS = 50 * MS
-"""A start later than this through us counts as missed."""
 
 
 class Audit:
@@ -23,26 +21,24 @@ class Audit:
         self._worker = worker
         self._since = clock.now()
         self._cpu = time.process_time_ns()
-        self._starts = self._missed = self._tokens = self._bytes = 0
+        self._starts = self._tokens = self._bytes = 0
         self._steps = 0
         self.text_events = 0
         self.cpu: float | None = None
 
-    def start(self, late_ns: int) -> None:
-        """A request was started, so late."""
+    def start(self) -> None:
+        """A request was started."""
         self._starts += 1
-        if late_ns > LATE_NS:
-            self._missed += 1
 
     def ended(self, sample: Sample) -> None:
         """A request ended."""
         self._tokens += sample.text_events
         self.text_events += sample.text_events
 
-    def tick(self, now: int, loop: Loop) -> AuditTick | None:
-        """What happened since the last tick; None if that was just now."""
+    def tick(self, now: int, loop: Loop, *, last: bool = False) -> AuditTick | None:
+        """What happened since the last tick; None if that was just now. The `last` one may be a fifth as long."""
         passed = now - self._since
-        if passed < TICK_NS:
+        if passed < (TICK_NS // 5 if last else TICK_NS):
             return None
         used = time.process_time_ns()
         self.cpu = (used - self._cpu) / passed
@@ -50,10 +46,10 @@ class Audit:
         tick = AuditTick(
             worker=self._worker, at_ns=now, cpu=self.cpu, longest_turn_ns=loop.longest_turn_ns,
             open_streams=loop.open_streams, open_sockets=loop.sockets, text_events=self._tokens,
-            bytes_in=loop.bytes_in - self._bytes, starts=self._starts, steps=steps, missed_starts=self._missed,
+            bytes_in=loop.bytes_in - self._bytes, starts=self._starts, steps=steps,
         )  # fmt: skip
         self._since, self._cpu, self._bytes = now, used, loop.bytes_in
         self._steps = len(loop.steps)
-        self._starts = self._missed = self._tokens = 0
+        self._starts = self._tokens = 0
         loop.longest_turn_ns = 0
         return tick

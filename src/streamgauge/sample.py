@@ -214,10 +214,6 @@ class AuditTick(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False,
     starts: int
     steps: list[tuple[int, int, int]]
     """Clock steps (from_ns, to_ns, jump_ns)."""
-    run_delay_ns: int | None = None
-    """Time it was runnable but not running, where the system tells."""
-    missed_starts: int = 0
-    """Starts that the plan and free slots called for and that were over 50 ms late or never made through us."""
 
 
 Record = Sample | GapsPart | AuditTick

@@ -42,6 +42,7 @@ __all__ = [
     "gates",
     "judge",
     "least_n",
+    "leaves_open",
     "points",
     "run_doubts",
     "set_up",
@@ -291,11 +292,14 @@ def decide(
     partial: bool = False,
     invalid_because: Sequence[str] = (),
     set_up: str | None = None,
+    subject: str | None = None,
     ttft_p95_ms: float | None = None,
     error_rate: float | None = None,
 ) -> Decision:
     """The run's verdict, severity and exit code.
 
+    subject: the metric that the test is about. Where it is asked about, a run that neither could nor did decide any of
+    it is no pass, whatever else is met.
     set_up: the outcome that showed the set-up to be wrong (see `set_up`). ttft_p95_ms (inf: not reached) and error_rate
     are the points that severity is taken from (see `points`).
     """
@@ -310,9 +314,15 @@ def decide(
     if invalid_because or any(one.verdict == "invalid" for one in binding):
         return Decision(word="invalid", severity=None, exit=Exit.INVALID)
     gating = [one for one in binding if one.gating]
-    if partial or not gating or any(one.verdict != "pass" for one in gating):
+    if partial or not gating or any(one.verdict != "pass" for one in gating) or leaves_open(judged, subject):
         return Decision(word="inconclusive", severity=None, exit=Exit.INCONCLUSIVE)
     return Decision(word="pass", severity=None, exit=Exit.PASS)
+
+
+def leaves_open(judged: Sequence[Judged], metric: str | None) -> bool:
+    """Whether binding criteria ask about the metric, and none of them gates or is met."""
+    asked = [one for one in judged if one.metric == metric and not one.advisory]
+    return bool(asked) and not any(one.gating or one.verdict == "pass" for one in asked)
 
 
 def severity(ttft_p95_ms: float | None, error_rate: float | None) -> Severity:

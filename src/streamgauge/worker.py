@@ -141,10 +141,10 @@ class Worker:
             self._end_phase(now)
             if self._stopping_at is not None and (now >= self._stopping_at or self._loop.open_streams == 0):
                 break
-            self._loop.turn(self._wake(min(next_flush, next_report)))
+            self._loop.turn(self._wake(now, min(next_flush, next_report)))
         self._loop.cancel(self._stop_why or "the parent process is gone")
         self._keep_over()
-        self._write(self._now())
+        self._write(self._now(), last=True)
         self._writer.close()
         if self._alive:
             self._tell(drained=True)
@@ -152,17 +152,19 @@ class Worker:
             self._push_control()
         self._loop.close()
 
-    def _wake(self, latest: int) -> int:
+    def _wake(self, now: int, latest: int) -> int:
+        """When there is something to do. What comes due after the phase is not: it would be looked at for ever."""
         wake = latest
-        if self._due and self._due[0][0] < wake:
+        if self._due and self._due[0][0] < wake and not self._past(self._due[0][0]):
             wake = self._due[0][0]
         for state in self._lanes:
-            if state.next_due is not None and not state.done and state.next_due < wake:
-                wake = state.next_due
+            next_due = state.next_due
+            if next_due is not None and not state.done and next_due < wake and not self._past(next_due):
+                wake = next_due
             if state.waiting and (free := self._free_at(state)) < wake and not self._past(free):
                 wake = free
         for limit in (self._phase_end, self._stopping_at):
-            if limit is not None and limit < wake:
+            if limit is not None and now < limit < wake:
                 wake = limit
         return wake
 
@@ -360,7 +362,7 @@ class Worker:
             self._free[target.name] = start + self._spacing[target.name]
         late = max(start - due_ns, 0)
         self._late = max(self._late, late)
-        self._audit.start(late)
+        self._audit.start()
         stream = self._stream(shot, target, start)
         prompt = prompt_text(
             self._job.prompts, shot.prompt, shot.prompt_index, unique=stream.id if target.unique else None
@@ -477,8 +479,8 @@ class Worker:
         except OSError:
             self._alive = False
 
-    def _write(self, now: int) -> None:
-        tick = self._audit.tick(now, self._loop)
+    def _write(self, now: int, *, last: bool = False) -> None:
+        tick = self._audit.tick(now, self._loop, last=last)
         if tick is not None:
             self._writer.add(tick)
         self._writer.flush()

@@ -41,6 +41,9 @@ from streamgauge.verdict import (
     worth_doubling,
 )
 
+SUBJECTS = {"ttft": "ttft_ms", "concurrent": "concurrency_held"}
+"""What each test is about: a run that leaves it open is no pass."""
+
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
@@ -104,8 +107,9 @@ def assess(folder: Path) -> Assessment:
     p95, errors = points(summary)
     wrong = set_up(columns)
     decision = decide(
-        judged, partial=story.partial, invalid_because=doubts, set_up=wrong, ttft_p95_ms=p95, error_rate=errors
-    )
+        judged, partial=story.partial, invalid_because=doubts, set_up=wrong, subject=SUBJECTS.get(head.test),
+        ttft_p95_ms=p95, error_rate=errors,
+    )  # fmt: skip
     measurement = _with_doubts(measurement, decision.word, [*doubts, *doubts_of(judged)])
     found = comparisons(columns, scope, controls=head.controls, seed=head.seed)
     cost = _cost(head, columns)

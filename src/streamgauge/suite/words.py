@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ from streamgauge.slices import TOLERATED
 from streamgauge.suite.folder import Head, Story
 from streamgauge.summary import Scope, Summary
 from streamgauge.verdict import Criterion, Decision, Judged, doubts_of
+
+_OF_THE_TARGET = frozenset(("--config", "--env", "--url", "--dialect", "--model", "-H", "--header", "--set"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Words:
         held = [one for one in binding if one.gating and one.verdict == "inconclusive"]
         if held:
             return self._about(held[0])
+        if any(one.gating for one in binding):
+            return "too few requests to decide ttft, which this test is about; all else that gates is met"
         return "no criterion could be decided by so few requests, so none gates"
 
     def _about(self, one: Judged) -> str:
@@ -87,18 +92,20 @@ class Words:
     def _waits(self, scope: Scope) -> str | None:
         """Who waits longer than the p95 limit, in the target where most do."""
         worst: tuple[float, str, float] | None = None
+        asked = 0
         for target in scope.targets:
             limit = next((one.limit for one in self.head.criteria if _speaks_of_waiting(one, target)), None)
             found = self.columns.select(targets=(target,), phases=scope.judged)
             values = population(self.columns, METRICS["ttft_ms"], found).values
             if limit is not None and len(values):
+                asked += len(values)
                 worst = max(worst or (-1.0, "", 0.0), (float((values > limit).mean()), target, limit))
         if worst is None:
             return None
         share, target, limit = worst
         edge = f"{limit / 1000:g} s" if limit >= 1000 else f"{limit:g} ms"
         if share == 0:
-            return f"no chat waits over {edge}"
+            return f"none of {asked:,} chats waited over {edge}"
         waits = f"{'every chat' if share == 1 else f'1 chat in {one_in(share)}'} waits over {edge}"
         if len(scope.targets) > 1 and waits not in self._verdict_line():
             waits = waits.replace(" waits", f" of {target} waits")
@@ -107,7 +114,7 @@ class Words:
     def next_step(self) -> str:
         """The next command or act."""
         if self.set_up is not None:
-            return "streamgauge check   (it says step by step what the target answers)"
+            return f"{_check_instead(self.head.rerun)}   (it says step by step what the target answers)"
         word = self.decision.word
         if word == "pass":
             return f"keep it: run it on every change; repeat this one with {self.head.rerun}"
@@ -173,6 +180,16 @@ class Words:
         if self.head.inconclusive_passes and self.decision.word == "inconclusive" and not self.story.partial:
             out.append("inconclusive counts as a pass by --inconclusive pass")
         return out
+
+
+def _check_instead(rerun: str) -> str:
+    """The command that checks what `rerun` measured: the same target, without what speaks of load."""
+    command, words = ["streamgauge", "check"], shlex.split(rerun)[2:]
+    for at, word in enumerate(words):
+        name, equals, _ = word.partition("=")
+        if name in _OF_THE_TARGET:
+            command += [word] if equals else words[at : at + 2]
+    return shlex.join(command)
 
 
 def _held_back(head: Head, columns: Columns) -> list[str]:
