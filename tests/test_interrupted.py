@@ -115,8 +115,7 @@ def test_kill_9_of_a_worker_ends_the_run_as_invalid_with_the_cause_named(running
 
 
 def test_a_reports_folder_that_cannot_be_written_costs_no_measurement(simulator: Simulator, tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file, not a folder")
-    flags = ("--model", "sim-t150-i2-n10", "--requests", "12", "-q", "--out", "taken")
+    flags = ("--model", "sim-t150-i2-n10", "--requests", "110", "--concurrency", "10", "-q", "--out", "/proc/reports")
     done = streamgauge("run", "ttft", "--url", f"{simulator.url}/v1/chat/completions", *flags, cwd=tmp_path)
     assert done.code == 4
     assert "The run is kept: streamgauge report" in done.err
