@@ -74,9 +74,10 @@ def _share(ask: Requirement, found: Evidence) -> str:
     edge = _amount(ask.limit, METRICS[ask.metric].unit, short=True)
     if not found.beyond:
         return f"none of {found.n:,} {who}s {does} {side} {edge}"
+    failed = " or fails" if found.censored else ""
     if found.beyond == found.n:
-        return f"every {who} {does} {side} {edge}"
-    return f"1 {who} in {one_in(found.beyond / found.n)} {does} {side} {edge}"
+        return f"every {who} {does} {side} {edge}{failed}"
+    return f"1 {who} in {one_in(found.beyond / found.n)} {does} {side} {edge}{failed}"
 
 
 def one_in(share: float) -> str:
