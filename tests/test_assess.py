@@ -137,7 +137,9 @@ def test_a_wrong_set_up_leads_with_the_answer_and_leaves_out_what_means_nothing_
     assert len(document.criteria) == 2, "programs get them all the same"
     first, headline, *more = terminal.render(document).splitlines()
     assert first.startswith("! INVALID")
-    assert headline.startswith("  every request ended in protocol_error: the set-up is wrong, not the service: 200 with")
+    assert headline.startswith(
+        "  every request ended in protocol_error: the set-up is wrong, not the service: 200 with"
+    )
     screen = "\n".join(more)
     assert "but it speaks anthropic, not openai-chat\n  Next: " in screen
     for form in (screen, *(b"".join(FORMS[name](document, [])).decode() for name in ("md", "html"))):

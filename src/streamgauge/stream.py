@@ -22,7 +22,19 @@ from dataclasses import dataclass
 import msgspec
 
 from streamgauge.dialects import recognise_event
-from streamgauge.dialects.contract import DONE, END, ERROR, MALFORMED, OUTPUT, REASONING, STEP, TEXT, TOOL, UNKNOWN, Dialect
+from streamgauge.dialects.contract import (
+    DONE,
+    END,
+    ERROR,
+    MALFORMED,
+    OUTPUT,
+    REASONING,
+    STEP,
+    TEXT,
+    TOOL,
+    UNKNOWN,
+    Dialect,
+)
 from streamgauge.dialects.errors import bare_error, error_text
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
@@ -66,8 +78,8 @@ class Stream:
     """The state of one request. Drive it with `on_*`; it is finished when `done`."""
 
     __slots__ = (
-        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_last_text", "_limits", "_outcome",
-        "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse", "_stage", "_terminal", "bytes_in",
+        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_last_text", "_limits",
+        "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse", "_stage", "_terminal", "bytes_in",
         "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done", "end_ns", "events", "first_byte",
         "first_event", "first_output", "first_reasoning", "first_token", "headers_ns", "id", "kept_open",
         "kernel_stamps", "known_events",

@@ -23,9 +23,11 @@ from streamgauge.suite.folder import Head, Story
 from streamgauge.summary import Scope, Summary
 from streamgauge.verdict import Criterion, Decision, Judged, doubts_of
 
-_FAILED_AT_ONCE = frozenset(Outcome) - GOOD - {
-    Outcome.CONNECT_TIMEOUT, Outcome.FIRST_TOKEN_TIMEOUT, Outcome.STALL_TIMEOUT, Outcome.TOTAL_TIMEOUT, Outcome.SHED
-}
+_FAILED_AT_ONCE = (
+    frozenset(Outcome)
+    - GOOD
+    - {Outcome.CONNECT_TIMEOUT, Outcome.FIRST_TOKEN_TIMEOUT, Outcome.STALL_TIMEOUT, Outcome.TOTAL_TIMEOUT, Outcome.SHED}
+)
 """Whoever got one of these and no token failed; who ran into a time-out, or was never started, waited."""
 _OF_THE_TARGET = frozenset(("--config", "--env", "--url", "--dialect", "--model", "-H", "--header", "--set"))
 
@@ -127,7 +129,7 @@ class Words:
         if word == "pass":
             return f"keep it: run it on every change; repeat this one with {self.head.rerun}"
         if word == "fail":
-            return "look at what was not ok and at the slowest requests in the report; their trace ids lead to your own logs"
+            return "look in the report at what was not ok and at the slowest; their trace ids lead to your own logs"
         if word == "invalid":
             return "free this machine (or use a larger one, or less load), then run again"
         if self.story.partial:
@@ -149,7 +151,7 @@ class Words:
             return f"leave out --requests, the preset's own number decides more: {again}"
         if self.head.preset in ("smoke", "pr") and "streamgauge run" in again:
             return f"a larger preset decides more: {re.sub(r' --preset [a-z]+', '', again)} --preset standard"
-        return "what was seen lies close to a limit: the criteria in the report say how close, and what would settle each"
+        return "what was seen lies close to a limit: the criteria say how close, and what would settle each"
 
     def warnings(self, summary: Summary, scope: Scope, *, estimated: int) -> list[str]:
         """What qualifies the numbers. estimated: answers of unknown usage that the cost counts all the same."""
