@@ -113,7 +113,8 @@ def _subject(ask: Requirement) -> str:
 def _needs(found: Evidence) -> str:
     if found.needs is None:
         return ""
-    return f"; needs about {rounded_up(found.needs):,} more requests"
+    more = rounded_up(found.needs)
+    return f"; needs about {more:,} more request{'s' * (more != 1)}"
 
 
 def rounded_up(n: int) -> int:

@@ -246,7 +246,8 @@ def _from_flags(
     asked = path.replace("{model}", model) if model else path
     draft.say("target", f"POST {parsed.origin}{asked}   dialect {dialect}")
     if guessed:
-        draft.say("dialect", f"{dialect}, as the url tells; another: --dialect {', '.join(DIALECTS)}")
+        *others, last = (name for name in DIALECTS if name != dialect)
+        draft.say("dialect", f"{dialect}, as the url tells; else --dialect {', '.join(others)} or {last}")
     for text in headers:
         name, colon, value = (part.strip() for part in text.partition(":"))
         wrong = check_header(name, value) if colon else 'is not "Name: value"'

@@ -108,10 +108,11 @@ def _load(document: Document) -> str:
     """`held 100 of 100 streams` where that is the test's subject; in open loop the rate achieved."""
     planned, achieved = document.measurement.planned, document.measurement.achieved
     rate, streams = planned.get("rate_per_s"), planned.get("streams")
-    if rate is not None:
-        return f"{say.number(achieved.get('rate_per_s'))} of {say.number(rate)} requests/s"
-    if document.test == "concurrent" and streams is not None:
-        return f"held {say.number(achieved.get('streams'))} of {say.count(int(streams), 'stream')}"
+    kept, held = achieved.get("rate_per_s"), achieved.get("streams")
+    if rate is not None and kept is not None:
+        return f"{say.number(kept)} of {say.number(rate)} requests/s"
+    if document.test == "concurrent" and streams is not None and held is not None:
+        return f"held {say.number(held)} of {say.count(int(streams), 'stream')}"
     return ""
 
 
