@@ -130,18 +130,16 @@ def test_a_set_up_that_never_worked_is_invalid_exit_4_and_says_what_was_answered
 
 
 def test_a_wrong_set_up_leads_with_the_answer_and_leaves_out_what_means_nothing_then(tmp_path: Path) -> None:
-    words = "200 with text/event-stream, but it speaks anthropic, not openai-chat; it begins: event: message_start"
+    words = "it speaks anthropic, not openai-chat; it begins: event: message_start (200 with text/event-stream)"
     foreign = [made(n=n, outcome=Outcome.PROTOCOL_ERROR, http_status=200, error=words) for n in range(20)]
     document = assessed(tmp_path, foreign, P95, ERRORS).document
     assert (document.set_up, document.impact, document.warnings) == ("protocol_error", None, [])
     assert len(document.criteria) == 2, "programs get them all the same"
     first, headline, *more = terminal.render(document).splitlines()
     assert first.startswith("! INVALID")
-    assert headline.startswith(
-        "  every request ended in protocol_error: the set-up is wrong, not the service: 200 with"
-    )
+    assert headline.startswith("  the set-up is wrong, not the service: it speaks anthropic, not openai-chat (every")
     screen = "\n".join(more)
-    assert "but it speaks anthropic, not openai-chat\n  Next: " in screen
+    assert "in protocol_error)\n  Next: " in screen
     for form in (screen, *(b"".join(FORMS[name](document, [])).decode() for name in ("md", "html"))):
         assert "20" in form
         for noise in ("not reached", "waits over", "Slowest stream", "slowest requests", "counted as text events"):

@@ -578,7 +578,7 @@ class Stream:
         named = f"it speaks {spoken}, not {self._dialect.name}" if spoken else "no event of this dialect"
         body = bytes(self._body[:200]) or b"\n".join(data for _, data in self._silent)[:200]
         media = self.response.headers.get("content-type", "no media type")
-        return f"200 with {media}, but {named}; it begins: {_show(body)}"
+        return f"{named}; it begins: {_show(body)} (200 with {media})"
 
     def sample(self, redact: Callable[[str], str] = str) -> Sample:
         """The facts. `redact` takes secrets out of every text that came from outside."""

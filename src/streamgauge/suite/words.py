@@ -55,7 +55,7 @@ class Words:
         if self.set_up is not None:
             answer = next((f.message for f in self.columns.failures if f.message), None)
             told = f": {answer.partition('; it begins: ')[0][:200]}" if answer else ""
-            return f"every request ended in {self.set_up}: the set-up is wrong, not the service{told}"
+            return f"the set-up is wrong, not the service{told} (every request ended in {self.set_up})"
         binding = [one for one in self.judged if not one.advisory]
         if word == "fail":
             first, *others = (one for one in binding if one.verdict == "fail")
