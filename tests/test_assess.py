@@ -11,6 +11,7 @@ from folders import Event, end, phase, run_folder, stop
 from made import MS, made, run_of
 from streamgauge.errors import Exit
 from streamgauge.plan import Hold, Lane, Phase, Rate
+from streamgauge.reports import FORMS, terminal
 from streamgauge.sample import Outcome, Sample
 from streamgauge.suite.assess import Assessment, assess
 from streamgauge.verdict import Criterion
@@ -126,6 +127,46 @@ def test_a_set_up_that_never_worked_is_invalid_exit_4_and_says_what_was_answered
     assert found.document.next_step.startswith(
         "streamgauge check --url http://h/x --dialect=anthropic -H 'X: ${KEY}'   ("
     )
+
+
+def test_a_wrong_set_up_leads_with_the_answer_and_leaves_out_what_means_nothing_then(tmp_path: Path) -> None:
+    words = "it speaks anthropic, not openai-chat; it begins: event: message_start (200 with text/event-stream)"
+    foreign = [made(n=n, outcome=Outcome.PROTOCOL_ERROR, http_status=200, error=words) for n in range(20)]
+    document = assessed(tmp_path, foreign, P95, ERRORS).document
+    assert (document.set_up, document.impact, document.warnings) == ("protocol_error", None, [])
+    assert len(document.criteria) == 2, "programs get them all the same"
+    first, headline, *more = terminal.render(document).splitlines()
+    assert first.startswith("! INVALID")
+    assert headline.startswith("  the set-up is wrong, not the service: it speaks anthropic, not openai-chat (every")
+    screen = "\n".join(more)
+    assert "in protocol_error)\n  Next: " in screen
+    for form in (screen, *(b"".join(FORMS[name](document, [])).decode() for name in ("md", "html"))):
+        assert "20" in form
+        for noise in ("not reached", "waits over", "Slowest stream", "slowest requests", "counted as text events"):
+            assert noise not in form, noise
+
+
+def test_a_run_stopped_before_its_first_judged_request_says_so_in_one_line(tmp_path: Path) -> None:
+    journal = [phase("warmup"), stop("interrupted", 2_000), end(2_001, partial=True, stopped_by="interrupted")]
+    document = assessed(tmp_path, [], P95, ERRORS, journal=journal).document
+    assert [one.why for one in document.criteria] == ["not_measured"] * 2
+    said = "Nothing was judged: no request of the judged phases had ended."
+    forms = [terminal.render(document), *(b"".join(FORMS[name](document, [])).decode() for name in ("md", "html"))]
+    for form in forms:
+        assert form.count(said) == 1
+        assert "nothing was measured" not in form
+        assert "more requests" not in form
+    assert forms[0].count("interrupted") == 1
+
+
+def test_who_was_refused_failed_and_did_not_wait(tmp_path: Path) -> None:
+    half = [made(n=n, outcome=Outcome.CONNECT_REFUSED) if n % 2 else s for n, s in enumerate(QUICK)]
+    document = assessed(tmp_path / "refused", half, P95).document
+    assert document.headline.startswith("p95 not reached: ")
+    assert document.impact == "none of 75 chats waited over 1 s; 1 request in 2 fails"
+    overdue = [made(n=n, outcome=Outcome.FIRST_TOKEN_TIMEOUT) if n % 2 else s for n, s in enumerate(QUICK)]
+    document = assessed(tmp_path / "overdue", overdue, P95).document
+    assert document.impact == "1 chat in 2 waits over 1 s; 1 request in 2 fails"
 
 
 def test_a_fail_on_the_wire_stands_though_our_own_starts_were_late(tmp_path: Path) -> None:

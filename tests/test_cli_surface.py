@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from cli import environment
 from streamgauge.cli import cli
 from streamgauge.clock import FakeClock, S
-from streamgauge.plan import Phase
+from streamgauge.errors import UsageError
+from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.progress import Progress
 from streamgauge.run import Began, Stopping
 
@@ -105,6 +106,60 @@ def test_a_phase_that_begins_in_a_moment_is_not_before_its_start() -> None:
     with Progress("ttft", (HOLD,), clock, stream=stream) as progress:
         progress(Began(HOLD, clock.now() + 2_000_000))
     assert "| 0 s |" in stream.getvalue()
+
+
+def test_the_level_of_a_phase_is_told_for_each_target_where_each_has_its_own() -> None:
+    clock, stream = FakeClock(), io.StringIO()
+    lanes = tuple(Lane((name,), ("short",), Hold(4), 10) for name in "abc")
+    three, shared = Phase("hold", lanes, 4), Phase("hold", (Lane(("a", "b"), ("short",), Hold(100), 10),), 100)
+    with Progress("ttft", (three,), clock, stream=stream) as progress:
+        progress(Began(three, clock.now()))
+    with Progress("concurrent", (shared,), clock, stream=stream) as progress:
+        progress(Began(shared, clock.now()))
+    first, second = stream.getvalue().splitlines()
+    assert first.startswith("ttft hold, 4 a target | ")
+    assert second.startswith("concurrent hold at 100 | ")
+
+
+def test_a_model_that_is_not_sent_and_a_request_without_one_are_told_before_anything_is_sent(here: Path) -> None:
+    label = "model gpt-4o is only a label here: the request does not carry it"
+    for path, model, note in (
+        ("/api/chat", ("--model", "gpt-4o"), label),
+        ("/api/chat", (), None),
+        ("/v1/messages", ("--model", "m"), None),
+        ("/v1/messages", (), "target: no model is named (--model, or model in the spec)"),
+        ("/v1/chat/completions", (), "target: no model is named (--model, or model in the spec)"),
+    ):
+        (plan,) = json.loads(typed("run", "--url", f"http://127.0.0.1:9{path}", *model, "--dry-run", "--json").stdout)[
+            "plan"
+        ]
+        assert [note is not None and note in told for told in plan["notes"]] == [True] * (note is not None), plan
+    (here / "streamgauge.toml").write_text(
+        "[targets.a]\nurl = 'http://127.0.0.1:9/api/chat'\ndialect = 'ai-sdk'\nmodel = 'x'\n"
+        'body = \'{"modelId": "{model}", "text": "{prompt}"}\'\n'
+    )
+    (plan,) = json.loads(typed("run", "ttft", "--dry-run", "--json").stdout)["plan"]
+    assert plan["notes"] == []
+
+
+def test_a_spec_in_a_folder_above_is_told_and_not_used(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "streamgauge.toml").write_text("[targets.a]\nurl = 'http://127.0.0.1:9'\ndialect = 'ai-sdk'\n")
+    (here / "web" / "src").mkdir(parents=True)
+    monkeypatch.chdir(here / "web" / "src")
+    told = "--config ../../streamgauge.toml takes the one above"
+    done = typed("run", "--dry-run", CI="")
+    assert told in done.stderr
+    assert "127.0.0.1:9 " not in done.output
+    for verb, env in (("run", {"CI": "1"}), ("check", {})):
+        refused = typed(verb, **env)
+        assert isinstance(refused.exception, UsageError)
+        assert told in str(refused.exception)
+
+
+def test_check_and_a_dry_run_tell_the_same_plan(here: Path) -> None:
+    (plan,) = json.loads(typed(*PLAN, "--json").stdout)["plan"]
+    checked = json.loads(typed("check", *PLAN[2:6], "--json").stdout)["plans"]["ttft"]
+    assert checked == {"starts": True, **plan}
 
 
 def test_a_terminal_that_cannot_redraw_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:

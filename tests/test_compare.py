@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from made import collected, run_of
-from streamgauge import compare
+from streamgauge import compare, stats
 from streamgauge.columns import Columns
 from streamgauge.sample import Sample
 from streamgauge.summary import Scope, scope_of
@@ -68,7 +68,32 @@ def test_two_targets_that_are_the_same_cannot_be_told_apart():
     found = compare.comparisons(*seen(samples))
 
     assert all(one.low < 0 < one.high for one in found)  # type: ignore[operator]
-    assert all(one.sentence.endswith("they cannot be told apart") for one in found)
+    assert all(one.sentence.startswith("b and a cannot be told apart at ") for one in found) or all(
+        one.sentence.startswith("a and b cannot be told apart at ") for one in found
+    )
+
+
+@pytest.mark.parametrize("kind", ["targets", "control"])
+@pytest.mark.parametrize(
+    ("difference", "low", "high", "settled"),
+    [
+        (5.7, 1.2, 9.0, True),
+        (5.7, 0.04, 9.0, True),
+        (5.7, -1.0, 9.0, False),
+        (5.7, -0.04, 9.0, False),
+        (5.7, 1.2, None, True),
+        (5.7, None, 9.0, False),
+        (-5.7, -9.0, -1.2, True),
+        (-5.7, -9.0, 1.0, False),
+        (0.0, 0.0, 0.0, False),
+    ],
+)
+def test_a_difference_is_stated_where_its_interval_excludes_0_and_only_there(kind, difference, low, high, settled):
+    said = compare._sentence(kind, "a", "b", "p95", difference, stats.Bounds(low, high))
+
+    assert ("cannot be told apart" in said) is not settled
+    assert (" is 5.7 ms " in said or " adds 5.7 ms " in said or " takes off 5.7 ms " in said) is settled
+    assert "[0.0 to" not in said or not settled, "a bound that is not 0 does not read as 0"
 
 
 def test_arms_that_did_not_reach_the_quantile_have_no_difference():

@@ -86,6 +86,20 @@ def test_a_target_that_answers_no_request_at_all_is_a_set_up_error(simulator: Si
     assert "check" in report["next_step"]
 
 
+def test_a_wrong_dialect_is_a_set_up_error_and_the_one_that_is_spoken_is_named(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    there = f"{simulator.url}/v1/messages"
+    flags = ("--dialect", "openai-chat", "--model", "sim-t5-i1-n3", "--requests", "20", "-q")
+    done = streamgauge("run", "--url", there, *flags, cwd=tmp_path)
+    assert done.code == 4, done.out
+    lines = done.out.splitlines()
+    assert lines[0].startswith("! INVALID")
+    assert "it speaks anthropic, not openai-chat" in " ".join(" ".join(lines[1:4]).split())
+    assert len(lines) < 14
+    assert "waits over" not in done.out
+
+
 def test_no_token_ever_seen_is_null_and_fails(simulator: Simulator, tmp_path: Path) -> None:
     code, report, _ = run(simulator, tmp_path, "--requests", "60", "-H", "X-Sim-Fault: empty")
     assert code == 1

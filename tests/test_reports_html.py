@@ -143,7 +143,7 @@ def test_a_part_without_content_is_left_out():
         passing()[0], criteria=[], comparisons=[], baselines=[], findings=[], groups=[], metrics={}, outcomes={},
         series=replace(passing()[0].series, ecdf=[], timeline=[], slowest=[], gaps=[], not_ok=[]),
     )  # fmt: skip
-    assert re.findall(r"<h2[^>]*>([^<]*)<", page_of(empty).source) == ["Targets", "How well this was measured"]
+    assert re.findall(r"<h2[^>]*>([^<]*)<", page_of(empty).source) == ["How well this was measured"]
 
 
 def test_what_was_found_and_what_to_do_come_first():

@@ -8,9 +8,9 @@ import pytest
 from msgspec.structs import replace
 from rich.cells import cell_len
 
-from documents import ALL, failing, inconclusive, partial
+from documents import ALL, failing, inconclusive, partial, passing
 from hostile import HOSTILE, hostile
-from streamgauge.reports import terminal
+from streamgauge.reports import terminal, view
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -38,6 +38,26 @@ def test_the_first_line_names_verdict_run_and_severity():
     first = terminal.render(failing()[0]).splitlines()[0]
     assert " ".join(first.split()) == "✗ FAIL ttft staging 7f3a1c2 1,200 requests 2m58s $0.65 severity P0"
     assert "partial" in terminal.render(partial()[0]).splitlines()[0]
+
+
+def test_the_first_line_says_how_many_streams_were_held_and_which_rate_was_kept():
+    document = passing()[0]
+
+    def first(**more: dict[str, float | None]) -> str:
+        measured = replace(document.measurement, **more)
+        return terminal.render(replace(document, test="concurrent", measurement=measured)).splitlines()[0]
+
+    level = {"requests": None, "streams": 100.0, "rate_per_s": None}
+    assert "  800 requests  held 98 of 100 streams  " in first(planned=level, achieved={"streams": 98.0})
+    rate = {"requests": None, "streams": None, "rate_per_s": 5.0}
+    assert "  800 requests  4.93 of 5 requests/s  " in first(planned=rate, achieved={"rate_per_s": 4.93})
+    assert "rate per s" not in dict(view.quality_rows(replace(document, measurement=replace(
+        document.measurement, planned=level, achieved={"streams": 98.0}))))  # fmt: skip
+
+
+def test_the_slowest_stream_is_told_with_its_time():
+    assert "Slowest stream: gemini-flash, first token after 1,297 ms, trace " in terminal.render(passing()[0])
+    assert "Slowest stream: gemini-flash, no token, first token timeout after" in terminal.render(failing()[0])
 
 
 def test_a_target_line_reads_like_the_table_of_the_report():

@@ -339,6 +339,15 @@ def test_a_key_can_be_required_as_each_provider_does():
             assert ask(sim, dialect, headers=header).status == 200
 
 
+def test_a_tls_hello_on_the_plain_port_gets_400_at_once(sim: Simulator):
+    context = ssl.create_default_context()
+    with (
+        socket.create_connection((sim.host, sim.port), timeout=5) as sock,
+        pytest.raises(ssl.SSLError, match=r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE"),
+    ):
+        context.wrap_socket(sock, server_hostname="localhost")
+
+
 def test_what_is_no_http_gets_400_and_the_connection_ends(sim: Simulator):
     for junk in (
         b"\x16\x03\x01\x02\x00\x01\r\n\r\n",

@@ -138,16 +138,32 @@ def _sentence(kind: Kind, a: str, b: str, stat: str, difference: float | None, b
     low, high = bounds.low, bounds.high
     if difference < 0:  # `89 ms faster [73 to 98]`: the bounds are told in the direction of the words
         low, high = (None if bound is None else -bound for bound in (high, low))
-    interval = f" [{_ms(low)} to {_ms(high)}]" if low is not None and high is not None else " (too few to bound it)"
-    settled = (low is not None and low > 0) or (high is not None and high < 0)
+    seen, between = f"{_ms(abs(difference))} ms", _between(low, high)
+    # In the direction of the words the difference is never below 0, so only its lower bound can tell it from 0.
+    settled = low is not None and low > 0
     if kind == "control":
         verb = "adds" if difference >= 0 else "takes off"
-        said = f"{a} {verb} {_ms(abs(difference))} ms at {which} over {b}{interval}"
-        return said if settled else f"{said}: it may add nothing"
+        if settled:
+            return f"{a} {verb} {seen} at {which} over {b}{between}"
+        less = "" if difference >= 0 else " less"
+        return f"{a} and its control {b} cannot be told apart at {which}: {seen}{less} seen{between}"
     slower = "slower" if difference >= 0 else "faster"
-    said = f"{a} is {_ms(abs(difference))} ms {slower} than {b} at {which}{interval}"
-    return said if settled else f"{said}: they cannot be told apart"
+    if settled:
+        return f"{a} is {seen} {slower} than {b} at {which}{between}"
+    return f"{a} and {b} cannot be told apart at {which}: {a} was {seen} {slower}{between}"
+
+
+def _between(low: float | None, high: float | None) -> str:
+    """The interval in brackets; where only one bound is known that one."""
+    if low is None and high is None:
+        return " (too few to bound it)"
+    if low is None or high is None:
+        return f" [at most {_ms(high)}]" if high is not None else f" [at least {_ms(low or 0.0)}]"
+    return f" [{_ms(low)} to {_ms(high)}]"
 
 
 def _ms(value: float) -> str:
+    """Whole ms from 10 on, one digit below, and so many that what is not 0 does not read as 0."""
+    if 0 < abs(value) < 0.05:
+        return f"{value:.1g}"
     return f"{value:,.0f}" if abs(value) >= 10 else f"{value:.1f}"

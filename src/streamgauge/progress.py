@@ -153,12 +153,11 @@ class State:
     def line(self, now: int) -> str:
         """Everything in one plain line."""
         phase = self.phase.name if self.phase else "starting"
-        level = f" at {self.phase.level}" if self.phase and self.phase.level else ""
         left = self.left_s(now)
         p50, p95 = self.quantile(0.5), self.quantile(0.95)
         rate = self.tokens_per_s()
         parts = [
-            f"{self.test} {phase}{level}",
+            f"{self.test} {phase}{_level(self.phase)}",
             f"{max(now - self._began, 0) / S:.0f} s" if self._began else "",
             f"{left:.0f} s left in phase" if left is not None else "",
             f"{self.open_streams} open",
@@ -169,6 +168,14 @@ class State:
             self.health(),
         ]
         return " | ".join(part for part in parts if part)
+
+
+def _level(phase: Phase | None) -> str:
+    """Streams wanted at a time: ` at 100`; `, 4 a target` where each has a lane of its own; "" in open loop."""
+    if phase is None or not phase.level:
+        return ""
+    each = len(phase.lanes) > 1 and {lane.load.most for lane in phase.lanes} == {phase.level}
+    return f", {phase.level} a target" if each else f" at {phase.level}"
 
 
 class Progress:

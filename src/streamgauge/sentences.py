@@ -74,9 +74,10 @@ def _share(ask: Requirement, found: Evidence) -> str:
     edge = _amount(ask.limit, METRICS[ask.metric].unit, short=True)
     if not found.beyond:
         return f"none of {found.n:,} {who}s {does} {side} {edge}"
+    failed = " or fails" if found.censored else ""
     if found.beyond == found.n:
-        return f"every {who} {does} {side} {edge}"
-    return f"1 {who} in {one_in(found.beyond / found.n)} {does} {side} {edge}"
+        return f"every {who} {does} {side} {edge}{failed}"
+    return f"1 {who} in {one_in(found.beyond / found.n)} {does} {side} {edge}{failed}"
 
 
 def one_in(share: float) -> str:
@@ -112,7 +113,8 @@ def _subject(ask: Requirement) -> str:
 def _needs(found: Evidence) -> str:
     if found.needs is None:
         return ""
-    return f"; needs about {rounded_up(found.needs):,} more requests"
+    more = rounded_up(found.needs)
+    return f"; needs about {more:,} more request{'s' * (more != 1)}"
 
 
 def rounded_up(n: int) -> int:

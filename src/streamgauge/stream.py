@@ -21,7 +21,20 @@ from dataclasses import dataclass
 
 import msgspec
 
-from streamgauge.dialects.contract import END, ERROR, MALFORMED, OUTPUT, REASONING, STEP, TEXT, TOOL, UNKNOWN, Dialect
+from streamgauge.dialects import recognise_event
+from streamgauge.dialects.contract import (
+    DONE,
+    END,
+    ERROR,
+    MALFORMED,
+    OUTPUT,
+    REASONING,
+    STEP,
+    TEXT,
+    TOOL,
+    UNKNOWN,
+    Dialect,
+)
 from streamgauge.dialects.errors import bare_error, error_text
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
@@ -33,6 +46,8 @@ HEADER = 300
 AWAIT_END_NS = 1_000_000_000
 PROBE_BYTES = 65_536
 """After so much of a 200 body without one event of the dialect it is no stream of it."""
+MOST_SILENT = 64
+"""So many events without output are held, until output comes, to tell whose they are."""
 KEEP_TEXT = 1 << 20
 
 _LOGIN = re.compile(r"log-?in|sign-?in|/auth|/sso|oauth|session/new", re.IGNORECASE)
@@ -63,14 +78,14 @@ class Stream:
     """The state of one request. Drive it with `on_*`; it is finished when `done`."""
 
     __slots__ = (
-        "_answer", "_body", "_broken", "_end_slack", "_error", "_expect", "_gaps", "_last_text", "_limits", "_outcome",
-        "_parts", "_plain", "_reader", "_retry_after", "_spill", "_sse", "_stage", "_terminal", "bytes_in",
-        "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done", "end_ns", "events", "first_byte",
-        "first_event", "first_output", "first_reasoning", "first_token", "headers_ns", "id", "kept_open",
-        "kernel_stamps", "known_events",
-        "last_output", "late_ns", "local_port", "longest_gap", "malformed", "max_tokens", "merged", "output_reads",
-        "peer", "reasoning_events", "response", "retried", "sent_ns", "shot", "slack", "stalled_ns", "stalls",
-        "start_ns", "text_events", "tls_ns", "tool_events", "unknown", "wall_s", "worker",
+        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_last_text", "_limits",
+        "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse", "_stage", "_terminal",
+        "bytes_in", "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done", "end_ns", "events",
+        "first_byte", "first_event", "first_output", "first_reasoning", "first_token", "headers_ns", "id", "kept_open",
+        "kernel_stamps", "known_events", "last_output", "late_ns", "local_port", "longest_gap", "malformed",
+        "max_tokens", "merged", "output_reads", "peer", "reasoning_events", "response", "retried", "sent_ns", "shot",
+        "slack", "stalled_ns", "stalls", "start_ns", "text_events", "tls_ns", "tool_events", "unknown", "wall_s",
+        "worker",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +113,7 @@ class Stream:
         self._spill = spill
         self._answer: list[str] | None = [] if keep_text or expect is not None else None
         self.events: list[Trace] | None = [] if keep_events else None
+        self._dialect = dialect
         self._reader = dialect.reader()
         self._sse = SseDecoder()
         self.response = Response()
@@ -105,6 +121,7 @@ class Stream:
         self._error: str | None = None
         self._retry_after: float | None = None
         self._body = bytearray()
+        self._silent: list[tuple[str, bytes]] = []
         self._plain = False
         self._terminal: int | None = None
         self._stage = Outcome.CONNECT_TIMEOUT
@@ -298,6 +315,8 @@ class Stream:
                 self._on_other(bits, stamp, slack)
             elif not bits:
                 self.known_events += 1
+            if self.first_output is None and len(self._silent) < MOST_SILENT:
+                self._silent.append((name, data))
             if self.events is not None:
                 self.events.append(Trace(stamp, slack, name, data, bits))
         if self.first_event is None:
@@ -363,6 +382,7 @@ class Stream:
                 self.stalled_ns += gap
         self.last_output = stamp
         self.output_reads += 1
+        self._silent.clear()
         if self._terminal is None:
             deadline = stamp + self._limits.stall_ns
             total = self._limits.total_ns
@@ -419,7 +439,7 @@ class Stream:
         self._on_unfinished(stamp)
         if self._terminal is not None or self._outcome is not None:
             self._end(stamp, self._ended_well())
-        elif self.known_events == 0 and self._body and not self._sse.comments:
+        elif self._foreign() or (self.known_events == 0 and self._body and not self._sse.comments):
             self._end(stamp, Outcome.PROTOCOL_ERROR, self._not_ours())
         else:
             self._end(stamp, Outcome.TRUNCATED, "the message ended without the dialect's terminal event")
@@ -450,6 +470,9 @@ class Stream:
         if self._outcome is not None:
             return self._outcome
         if self.first_output is None:
+            if self._foreign():
+                self._error = self._not_ours()
+                return Outcome.PROTOCOL_ERROR
             self._error = f"the answer ended without output ({self._reader.finish or 'no reason given'})"
             return Outcome.EMPTY
         outcome = Outcome(self._reader.verdict or "ok")
@@ -501,6 +524,9 @@ class Stream:
             missing = "connection" if self.connect_ns is None else "TLS session"
             self._end(now, Outcome.CONNECT_TIMEOUT, f"no {missing} after {limits.connect_ns / 1e9:g} s")
         else:
+            if self._foreign():
+                self._end(now, Outcome.PROTOCOL_ERROR, self._not_ours())
+                return
             seconds = limits.first_output_ns / 1e9
             self._end(now, Outcome.FIRST_TOKEN_TIMEOUT, f"no output within {seconds:g} s of sending")
 
@@ -538,9 +564,21 @@ class Stream:
             return deadline
         return min(deadline, self.start_ns + total)
 
+    def _foreign(self) -> bool:
+        """Whether events came, no output, and none of them is of this dialect.
+
+        What a reader lets pass is no proof: every dialect knows [DONE], and a usage or an error looks alike in several.
+        """
+        told = [(name, data) for name, data in self._silent if data[:6] != DONE]
+        return bool(told) and not any(self._dialect.recognises(name, data) for name, data in told)
+
     def _not_ours(self) -> str:
+        """What came instead, and in which dialect it is, where that is known."""
+        spoken = next(filter(None, (recognise_event(name, data) for name, data in self._silent)), None)
+        named = f"it speaks {spoken}, not {self._dialect.name}" if spoken else "no event of this dialect"
+        body = bytes(self._body[:200]) or b"\n".join(data for _, data in self._silent)[:200]
         media = self.response.headers.get("content-type", "no media type")
-        return f"200 with {media}, but no event of this dialect; it begins: {_show(bytes(self._body[:200]))}"
+        return f"{named}; it begins: {_show(body)} (200 with {media})"
 
     def sample(self, redact: Callable[[str], str] = str) -> Sample:
         """The facts. `redact` takes secrets out of every text that came from outside."""

@@ -53,7 +53,7 @@ def check(
     Sends two short requests a target: one plain, one as a browser that offers compression. Exit 4 when a target
     cannot be used, 2 when the plan would not start.
     """
-    from streamgauge.cli.options import read_spec
+    from streamgauge.cli.options import read_spec, spec_above
     from streamgauge.clock import SystemClock
     from streamgauge.errors import Exit, UsageError, worst
     from streamgauge.spec.resolve import resolve
@@ -61,7 +61,9 @@ def check(
 
     spec = read_spec(config, url, dialect, model, headers, sets)
     if spec is None:
-        raise UsageError("nothing to check: no streamgauge.toml here and no --url; `streamgauge init` writes a spec")
+        above = spec_above()
+        step = f"--config {above} takes the one above" if above else "`streamgauge init` writes a spec"
+        raise UsageError(f"nothing to check: no streamgauge.toml here and no --url; {step}")
     resolved = [resolve(spec, environment, os.environ, test, Overrides(preset=preset)) for test in spec.tests]
     clock = SystemClock()
     looked: dict[str, Looked] = {}
@@ -204,22 +206,6 @@ def _print_json(looked: Mapping[str, Looked], machine: list[Finding], plans: Map
 
 
 def _plan_facts(plan: Prepared | str) -> dict[str, object]:
-    if isinstance(plan, str):
-        return {"starts": False, "why": plan}
-    estimate = plan.estimate
-    return {
-        "starts": True,
-        "preset": plan.resolved.settings.preset,
-        "environment": plan.resolved.environment,
-        "kind": plan.resolved.kind,
-        "requests": estimate.requests,
-        "streams": estimate.streams,
-        "rate_per_s": plan.resolved.settings.rate,
-        "seconds": round(estimate.seconds, 1),
-        "input_tokens": estimate.input_tokens,
-        "output_tokens": estimate.output_tokens,
-        "usd": estimate.usd,
-        "decides": [one.name for one in plan.criteria if one.gating],
-        "shown": [one.name for one in plan.criteria if not one.gating and not one.advisory],
-        "notes": list(plan.notes),
-    }
+    from streamgauge.cli.screen import plan_json
+
+    return {"starts": False, "why": plan} if isinstance(plan, str) else {"starts": True, **plan_json(plan)}

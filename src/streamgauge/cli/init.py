@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,7 @@ def init(
     else:
         if url is None:
             url, dialect, model = _ask(dialect, model)
-        draft = _from_flags(url, dialect or "openai-chat", model, headers, taken)
+        draft = _from_flags(url, dialect, model, headers, taken)
     names = Names(environment, target, kind)
     _say_guard(draft, names)
     _write(path, draft, names)
@@ -182,7 +183,6 @@ def _present(folder: Path) -> dict[str, str]:
 
 def _ask(dialect: str | None, model: str | None) -> tuple[str, str, str | None]:
     """Url, dialect and model from the person at the terminal."""
-    from streamgauge.dialects import DIALECTS
     from streamgauge.errors import UsageError
     from streamgauge.spec.address import parse_url
 
@@ -201,24 +201,38 @@ def _ask(dialect: str | None, model: str | None) -> tuple[str, str, str | None]:
 
     url = click.prompt("Url of the endpoint that streams", value_proc=checked)
     if dialect is None:
-        dialect = click.prompt("How it speaks", type=click.Choice([*DIALECTS]), default=_likely_dialect(url))
+        dialect = _asked_dialect(url)
     if model is None:
         model = click.prompt("Model (empty: none is sent)", default="", show_default=False) or None
     return url, dialect, model
 
 
-def _likely_dialect(url: str) -> str:
-    signs = (
-        ("anthropic", "anthropic"),
-        ("generativelanguage", "gemini"),
-        ("/v1/messages", "anthropic"),
-        ("/api/", "ai-sdk"),
-    )
-    return next((dialect for sign, dialect in signs if sign in url), "openai-chat")
+def _asked_dialect(url: str) -> str:
+    """How it speaks, from the person at the terminal; what the url tells is the default."""
+    from streamgauge.cli.options import likely_dialect
+    from streamgauge.dialects import DIALECTS
+
+    answer: str = click.prompt("How it speaks", type=click.Choice([*DIALECTS]), default=likely_dialect(url))
+    return answer
 
 
-def _from_flags(url: str, dialect: str, model: str | None, headers: tuple[str, ...], taken: Mapping[str, str]) -> Draft:
+def _told_dialect(url: str) -> str:
+    """The dialect where --url stands without --dialect: what the url tells; else asked on a terminal, else an error."""
+    from streamgauge.cli.options import guess_dialect, likely_dialect
+    from streamgauge.spec.address import parse_url
+
+    with suppress(ValueError):
+        parse_url(url)
+        if likely_dialect(url) is None and sys.stdin.isatty():
+            return _asked_dialect(url)
+    return guess_dialect(url)
+
+
+def _from_flags(
+    url: str, dialect: str | None, model: str | None, headers: tuple[str, ...], taken: Mapping[str, str]
+) -> Draft:
     from streamgauge.cli.draft import Draft, header_template
+    from streamgauge.dialects import DIALECTS
     from streamgauge.errors import UsageError
     from streamgauge.spec.address import check_header, parse_url, reach
 
@@ -226,8 +240,14 @@ def _from_flags(url: str, dialect: str, model: str | None, headers: tuple[str, .
         parsed = parse_url(url)
     except ValueError as error:
         raise UsageError(f"--url: {error}") from None
+    guessed, dialect = dialect is None, dialect or _told_dialect(url)
     draft = Draft(url, dialect, model, taken=taken)
-    draft.say("target", f"POST {parsed.origin}{parsed.path.partition('?')[0]}   dialect {dialect}")
+    path = parsed.path.partition("?")[0] or DIALECTS[dialect].default_path
+    asked = path.replace("{model}", model) if model else path
+    draft.say("target", f"POST {parsed.origin}{asked}   dialect {dialect}")
+    if guessed:
+        *others, last = (name for name in DIALECTS if name != dialect)
+        draft.say("dialect", f"{dialect}, as the url tells; else --dialect {', '.join(others)} or {last}")
     for text in headers:
         name, colon, value = (part.strip() for part in text.partition(":"))
         wrong = check_header(name, value) if colon else 'is not "Name: value"'

@@ -26,6 +26,11 @@ _PATHS = (
     (":streamgeneratecontent", "gemini"),
     ("/api/chat", "ai-sdk"),
 )
+_HOSTS = {
+    "api.openai.com": "openai-chat",
+    "api.anthropic.com": "anthropic",
+    "generativelanguage.googleapis.com": "gemini",
+}
 
 
 def flag(name: str, *more: Any, **settings: Any) -> Callable[[F], F]:
@@ -107,8 +112,18 @@ def split_headers(headers: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def likely_dialect(url: str) -> str | None:
+    """The dialect that a url's path tells, else its host; None where neither does."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    path = parts.path.lower().rstrip("/")
+    told = next((dialect for end, dialect in _PATHS if path.endswith(end)), None)
+    return told or _HOSTS.get(parts.hostname or "")
+
+
 def guess_dialect(url: str, place: str = "--url") -> str:
-    """The dialect that the url's path tells. UsageError where it tells none, or is no url; `place`: where it stood."""
+    """The dialect that the url tells. UsageError where it tells none, or is no url; `place`: where it stood."""
     from streamgauge.dialects import DIALECTS
     from streamgauge.errors import UsageError
     from streamgauge.spec.address import parse_url
@@ -117,12 +132,20 @@ def guess_dialect(url: str, place: str = "--url") -> str:
         parse_url(url)
     except ValueError as error:
         raise UsageError(f"{place}: {error}") from None
-    path = url.partition("?")[0].lower()
-    for end, dialect in _PATHS:
-        if path.endswith(end):
-            return dialect
+    told = likely_dialect(url)
+    if told is not None:
+        return told
     *others, last = DIALECTS
     raise UsageError(f"{place} {url}: the path does not tell the dialect; add --dialect {', '.join(others)} or {last}")
+
+
+def spec_above() -> str | None:
+    """The nearest streamgauge.toml in a folder above this one, as a path from here. It is told, never used unasked."""
+    from streamgauge.spec.load import FILE
+
+    here = Path.cwd()
+    found = next((folder / FILE for folder in here.parents if (folder / FILE).is_file()), None)
+    return None if found is None else os.path.relpath(found, here)
 
 
 def read_spec(

@@ -254,18 +254,21 @@ class Asked:
 @contextmanager
 def _simulated(sets: tuple[str, ...], *, quiet: bool) -> Iterator[Spec]:
     """The simulator as target, without spec and --url; never in CI, where that would be green for nothing."""
+    from streamgauge.cli.options import spec_above
     from streamgauge.errors import UsageError
     from streamgauge.suite.demo import simulated_spec
 
+    above = spec_above()
+    hint = f"--config {above} takes the one above" if above else "`streamgauge init` writes a spec"
     if os.environ.get("CI", "").lower() not in ("", "0", "false"):
         raise UsageError(
             "no target: there is no streamgauge.toml here and no --url was given. In CI the simulator is not used. "
-            "Add the spec to the checkout, or --url with its secret; `streamgauge init` writes a spec"
+            f"Add the spec to the checkout, or --url with its secret; {hint}"
         )
     if not quiet:
         click.echo(
             "no streamgauge.toml and no --url: this runs against the built-in simulator, not against your service\n"
-            "(streamgauge init writes a spec; streamgauge run --url URL measures an endpoint)",
+            f"({hint}; streamgauge run --url URL measures an endpoint)",
             err=True,
         )
     with simulated_spec(sets) as spec:

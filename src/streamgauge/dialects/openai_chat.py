@@ -277,11 +277,11 @@ class OpenAIChat:
         return ChatReader({**VERDICTS, **self.verdicts} if self.verdicts else VERDICTS)
 
     def recognises(self, event: str, data: bytes) -> bool:
-        """An object with choices that have a delta, or named a chat.completion.chunk."""
+        """An object with choices that have a delta (or with none yet, or no more), or named a chat.completion.chunk."""
         chunk = table(loosely(_decode_any, data))
         choices = chunk.get("choices")
         return chunk.get("object") == "chat.completion.chunk" or (
-            isinstance(choices, list) and any("delta" in table(choice) for choice in choices)
+            isinstance(choices, list) and (not choices or any("delta" in table(choice) for choice in choices))
         )
 
     def claims(self, path: str, headers: Mapping[str, str], body: object) -> int:

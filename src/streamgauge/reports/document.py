@@ -124,3 +124,5 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     run: Run
     tokens_from: dict[str, str]
     """For each target: `usage` or `events`."""
+    set_up: str | None = None
+    """The outcome in which every request ended, where that shows the set-up to be wrong and not the service."""

@@ -33,30 +33,60 @@ def render(document: Document, width: int = 100) -> str:
 def lines(document: Document, width: int = 100) -> list[list[Piece]]:
     """The screen as lines of styled pieces."""
     style = _STYLES[document.verdict]
+    document = view.told(document)
     made = [_first_line(document, width)]
     made += _wrapped(document.headline, width, "bold")
-    if document.run.stopped_by:
+    if document.set_up is not None:
+        made += _wrapped(f"Next: {document.next_step}", width)
+    if document.run.stopped_by and document.run.stopped_by not in document.headline:
         made += _wrapped(f"The run ended before its plan was done: {document.run.stopped_by}", width, style)
     for why in document.measurement.invalid_because:
         made += _wrapped(f"Not valid: {why}", width, style)
     if document.impact:
         made += _wrapped(document.impact, width)
-    made += _targets(document, width)
-    made += _criteria(document, width)
+    if document.set_up is not None:
+        return made + _not_ok(document, width) + _notes(document, width)
+    nothing = view.unjudged(document)
+    if nothing is None:
+        made += _targets(document, width)
+        made += _criteria(document, width)
+    else:
+        made += _wrapped(f"{nothing}.", width, style)
     made += _not_ok(document, width)
-    for warning in document.warnings:
-        made += _wrapped(f"Note: {warning}", width, "dim")
-    made += _wrapped(view.quality_line(document) + ".", width, "dim")
-    if document.series.slowest:
-        made += _wrapped(f"Slowest stream: trace {document.series.slowest[0].id}", width, "dim")
+    made += _notes(document, width)
+    if nothing is None:
+        made += _wrapped(view.quality_line(document) + ".", width, "dim")
+    made += _slowest(document, width)
     made += _wrapped(f"Next: {document.next_step}", width)
     return made
+
+
+def _notes(document: Document, width: int) -> list[list[Piece]]:
+    """What qualifies the numbers; that the run is partial is said above."""
+    notes = [note for note in document.warnings if not note.startswith("partial run: ")]
+    return [line for note in notes for line in _wrapped(f"Note: {note}", width, "dim")]
+
+
+def _slowest(document: Document, width: int) -> list[list[Piece]]:
+    """The slowest stream's trace, which leads to one's own logs, and how slow it was."""
+    if not document.series.slowest:
+        return []
+    slow = document.series.slowest[0]
+    first = slow.first_token_ms
+    took = (
+        f"no token, {say.outcome_name(slow.outcome)} after {say.milliseconds(slow.end_ms)}"
+        if first is None
+        else f"first token after {say.milliseconds(first)}"
+    )
+    whose = f"{say.plain(slow.target, 30)}, " if len(document.run.targets) > 1 else ""
+    return _wrapped(f"Slowest stream: {whose}{took}, trace {slow.id}", width, "dim")
 
 
 def _first_line(document: Document, width: int) -> list[Piece]:
     sign = say.SIGNS[document.verdict]
     facts = dict(view.facts(document))
-    words = [document.test, *(facts[key] for key in ("environment", "commit", "judged", "took") if key in facts)]
+    kept = ("environment", "commit", "judged", "load", "took")
+    words = [document.test, *(facts[key] for key in kept if key in facts)]
     words.append(say.money(document.run.cost_usd))
     head = f"{sign.mark} {sign.word}"
     tail = ("partial  " if document.partial else "") + (f"severity {document.severity}" if document.severity else "")

@@ -73,6 +73,7 @@ def _environment() -> Environment:
 
 
 def _parts(document: Document) -> dict[str, Any]:
+    document = view.told(document)
     columns, rows = view.target_table(document)
     criteria = list(zip(view.criterion_rows(document), _against_limits(document), strict=True))
     folded = [row for row in criteria if view.may_fold(row[0], document)]
@@ -81,8 +82,10 @@ def _parts(document: Document) -> dict[str, Any]:
         "run": document.run,
         "sign": say.SIGNS[document.verdict],
         "facts": view.facts(document),
+        "meaning": view.meaning(document),
+        "unjudged": view.unjudged(document),
         "columns": columns,
-        "targets": rows,
+        "targets": [] if document.set_up is not None or view.unjudged(document) else rows,
         "criteria": [row for row in criteria if row not in folded],
         "folded": folded,
         "confidence": say.percent(document.criteria[0].confidence) if document.criteria else "",

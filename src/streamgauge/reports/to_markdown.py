@@ -22,6 +22,7 @@ _MARKUP = re.compile(r"([\\`*\[\]|~$!])|(?<!\w)(_)|(_)(?!\w)")
 
 def render(document: Document, samples: Iterable[Sample]) -> Iterator[bytes]:
     """The report, UTF-8. `samples` are not used: the document holds what is told here."""
+    document = view.told(document)
     parts = (
         _head(document),
         _targets(document),
@@ -76,8 +77,7 @@ def _head(document: Document) -> str:
     found.append(f"**{text(document.headline)}**")
     if document.impact:
         found.append(text(document.impact))
-    if document.verdict in ("inconclusive", "invalid"):
-        found.append(sign.meaning)
+    found += [text(line) for line in (view.meaning(document), _sentence(view.unjudged(document))) if line]
     if run.stopped_by:
         found.append(f"The run ended before its plan was done: {text(run.stopped_by)}.")
     found += [f"Not valid: {text(why)}" for why in document.measurement.invalid_because]
@@ -89,7 +89,13 @@ def _head(document: Document) -> str:
     return "\n\n".join(found)
 
 
+def _sentence(line: str | None) -> str | None:
+    return f"{line}." if line else None
+
+
 def _targets(document: Document) -> str:
+    if document.set_up is not None or view.unjudged(document):
+        return ""
     columns, rows = view.target_table(document)
     lines = []
     for row in rows:

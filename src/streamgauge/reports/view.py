@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 import streamgauge.reports.wording as say
 from streamgauge.compare import Comparison
 from streamgauge.metrics import METRICS
@@ -88,18 +90,69 @@ class Table:
 def facts(document: Document) -> list[tuple[str, str]]:
     """What was run: (label, value), for the line under the verdict; only what is known."""
     run = document.run
-    counted = sum(n for outcome, n in document.outcomes.items() if outcome not in NOT_JUDGED)
     length = None if run.end_ns is None else (run.end_ns - run.start_ns) / 1e9
     found = [
         ("environment", run.environment or ""),
         ("commit", run.git or ""),
-        ("judged", say.count(counted, "request")),
+        ("judged", say.count(judged_requests(document), "request")),
+        ("load", _load(document)),
         ("took", "" if length is None else say.seconds(length)),
         ("cost", say.money(run.cost_usd).removeprefix("cost ")),
         ("preset", run.preset),
         ("started", run.started.replace("T", " ").replace("Z", " UTC")),
     ]
     return [(label, say.plain(value, 120)) for label, value in found if value]
+
+
+def _load(document: Document) -> str:
+    """`held 100 of 100 streams` where that is the test's subject; in open loop the rate achieved."""
+    planned, achieved = document.measurement.planned, document.measurement.achieved
+    rate, streams = planned.get("rate_per_s"), planned.get("streams")
+    kept, held = achieved.get("rate_per_s"), achieved.get("streams")
+    if rate is not None and kept is not None:
+        return f"{say.number(kept)} of {say.number(rate)} requests/s"
+    if document.test == "concurrent" and streams is not None and held is not None:
+        return f"held {say.number(held)} of {say.count(int(streams), 'stream')}"
+    return ""
+
+
+def judged_requests(document: Document) -> int:
+    """How many requests of the judged phases ended, whatever their outcome."""
+    return sum(n for outcome, n in document.outcomes.items() if outcome not in NOT_JUDGED)
+
+
+def told(document: Document) -> Document:
+    """The document less what means nothing for people to read, which only the files for programs keep.
+
+    Where the set-up was wrong no number is the service's. Where nothing was judged no criterion has anything to say.
+    """
+    if document.set_up is not None:
+        return msgspec.structs.replace(
+            document,
+            criteria=[],
+            comparisons=[],
+            baselines=[],
+            metrics={},
+            groups=[],
+            series=msgspec.structs.replace(document.series, ecdf=[], timeline=[], slowest=[], gaps=[]),
+        )
+    if document.criteria and not judged_requests(document):
+        return msgspec.structs.replace(document, criteria=[], baselines=[])
+    return document
+
+
+def unjudged(document: Document) -> str | None:
+    """Why there is nothing to judge, in a line that stands for the criteria; None where there is."""
+    if document.set_up is not None or judged_requests(document):
+        return None
+    return "Nothing was judged: no request of the judged phases had ended"
+
+
+def meaning(document: Document) -> str | None:
+    """What an open or invalid verdict means; None where the verdict speaks for itself."""
+    if document.set_up is not None:
+        return "Nothing was measured, so this says nothing about the service."
+    return say.SIGNS[document.verdict].meaning if document.verdict in ("inconclusive", "invalid") else None
 
 
 def target_groups(document: Document) -> list[Group]:
@@ -139,6 +192,7 @@ def _target_row(document: Document, group: Group) -> TargetRow:
     known = next((t for t in document.run.targets if t.get("name") == name), {})
     controls = {t.get("control") for t in document.run.targets}
     detail = say.plain(known.get("model") or "", 60)
+    detail = "" if detail == name else detail
     if name is not None and name in controls:
         detail = f"{detail}, control: not judged".lstrip(", ")
     ttft = group.metrics.get("ttft_ms")
@@ -381,6 +435,8 @@ def quality_rows(document: Document) -> list[tuple[str, str]]:
         ("Descriptors", f"{say.number(m.descriptors_used)} of {say.number(m.descriptors_limit)}"),
     ]
     for key, wanted in m.planned.items():
+        if wanted is None:
+            continue
         rows.append(
             (
                 f"{key.replace('_', ' ')}: achieved of planned",

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 
 MAX_HEAD = 65_536
+TLS_RECORD = b"\x16"
+"""The first byte of a TLS handshake (RFC 8446 5.1); no method of HTTP begins so."""
 MAX_BODY = 64 * 1024 * 1024
 REASONS = {status.value: status.phrase for status in HTTPStatus} | {529: "Overloaded"}
 
@@ -76,6 +78,8 @@ class Inbox:
         """Take the head off the front, if it is whole."""
         while self.data[:2] == b"\r\n":  # RFC 9112 2.2: an empty line before a request is ignored
             del self.data[:2]
+        if self.data[:1] == TLS_RECORD:
+            raise BadRequest(400, "A TLS hello came to a port that speaks plain HTTP.")
         end = self.data.find(b"\r\n\r\n")
         if end > MAX_HEAD or (end < 0 and len(self.data) > MAX_HEAD):
             raise BadRequest(431, "The request head is longer than 64 KB.")

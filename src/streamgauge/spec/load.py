@@ -26,9 +26,9 @@ from pydantic import ValidationError
 from streamgauge.errors import UsageError
 from streamgauge.secrets import Redactor
 from streamgauge.spec.criteria import ALL, EACH
-from streamgauge.spec.explain import explain, shown, unknown_key
+from streamgauge.spec.explain import explain, keys_of, shown, unknown_key
 from streamgauge.spec.locate import locate
-from streamgauge.spec.mistakes import Mistakes, Path, Places, did_you_mean
+from streamgauge.spec.mistakes import Mistakes, Path, Places, did_you_mean, nearest
 from streamgauge.spec.model import (
     REFERENCE,
     Environment,
@@ -194,13 +194,27 @@ def _tables(tree: dict[str, object], mistakes: Mistakes) -> SpecModel:
     """Each table by its own model; what is wrong is noted and left out, so that the rest can still be checked."""
     for key in tree:
         if key not in SECTIONS:
-            hint = f" (write [tests.{key}])" if key in TESTS else ""
-            mistakes.add((key,), unknown_key(key, SECTIONS) + hint)
+            mistakes.add((key,), _unknown_section(key, tree[key]))
     environments = _section(tree, "environments", Environment, mistakes)
     targets = _section(tree, "targets", Target, mistakes)
     prompts = _section(tree, "prompts", Prompts, mistakes)
     tests = _section(tree, "tests", Test, mistakes, only=TESTS)
     return SpecModel(environments=environments, targets=targets, prompts=prompts, tests=Tests(**tests))
+
+
+def _unknown_section(key: str, value: object) -> str:
+    """The text for a key that no spec has at its top: a test's name, or a key that belongs into a table, is told so."""
+    allowed = f"Allowed: {', '.join(SECTIONS)}"
+    test = nearest(key, (*SECTIONS, *TESTS))
+    if key in TESTS:
+        return f"unknown key. {allowed} (write [tests.{key}])"
+    if test in TESTS:
+        below = f".{next(iter(value))}" if isinstance(value, dict) and len(value) == 1 else ""
+        return f'unknown key; did you mean "tests.{test}{below}"? {allowed}'
+    for section, kind in (("tests.ttft", Test), ("targets.NAME", Target), ("environments.NAME", Environment)):
+        if key in keys_of(kind):
+            return f'unknown key; did you mean "{section}.{key}"? {allowed}'
+    return unknown_key(key, SECTIONS)
 
 
 def _section(

@@ -268,8 +268,8 @@ def _target(spec: Spec, name: str, environment: str | None, base: Url | None, fi
         if wrong:
             filler.mistakes.add((*at, "path"), Redactor(filler.secrets).text(wrong))
         path = join(base, path) if base else ""
-    if "{model}" in path and target.model is None and target.body is None:
-        filler.mistakes.add(at, f'dialect {target.dialect} asks at {default}; add model = "..."')
+    if "{model}" in path and target.model is None:
+        filler.mistakes.add(at, f'dialect {target.dialect} asks at {default}; add model = "..." (--model with --url)')
     headers = _headers(target, at, filler)
     body = target.body
     if body is not None and "{model}" in body and target.model is None:

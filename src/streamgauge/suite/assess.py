@@ -122,7 +122,7 @@ def assess(folder: Path) -> Assessment:
         baselines=baselines(head.test, summary, {t: _model(head, t) for t in scope.targets}),
         series=series(columns, scope, start_ns=head.start_ns), measurement=measurement, findings=[],
         warnings=words.warnings(summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum())),
-        run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from,
+        run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from, set_up=wrong,
     )  # fmt: skip
     doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(judged)
     return Assessment(document, decision, doubling_helps, folder, head.inconclusive_passes)

@@ -16,6 +16,7 @@ import msgspec
 from streamgauge.check.knock import find_way
 from streamgauge.check.way import way_findings
 from streamgauge.clock import Clock, S
+from streamgauge.dialects.contract import Ask
 from streamgauge.errors import TargetError, UsageError
 from streamgauge.net import tls_context
 from streamgauge.plan import Phase, Rate
@@ -92,7 +93,7 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path()) -> Prepared:
         criteria=tuple(_criteria(resolved, estimate.sends, confidence)),
         confidence=confidence,
         estimate=estimate,
-        notes=tuple(_notes(resolved, estimate)),
+        notes=(*_notes(resolved, estimate), *filter(None, map(_model_note, targets))),
     )
 
 
@@ -218,6 +219,23 @@ def _notes(resolved: Resolved, estimate: Estimate) -> list[str]:
             )
     notes += [f"{host} is public and no environment names it: treated as production" for host in resolved.guarded]
     return list(dict.fromkeys(notes))
+
+
+def _model_note(target: Target) -> str | None:
+    """That a target's model goes nowhere, or that a request which could name one names none."""
+    mark = "streamgauge-mark"
+    asked = target.speaks().request(
+        target.path,
+        Ask("", model=mark, max_tokens=target.max_tokens, body=target.body, extra=target.extra, system=target.system),
+    )
+    whole = b"\n".join((asked.path.encode(), asked.body, *(value.encode() for _, value in target.headers)))
+    if target.model is None:
+        if mark.encode() not in whole:
+            return None
+        return f"{target.name}: no model is named (--model, or model in the spec): the server picks one or refuses"
+    if mark.encode() in whole or target.model.encode() in whole:
+        return None
+    return f"{target.name}: model {target.model} is only a label here: the request does not carry it"
 
 
 def descriptors_needed(streams: int) -> int:

@@ -16,13 +16,19 @@ from streamgauge.columns import Columns, population
 from streamgauge.compare import Comparison
 from streamgauge.metrics import METRICS
 from streamgauge.plan import Rate
-from streamgauge.sample import GOOD
+from streamgauge.sample import GOOD, Outcome
 from streamgauge.sentences import one_in, rounded_up
 from streamgauge.slices import TOLERATED
 from streamgauge.suite.folder import Head, Story
 from streamgauge.summary import Scope, Summary
 from streamgauge.verdict import Criterion, Decision, Judged, doubts_of
 
+_FAILED_AT_ONCE = (
+    frozenset(Outcome)
+    - GOOD
+    - {Outcome.CONNECT_TIMEOUT, Outcome.FIRST_TOKEN_TIMEOUT, Outcome.STALL_TIMEOUT, Outcome.TOTAL_TIMEOUT, Outcome.SHED}
+)
+"""Whoever got one of these and no token failed; who ran into a time-out, or was never started, waited."""
 _OF_THE_TARGET = frozenset(("--config", "--env", "--url", "--dialect", "--model", "-H", "--header", "--set"))
 
 
@@ -48,8 +54,8 @@ class Words:
         word = self.decision.word
         if self.set_up is not None:
             answer = next((f.message for f in self.columns.failures if f.message), None)
-            told = f": {answer[:200]}" if answer else ""
-            return f"every request ended in {self.set_up}: the set-up is wrong, not the service{told}"
+            told = f": {answer.partition('; it begins: ')[0][:200]}" if answer else ""
+            return f"the set-up is wrong, not the service{told} (every request ended in {self.set_up})"
         binding = [one for one in self.judged if not one.advisory]
         if word == "fail":
             first, *others = (one for one in binding if one.verdict == "fail")
@@ -78,6 +84,8 @@ class Words:
 
     def impact(self, scope: Scope) -> str | None:
         """What it means to users, as far as the headline does not say it: who waits, stands still, gets no answer."""
+        if self.set_up is not None:
+            return None
         rows = self.columns.counted("error_rate", scope.rows(self.columns))
         silent = int((self.columns.stalls[rows] > 0).sum())
         failing = int((~self.columns.having(rows, GOOD)).sum())
@@ -96,10 +104,12 @@ class Words:
         for target in scope.targets:
             limit = next((one.limit for one in self.head.criteria if _speaks_of_waiting(one, target)), None)
             found = self.columns.select(targets=(target,), phases=scope.judged)
-            values = population(self.columns, METRICS["ttft_ms"], found).values
-            if limit is not None and len(values):
-                asked += len(values)
-                worst = max(worst or (-1.0, "", 0.0), (float((values > limit).mean()), target, limit))
+            seen = population(self.columns, METRICS["ttft_ms"], found)
+            failed = np.isinf(seen.values) & self.columns.having(seen.rows, _FAILED_AT_ONCE)
+            if limit is not None and not failed.all():
+                asked += int((~failed).sum())
+                share = float(((seen.values > limit) & ~failed).mean())
+                worst = max(worst or (-1.0, "", 0.0), (share, target, limit))
         if worst is None:
             return None
         share, target, limit = worst
@@ -119,7 +129,7 @@ class Words:
         if word == "pass":
             return f"keep it: run it on every change; repeat this one with {self.head.rerun}"
         if word == "fail":
-            return "look at what was not ok and the slowest requests below; their trace ids lead to your own logs"
+            return "look in the report at what was not ok and at the slowest; their trace ids lead to your own logs"
         if word == "invalid":
             return "free this machine (or use a larger one, or less load), then run again"
         if self.story.partial:
@@ -141,13 +151,15 @@ class Words:
             return f"leave out --requests, the preset's own number decides more: {again}"
         if self.head.preset in ("smoke", "pr") and "streamgauge run" in again:
             return f"a larger preset decides more: {re.sub(r' --preset [a-z]+', '', again)} --preset standard"
-        return "what was seen lies close to a limit: the criteria below say how close, and what would settle each"
+        return "what was seen lies close to a limit: the criteria say how close, and what would settle each"
 
     def warnings(self, summary: Summary, scope: Scope, *, estimated: int) -> list[str]:
         """What qualifies the numbers. estimated: answers of unknown usage that the cost counts all the same."""
         out = []
         if self.story.partial:
             out.append(f"partial run: {self.story.stopped_by or 'not finished'}")
+        if self.set_up is not None:
+            return out
         by_events = [name for name in scope.targets if summary.tokens_from.get(name) == "events"]
         if by_events:
             out.append(f"{', '.join(by_events)}: tokens are counted as text events, the server reports no usage")
