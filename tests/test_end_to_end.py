@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ import jsonschema
 import pytest
 
 from cli import streamgauge
+from streamgauge import __version__ as streamgauge_version
 from streamgauge.reports import to_json
 from streamgauge.simulator import Simulator, start
 
+SCHEMA = jsonschema.Draft202012Validator(to_json.schema())
 QUICK = ("--set", "tests.ttft.prompts=['short']")
 
 
@@ -32,18 +36,38 @@ def url(simulator: Simulator) -> str:
 def run(simulator: Simulator, cwd: Path, *more: str, model: str = "sim-t200-i2-n20") -> tuple[int, dict[str, Any], str]:
     done = streamgauge("run", "--url", url(simulator), "--model", model, "-q", "--json", *more, cwd=cwd)
     assert done.out, done.err
-    return done.code, json.loads(done.out), done.err
+    report = json.loads(done.out)
+    SCHEMA.validate(report)
+    return done.code, report, done.err
 
 
 def test_a_healthy_target_passes_and_its_report_says_what_the_server_did(simulator: Simulator, tmp_path: Path) -> None:
     code, report, _ = run(simulator, tmp_path, "--requests", "60", "--seed", "5")
     assert (code, report["verdict"], report["partial"]) == (0, "pass", False)
-    jsonschema.validate(report, to_json.schema())
     assert report["outcomes"] == {"ok": 60}
     ttft = report["metrics"]["ttft_service_ms"]
     assert ttft["n"] == 60
     assert 199 <= ttft["p50"] <= 230, "the simulator waits 200 ms"
     assert {c["name"]: c["verdict"] for c in report["criteria"]}["ttft_ms.p95 < 1000"] == "pass"
+
+
+def test_a_report_says_what_was_run_where_and_by_which_command_again(simulator: Simulator, tmp_path: Path) -> None:
+    _, report, _ = run(simulator, tmp_path, "--requests", "6", "--seed", "5")
+    told = report["run"]
+    assert (told["seed"], told["version"], told["host"]) == (5, streamgauge_version, socket.gethostname())
+    assert told["targets"][0]["url"] == url(simulator)
+    assert told["targets"][0]["model"] == "sim-t200-i2-n20"
+    assert told["settings"]["requests"] == 6
+    rows = _csv(tmp_path)
+    program, *words = shlex.split(told["rerun"])
+    again = streamgauge(*words, "--out", "again", cwd=tmp_path)
+    assert (program, again.code) == ("streamgauge", 3), again.err
+    (path,) = tmp_path.glob("again/*.json")
+    second = json.loads(path.read_text("utf-8"))
+    assert second["run"]["spec_digest"] == told["spec_digest"] is not None
+    assert second["run"]["settings"] == told["settings"]
+    asked = [[row["prompt"] for row in each] for each in (rows, _csv(tmp_path, "again"))]
+    assert asked[0] == asked[1], "the same prompts in the same order"
 
 
 def test_every_sample_is_one_request_of_the_servers_log(simulator: Simulator, tmp_path: Path) -> None:
@@ -61,15 +85,16 @@ def test_every_sample_is_one_request_of_the_servers_log(simulator: Simulator, tm
 
 
 def test_the_four_forms_are_written_and_report_makes_them_again(simulator: Simulator, tmp_path: Path) -> None:
-    run(simulator, tmp_path, "--requests", "12", "--out", "out")
+    code, *_ = run(simulator, tmp_path, "--requests", "12", "--out", "out")
     first = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert [name.rpartition(".")[2] for name in first] == ["csv", "html", "json", "md"]
     again = streamgauge("report", "last", cwd=tmp_path)
-    assert again.code == 0
+    assert again.code == code == 3, "12 requests leave p95 open"
     second = sorted((tmp_path / "out").glob("*-2.*"))
     assert len(second) == 4
     one, two = (json.loads((tmp_path / "out" / name).read_text()) for name in (first[2], second[2].name))
     assert one == two
+    SCHEMA.validate(one)
 
 
 def test_slow_answers_fail_with_severity_and_exit_1(simulator: Simulator, tmp_path: Path) -> None:
@@ -137,6 +162,8 @@ def test_several_tests_make_one_json_and_one_exit_code(simulator: Simulator, tmp
     )  # fmt: skip
     suite = json.loads(done.out)["suite"]
     assert [report["test"] for report in suite] == ["ttft", "concurrent"]
+    for report in suite:
+        SCHEMA.validate(report)
     verdicts = {report["verdict"] for report in suite}
     order = (("fail", 1), ("invalid", 5), ("inconclusive", 3), ("pass", 0))
     assert done.code == next(code for verdict, code in order if verdict in verdicts)
@@ -167,6 +194,6 @@ def test_a_port_where_nothing_listens_is_exit_4_before_any_report(tmp_path: Path
     assert not (tmp_path / ".streamgauge").exists()
 
 
-def _csv(folder: Path) -> list[dict[str, str]]:
-    (path,) = folder.glob("tests/performance/reports/*.csv")
+def _csv(folder: Path, out: str = "tests/performance/reports") -> list[dict[str, str]]:
+    (path,) = folder.glob(f"{out}/*.csv")
     return list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
