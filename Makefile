@@ -32,8 +32,9 @@ check: $(VENV)/dev  ## style and types
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 
+# Tests start the command hundreds of times: its modules are compiled once, whatever the environment says.
 test: check  ## style, types, and every test
-	$(BIN)/python -m pytest $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(ARGS)
 
 bench: $(VENV)/dev  ## the measurements behind docs/benchmarks.md (minutes; wants a quiet machine)
 	$(BIN)/python -m bench

@@ -78,6 +78,9 @@ def test_a_signal_ends_the_run_and_keeps_what_was_measured(running: Running, num
     assert report["partial"] is True
     assert report["verdict"] in ("inconclusive", "invalid"), "a partial run never passes"
     assert report["metrics"]["ttft_ms"]["n"] > 5
+    (hold,) = [phase for phase in report["run"]["phases"] if phase["name"] == "hold"]
+    assert hold["end_ns"] > hold["start_ns"], "as far as its records reach"
+    assert report["scalars"]["requests_per_s"] > 0
     assert running.nothing_is_left()
     assert len(list(running.cwd.glob("tests/performance/reports/*"))) == 4
 
@@ -127,7 +130,7 @@ def test_a_reports_folder_that_cannot_be_written_costs_no_measurement(simulator:
 def test_two_runs_at_once_do_not_disturb_each_others_files(simulator: Simulator, tmp_path: Path) -> None:
     command = [
         sys.executable, "-m", "streamgauge", "run", "ttft", "--url", f"{simulator.url}/v1/chat/completions",
-        "--model", "sim-t150-i2-n10", "--requests", "12", "-q",
+        "--model", "sim-t150-i2-n10", "--requests", "110", "--concurrency", "10", "-q",
     ]  # fmt: skip
     both = [
         subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -90,7 +90,8 @@ def test_a_hard_stop_strikes_when_it_is_reached(limits: dict[str, Any], open_str
     counted = brief(input_tokens=20, output_tokens=10)
     by_events = brief(text_events=20)
     nothing = brief(FAIL, status=500, input_tokens=10)
-    assert guard(counted, by_events, nothing, **limits).over(open_streams) == why
+    never_sent = brief(Outcome.SHED)
+    assert guard(counted, by_events, nothing, never_sent, **limits).over(open_streams) == why
 
 
 def test_workers_are_one_a_core_but_one_and_no_more_than_are_of_use() -> None:

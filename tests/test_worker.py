@@ -92,6 +92,17 @@ def test_a_worker_that_waits_for_the_last_answers_of_a_phase_sleeps(sim: Simulat
     assert used < 0.7, "of about 1.4 s, and a worker that looks at the clock for ever uses all of it"
 
 
+def test_a_phase_may_ask_for_shorter_answers_never_for_longer_ones(sim: Simulator, tmp_path: Path) -> None:
+    asked = msgspec.structs.replace(target(sim), headers=(), model="sim-t1-i1-n9", max_tokens=6)
+    phases = (hold(1, 1, max_tokens=3), hold(1, 1, max_tokens=8), hold(1, 1))
+    with working(job(tmp_path, (asked,), *phases)) as hand:
+        for number in range(3):
+            hand.begin(number)
+            hand.hear(lambda number=number: hand.phase_done(number) and len(hand.ended) == number + 1)  # type: ignore[misc] # a default holds this turn's number
+        samples = hand.finish()
+    assert [(s.max_tokens, s.text_events) for s in samples] == [(3, 3), (6, 6), (6, 6)]
+
+
 @pytest.mark.parametrize("arrivals", ["constant", "poisson"])
 def test_the_shards_together_keep_the_times_of_the_arrivals(sim: Simulator, tmp_path: Path, arrivals: str) -> None:
     rate = Rate(100.0, 50, arrivals)  # type: ignore[arg-type] # one of its two words

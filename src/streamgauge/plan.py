@@ -96,6 +96,8 @@ class Phase(msgspec.Struct, frozen=True):
     think_ns: int = 0
     settles: bool = False
     """Whether the next phase waits for this one's open requests: what measures alone must be alone."""
+    max_tokens: int | None = None
+    """Answers of this phase are at most so long, where the target's own limit is higher."""
 
     @property
     def requests(self) -> int | None:

@@ -146,7 +146,9 @@ class Guard:
     _ever: set[str] = field(default_factory=set)
 
     def saw(self, brief: Brief) -> None:
-        """One request ended."""
+        """One request ended. What was shed was never sent: it counts for nothing here."""
+        if brief.outcome is Outcome.SHED:
+            return
         self.requests += 1
         assumed = self.limits.input_tokens.get(brief.target, 0) if brief.http_status == 200 else 0
         spent_in = assumed if brief.input_tokens is None else brief.input_tokens
@@ -161,7 +163,7 @@ class Guard:
             return
         if brief.phase in self.unjudged:
             return
-        if brief.outcome in (Outcome.CANCELLED, Outcome.SHED):
+        if brief.outcome is Outcome.CANCELLED:
             return
         kind = (brief.outcome, brief.http_status)
         before, count = self._row.get(brief.target, (kind, 0))

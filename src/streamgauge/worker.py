@@ -357,6 +357,9 @@ class Worker:
         if shot is None:
             return False
         target = self._targets[shot.target]
+        most = self._job.phases[self._phase].max_tokens
+        if most is not None and target.max_tokens is not None and target.max_tokens > most:
+            target = msgspec.structs.replace(target, max_tokens=most)
         start = self._now()
         if target.rpm is not None:
             self._free[target.name] = start + self._spacing[target.name]

@@ -105,7 +105,7 @@ _TABLE = (
     _ttft("standard", 400, double=True),
     _ttft("full", 400, double=True),
     #                     judged requests, or s    reference      stress
-    _concurrent("smoke", 300, 30.0, (10, 15.0), (300, 10.0)),
+    _concurrent("smoke", 300, 30.0, (20, 25.0), (300, 10.0)),
     _concurrent("pr", 1_300, 90.0, (20, 30.0), (400, 20.0)),
     _concurrent("standard", 2_000, 600.0, (20, 30.0), (1_000, 60.0)),
     _concurrent("full", 2_000, 600.0, (20, 30.0), (2_000, 120.0)),

@@ -8,6 +8,8 @@ from streamgauge.suite.ttft import warmup
 
 S = 1_000_000_000
 CONTROL_STREAMS = 4
+REFERENCE_TOKENS = 32
+"""Answers of the reference are this short: it is there for its first tokens, and 20 of them are wanted soon."""
 
 
 def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ...]) -> tuple[Phase, ...]:
@@ -31,7 +33,8 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
     if settings.reference_requests is not None or settings.reference_s is not None:
         duration = None if settings.reference_s is None else round(settings.reference_s * S)
         requests = None if settings.reference_requests is None else settings.reference_requests
-        plan.append(Phase("reference", (lane(Hold(1), requests),), 1, duration_ns=duration, settles=True))
+        alone = (lane(Hold(1), requests),)
+        plan.append(Phase("reference", alone, 1, duration_ns=duration, settles=True, max_tokens=REFERENCE_TOKENS))
     plan.append(Phase("ramp", (lane(Hold(level, ramp), None),), level, duration_ns=ramp))
     plan.append(_hold(settings, (lane(Hold(level), wanted), *beside), level))
     if settings.stress_level is not None:

@@ -55,8 +55,9 @@ def estimate_of(
     sends: dict[str, dict[str, float]] = {}
     seconds = max(takes.values())
     for phase in phases:
+        within = takes if phase.max_tokens is None else _cut_short(targets, takes, first, phase.max_tokens)
         loads = [
-            (lane, *_lane_load(lane, phase, max(takes[name] for name in lane.targets), rpm)) for lane in phase.lanes
+            (lane, *_lane_load(lane, phase, max(within[name] for name in lane.targets), rpm)) for lane in phase.lanes
         ]
         seconds += max((took for _, _, took in loads), default=0.0)
         for lane, n, _ in loads:
@@ -78,6 +79,15 @@ def estimate_of(
         sends=sends,
         words=(*lengths, *_thinned(phases, takes, rpm)),
     )
+
+
+def _cut_short(
+    targets: tuple[Target, ...], takes: dict[str, float], first: dict[str, float], most: int
+) -> dict[str, float]:
+    """Seconds an answer of each target takes in a phase that allows at most so many tokens."""
+    shorter = {t.name: first[t.name] + most / GUESSED_TOKENS_PER_S for t in targets
+               if t.max_tokens is not None and t.speaks().has_max_tokens}  # fmt: skip
+    return {name: min(took, shorter.get(name, took)) for name, took in takes.items()}
 
 
 def _lane_load(lane: Lane, phase: Phase, takes_s: float, rpm: dict[str, float | None]) -> tuple[float, float]:

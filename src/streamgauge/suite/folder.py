@@ -21,7 +21,7 @@ import msgspec
 
 from streamgauge.errors import StorageError, UsageError
 from streamgauge.plan import Phase as Planned
-from streamgauge.sample import Record, read_records
+from streamgauge.sample import AuditTick, Record, Sample, read_records
 from streamgauge.summary import Phase
 from streamgauge.verdict import Criterion
 
@@ -164,7 +164,7 @@ def read_story(folder: Path) -> Story:
             end_ns = int(str(event["at_ns"]))
         elif event.get("event") == "round":
             rounds += 1
-    last = end_ns if end_ns is not None else (starts[-1][2] if starts else 0)
+    last = end_ns if end_ns is not None else max([starts[-1][2] if starts else 0, *_times(folder)])
     phases = [
         Phase(name=name, level=level, start_ns=at, end_ns=starts[i + 1][2] if i + 1 < len(starts) else last)
         for i, (name, level, at) in enumerate(starts)
@@ -184,6 +184,15 @@ def read_story(folder: Path) -> Story:
         partial=len(ends) < max(rounds, 1) or any(bool(e.get("partial")) for e in ends),
         rounds=rounds,
     )
+
+
+def _times(folder: Path) -> Iterator[int]:
+    """When each record was made: the last is the latest that is known of a run that was killed."""
+    for record in records(folder):
+        if isinstance(record, Sample):
+            yield record.end_ns
+        elif isinstance(record, AuditTick):
+            yield record.at_ns
 
 
 def _words(value: object) -> str | None:
