@@ -18,7 +18,6 @@ from streamgauge.check.failure import failure_findings, sent_headers
 from streamgauge.check.finding import Finding, clean, warn
 from streamgauge.check.look import LENGTH, look
 from streamgauge.check.pace import compression, pace
-from streamgauge.check.who import who_answered
 from streamgauge.client import Answer, target_from_url
 from streamgauge.clock import S, SystemClock
 from streamgauge.dialects.contract import TEXT
@@ -26,6 +25,7 @@ from streamgauge.sample import GOOD, Outcome
 from streamgauge.simulator import Record, Simulator, start
 from streamgauge.stream import Limits, Trace
 from streamgauge.target import Target
+from streamgauge.who import who_answered
 
 CLOCK = SystemClock()
 SHORT = {"X-Sim-Script": '[["tokens", 20, 5]]'}
