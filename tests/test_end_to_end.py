@@ -112,6 +112,47 @@ def test_no_token_ever_seen_is_null_and_fails(simulator: Simulator, tmp_path: Pa
     assert (p95["value"], p95["verdict"], p95["why"]) == (None, "fail", "censored")
 
 
+def test_what_an_app_adds_to_its_provider_is_what_its_server_took_longer(simulator: Simulator, tmp_path: Path) -> None:
+    """The app's first token comes after 350 ms, its control's after 200 ms; both take the same prompts, in turn."""
+    (tmp_path / "streamgauge.toml").write_text(
+        f'[environments.local]\nurl = "{simulator.url}"\n'
+        '[targets.app]\npath = "/api/chat"\ndialect = "ai-sdk"\nmodel = "m"\ncontrol = "direct"\n'
+        'headers = { X-Sim-Script = \'[["wait",350],["text","Hi"],["usage",{"input":1,"output":1}]]\' }\n'
+        "usd_per_mtok = { in = 0, out = 100 }\n"
+        '[targets.direct]\npath = "/v1/messages"\ndialect = "anthropic"\nmodel = "sim-t200-i1-n5"\n'
+        "usd_per_mtok = { in = 0, out = 100 }\n"
+    )
+    done = streamgauge("run", "ttft", "--requests", "60", "-q", "--json", cwd=tmp_path)
+    assert done.out, done.err
+    report = valid_report(done.out)
+    assert report["outcomes"] == {"ok": 60}, "the control's are not judged"
+    (added,) = [one for one in report["comparisons"] if one["kind"] == "control" and one["stat"] == "p50"]
+    assert (added["a"], added["b"]) == ("app", "direct")
+    assert added["low"] <= added["difference"] <= added["high"]
+    assert added["difference"] == pytest.approx(150, abs=40)
+    assert "app adds" in report["headline"]
+    rows = _csv(tmp_path)
+    judged = [row for row in rows if row["phase"] == "hold"]
+    prompts = {name: [row["prompt"] for row in judged if row["target"] == name] for name in ("app", "direct")}
+    assert sorted(prompts["app"]) == sorted(prompts["direct"])
+    first = sorted(judged, key=lambda row: int(row["start_ns"]))[:60]
+    assert 20 <= sum(row["target"] == "app" for row in first) <= 40, "side by side, not one after the other"
+    assert report["run"]["cost_usd"] == pytest.approx(62 * (1 + 5) * 100 / 1e6), "the control's tokens cost too"
+
+
+def test_an_undecided_run_is_doubled_once(tmp_path: Path) -> None:
+    """By the simulator's seed 12 of the first 400 answers are slow: "under 5 %" is open, and 800 could tell."""
+    with start(faults=["slow-headers=0.0325:700ms"], seed=1) as slow:
+        flags = ("--preset", "standard", "--set", 'tests.ttft.criteria=["ttft_ms.p95 < 500"]', "--concurrency", "8")
+        done = streamgauge("run", "--url", url(slow), "--model", "sim-t40-i1-n3", "-q", "--json", *flags, cwd=tmp_path)
+        truth = len(slow.log())
+    report = valid_report(done.out)
+    (p95,) = report["criteria"]
+    assert (p95["n"], p95["confidence"]) == (800, 0.975)
+    assert len(_csv(tmp_path)) == truth >= 802
+    assert report["verdict"] != "fail"
+
+
 def test_concurrent_holds_its_level_and_reports_its_phases(simulator: Simulator, tmp_path: Path) -> None:
     flags = ("concurrent", "--concurrency", "20", "--requests", "80", "--seed", "3")
     code, report, _ = run(simulator, tmp_path, *flags, model="sim-t40-i5-n40")
