@@ -15,7 +15,7 @@ from streamgauge.clock import S, SystemClock
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.run import Journal, Load, conduct
 from streamgauge.sample import AuditTick, Sample
-from streamgauge.simulator import Record, Simulator, start
+from streamgauge.simulator import Record, start
 from streamgauge.suite.folder import records
 
 RAMP_S = 2.0
@@ -40,7 +40,8 @@ class Loaded:
 def run(dialect: str, streams: int, requests: int, *, model: str = MODEL, ramp_s: float = RAMP_S) -> Loaded:
     """Hold `streams` (their starts spread over `ramp_s`) until `requests` more were sent, by real worker processes."""
     with start(model=model) as sim, tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        found = conducted(sim, Path(folder), dialect, streams, requests, ramp_s, model)
+        url, address = sim.endpoint(dialect, model), (sim.host, sim.port)
+        found = conducted(url, address, Path(folder), dialect, streams, requests, ramp_s, model)
         sim.stop()
         samples = [record for record in found if isinstance(record, Sample)]
         ticks = [record for record in found if isinstance(record, AuditTick)]
@@ -48,11 +49,18 @@ def run(dialect: str, streams: int, requests: int, *, model: str = MODEL, ramp_s
 
 
 def conducted(
-    sim: Simulator, folder: Path, dialect: str, streams: int, requests: int, ramp_s: float, model: str
+    url: str,
+    address: tuple[str, int],
+    folder: Path,
+    dialect: str,
+    streams: int,
+    requests: int,
+    ramp_s: float,
+    model: str,
 ) -> list[object]:
     """Every record of the run."""
-    target = target_from_url(sim.endpoint(dialect, model), dialect=dialect, model=model)
-    target = msgspec.structs.replace(target, addresses=((sim.host, sim.port),))
+    target = target_from_url(url, dialect=dialect, model=model)
+    target = msgspec.structs.replace(target, addresses=(address,))
     ramp = round(ramp_s * S)
     phases = (
         Phase("ramp", (Lane((target.name,), ("own",), Hold(streams, ramp)),), streams, duration_ns=ramp),

@@ -15,6 +15,7 @@ TINY = {
     "startup": ("--times", "1"),
     "decode": ("--events", "20", "--times", "1"),
     "accuracy": (*QUICK, "--dialects", "--rounds", "12"),
+    "truth": (*QUICK, "--rounds", "12"),
     "cost": (*QUICK, "--rounds", "12", "--times", "1"),
     "judge": ("--requests", "60"),
     "simulator": ("--streams", "5", "--tokens", "5"),

@@ -12,6 +12,7 @@ import sys
 import time
 from array import array
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import pairwise
 
 import msgspec
@@ -107,6 +108,42 @@ def test_a_look_that_found_nothing_bounds_what_comes_after_it(on: Setting) -> No
 
 
 # Connections.
+
+
+class HeldUp(SystemClock):
+    """The machine's clocks for a thread that is once held up for a while, just before it reads the time."""
+
+    def __init__(self) -> None:
+        self.calls_until = -1
+        self.held_ns = 0
+
+    def now(self) -> int:  # type: ignore[override] # a method where the machine's clock is a plain function
+        self.calls_until -= 1
+        if self.calls_until == 0:
+            self.held_ns += 20 * MS
+        return time.monotonic_ns() + self.held_ns
+
+    def wall(self) -> int:  # type: ignore[override] # as above
+        return time.time_ns() + self.held_ns
+
+
+@LINUX
+@pytest.mark.parametrize("call", range(1, 8))
+def test_a_thread_that_is_held_up_does_not_take_old_bytes_for_new_ones(call: int) -> None:
+    clock = HeldUp()
+    with closing(Setting(clock)) as on:
+        stream, peer = on.asked()
+        on.turn(0)
+        before = time.monotonic_ns()
+        peer.sendall(HEAD + T)
+        after = time.monotonic_ns()
+        time.sleep(0.005)
+        peer.sendall(T)
+        clock.calls_until = call
+        on.until(lambda: stream.events)
+        first = stream.events[0]
+        assert first.at_ns - first.slack_ns <= after + CLOCKS_NS
+        assert first.at_ns >= before
 
 
 def test_an_idle_connection_is_used_again_and_two_at_once_are_two(on: Setting) -> None:

@@ -5,7 +5,8 @@ streams; nothing is parsed, logged or written between two reads of a turn.
 
 What is known of when bytes came: the kernel's stamp is that of a read's last byte. Nothing of the read had come before
 `look`, the latest of: the recv that emptied this socket; the time from which the last wait that did not list it looked;
-and, where the thread slept in this wait, its wake-up less the time it then waited for a processor.
+where this wait's first look found nothing at all, that look; and, where the thread then slept, its wake-up less the
+time it waited for a processor.
 
 Timers live in a heap with lazy deletion: a stream's deadline moves with every token, its entry only when it comes up.
 """
@@ -236,13 +237,11 @@ class Loop:
         timers = self._timers
         if timers and (wake_ns is None or timers[0][0] < wake_ns):
             wake_ns = timers[0][0]
-        floor_before = self._floor
-        ready, slept = self._wait(wake_ns)
+        ready, floor = self._wait(wake_ns)
         now = self._now
         woke = now()
         if woke >= self._map.next_look:
             self._look_at_clock()
-        floor = self._floor if slept else floor_before
         taken: list[tuple[Connection, bytes | OSError, int, int]] = []
         writable: list[Connection] = []
         conns = self._conns
@@ -277,30 +276,34 @@ class Loop:
         if turn > self.longest_turn_ns:
             self.longest_turn_ns = turn
 
-    def _wait(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], bool]:
-        """Ready descriptors, and whether the thread slept for over 1 ms. Sets the floor for what comes later.
+    def _wait(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], int]:
+        """(ready descriptors, the time before which nothing of what lies there came). Sets the floor for the next wait.
 
+        That time is this wait's own only where a first look found nothing. It may not be guessed from how long the wait
+        took: a thread that was held up between two lines looks as if it had slept, and what lay there all along as if
+        it had just come.
         epoll's time-outs round up to ms; select on epoll's own descriptor takes the last stretch with us resolution.
         """
         poll, most = self._poller.poll, max(len(self._conns) + len(self._watched), 1)
-        enter = self._now()
+        before, enter = self._floor, self._now()
+        ready = poll(0, most)
         left = -1 if wake_ns is None else wake_ns - enter
+        self._floor = enter
+        if ready or (wake_ns is not None and left <= 0):
+            return ready, before
         if wake_ns is None:
             ready = poll(-1, most)
-        elif left <= 0:
-            ready = poll(0, most)
         elif left > 3 * MS or self._epoll_fd < 0 or self._epoll_fd >= 1024:
             ready = poll(max(left // MS - 1, 1) / 1e3, most)
         else:
             select.select((self._epoll_fd,), (), (), left / S)
             ready = poll(0, most)
         woke = self._now()
-        if woke - enter < _SLEPT:
-            self._floor = enter
-            return ready, False
-        delay = self._run_delay.since_last()
-        self._floor = enter if delay is None else max(enter, woke - delay - _WAKE_MARGIN)
-        return ready, True
+        if woke - enter >= _SLEPT:
+            delay = self._run_delay.since_last()
+            if delay is not None:
+                self._floor = max(enter, woke - delay - _WAKE_MARGIN)
+        return ready, self._floor
 
     def _decode(self, taken: list[tuple[Connection, bytes | OSError, int, int]], now: int) -> None:
         """Feed what was taken to the streams."""
