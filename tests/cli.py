@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import jsonschema
 
 from streamgauge.cli import main
+from streamgauge.reports import to_json
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,13 @@ class Done:
     code: int
     out: str
     err: str
+
+
+def valid_report(text: str) -> dict[str, Any]:
+    """A report's JSON, which the shipped schema accepts."""
+    report: dict[str, Any] = json.loads(text)
+    jsonschema.Draft202012Validator(to_json.schema()).validate(report)
+    return report
 
 
 def environment(**more: str) -> dict[str, str]:

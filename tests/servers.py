@@ -64,6 +64,7 @@ class Server:
             while True:
                 conn, _ = self._listener.accept()
                 self.accepted += 1
+                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._open.add(conn)
                 threading.Thread(target=self._serve, args=(conn, self.tls), daemon=True).start()
 
@@ -158,6 +159,23 @@ def says(data: bytes) -> Talk:
         conn.sendall(data)
 
     return talk
+
+
+def always(status: str, headers: dict[str, str], body: bytes = b"") -> Talk:
+    """Each request of the connection gets this response."""
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers.items())]
+    whole = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+    def talk(conn: socket.socket) -> None:
+        while read_request(conn):
+            conn.sendall(whole)
+
+    return talk
+
+
+WORDS = (*[token("word ")] * 8, token("", "stop"), b"data: [DONE]\n\n")
+"""The events of an answer of eight words, without usage."""
+STREAM = always("200 OK", {"Content-Type": "text/event-stream"}, b"".join(WORDS))
 
 
 def reset(conn: socket.socket) -> None:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from cli import Done, environment, streamgauge
-from small_servers import CERTS, STREAM, certified, saying, serving
+from servers import CA, STREAM, always, certificate, serving
 from streamgauge.cli import cli
 from streamgauge.errors import StreamgaugeError
 from streamgauge.simulator import Simulator, start
@@ -104,11 +104,11 @@ def test_every_target_is_told_though_one_cannot_be_used(simulator: Simulator, tm
 
 
 def test_a_refused_secret_is_told_by_place_and_variable_and_never_shown(tmp_path: Path) -> None:
-    page = saying("401 Unauthorized", {"Location": f"/?token={SECRET}"}, f'{{"error":"{SECRET} expired"}}'.encode())
-    with serving(page) as port:
+    page = always("401 Unauthorized", {"Location": f"/?token={SECRET}"}, f'{{"error":"{SECRET} expired"}}'.encode())
+    with serving(page) as own:
         spec(
             tmp_path,
-            f'[targets.app]\nurl = "http://127.0.0.1:{port}/api/chat"\ndialect = "ai-sdk"\n'
+            f'[targets.app]\nurl = "http://127.0.0.1:{own.port}/api/chat"\ndialect = "ai-sdk"\n'
             'headers = { cookie = "session=${SG_SESSION}", x-csrf-token = "t0ken-value" }\n',
         )
         for flags in ((), ("--json",)):
@@ -168,11 +168,11 @@ def test_another_dialect_is_named_with_the_line_to_write(simulator: Simulator, t
 
 
 def test_a_run_stops_before_its_first_request_with_the_words_of_check(tmp_path: Path) -> None:
-    with serving(STREAM, certified("expired")) as port:
+    with serving(STREAM, certificate("expired")) as own:
         spec(
             tmp_path,
-            f'[targets.app]\nurl = "https://127.0.0.1:{port}/v1"\ndialect = "openai-chat"\nmodel = "m"\n'
-            f'tls = {{ ca = "{CERTS / "ca.pem"}" }}\n',
+            f'[targets.app]\nurl = "https://127.0.0.1:{own.port}/v1"\ndialect = "openai-chat"\nmodel = "m"\n'
+            f'tls = {{ ca = "{CA}" }}\n',
         )
         checked = within(tmp_path, "check", "--json", "--preset", "smoke")
         ran = within(tmp_path, "run", "ttft", "--preset", "smoke", "--json")

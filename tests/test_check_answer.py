@@ -12,13 +12,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from made import MS, made
-from small_servers import EVENTS, STREAM, request_head, saying, serving
+from servers import STREAM, WORDS, always, read_request, serving
 from streamgauge.check import machine
 from streamgauge.check.failure import failure_findings, sent_headers
 from streamgauge.check.finding import Finding, clean, warn
 from streamgauge.check.look import LENGTH, look
 from streamgauge.check.pace import compression, pace
-from streamgauge.check.who import who_answered
 from streamgauge.client import Answer, target_from_url
 from streamgauge.clock import S, SystemClock
 from streamgauge.dialects.contract import TEXT
@@ -26,6 +25,7 @@ from streamgauge.sample import GOOD, Outcome
 from streamgauge.simulator import Record, Simulator, start
 from streamgauge.stream import Limits, Trace
 from streamgauge.target import Target
+from streamgauge.who import who_answered
 
 CLOCK = SystemClock()
 SHORT = {"X-Sim-Script": '[["tokens", 20, 5]]'}
@@ -90,11 +90,11 @@ def test_who_answered_is_told_by_marks_in_headers_and_error_pages(
 
 
 def test_an_error_page_of_the_load_balancer_is_not_the_apps() -> None:
-    page = saying(
+    page = always(
         "503 Service Unavailable", {"Server": "awselb/2.0", "Content-Type": "text/html"}, b"<title>503</title>"
     )
-    with serving(page) as port:
-        status = told(port)["status"]
+    with serving(page) as own:
+        status = told(own.port)["status"]
     assert status.level == "fail"
     assert "503 Service Unavailable, answered by the AWS load balancer itself: 503" in status.text
     assert status.facts["answered_by"] == "the AWS load balancer itself"
@@ -139,11 +139,11 @@ def test_a_key_in_the_url_is_a_secret_that_was_sent() -> None:
 
 
 def test_a_refused_secret_is_told_by_its_variable() -> None:
-    page = saying(
+    page = always(
         "401 Unauthorized", {"WWW-Authenticate": 'Bearer realm="x"'}, b'{"error":"token sk-planted-1 expired"}'
     )
-    with serving(page) as port:
-        target = at(f"http://127.0.0.1:{port}/v1", headers={"Authorization": "Bearer sk-planted-1"})
+    with serving(page) as own:
+        target = at(f"http://127.0.0.1:{own.port}/v1", headers={"Authorization": "Bearer sk-planted-1"})
         looked = look(target, CLOCK, references={"authorization": ["APP_TOKEN"]})
     auth = looked.findings[-1]
     assert auth.text == "sent: authorization yes; the server asks for Bearer"
@@ -160,8 +160,8 @@ def test_a_refused_secret_is_told_by_its_variable() -> None:
     ],
 )
 def test_a_gate_before_the_app_is_told_with_what_opens_it(status: str, headers: dict[str, str], step: str) -> None:
-    with serving(saying(status, headers, b"no")) as port:
-        assert step in (told(port, headers={"Authorization": "Bearer x1234567"})["auth"].next or "")
+    with serving(always(status, headers, b"no")) as own:
+        assert step in (told(own.port, headers={"Authorization": "Bearer x1234567"})["auth"].next or "")
 
 
 # What else can be wrong.
@@ -186,8 +186,8 @@ def test_a_gate_before_the_app_is_told_with_what_opens_it(status: str, headers: 
 def test_each_kind_of_wrong_answer_has_its_own_next_step(
     status: str, headers: dict[str, str], body: bytes, what: str, step: str
 ) -> None:
-    with serving(saying(status, headers, body)) as port:
-        looked = look(at(f"http://127.0.0.1:{port}/v1"), CLOCK)
+    with serving(always(status, headers, body)) as own:
+        looked = look(at(f"http://127.0.0.1:{own.port}/v1"), CLOCK)
     wrong = looked.findings[-1]
     assert not looked.usable
     assert what in wrong.text
@@ -346,20 +346,20 @@ def test_gzip_of_a_real_server_is_decoded_as_it_comes(way: str, level: str, word
 @pytest.mark.parametrize("raw", [False, True], ids=["zlib", "raw"])
 def test_deflate_is_decoded_as_it_comes(raw: bool) -> None:
     def answer(sock: socket.socket) -> None:
-        while True:
-            deflate = "accept-encoding: gzip, deflate" in request_head(sock)
+        while asked := read_request(sock).lower():
+            deflate = b"accept-encoding: gzip, deflate" in asked
             encoding = "Content-Encoding: deflate\r\n" if deflate else ""
             head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{encoding}Transfer-Encoding: chunked\r\n\r\n"
             sock.sendall(head.encode())
             packer = zlib.compressobj(wbits=-zlib.MAX_WBITS if raw else zlib.MAX_WBITS)
-            for event in EVENTS:
+            for event in WORDS:
                 data = packer.compress(event) + packer.flush(zlib.Z_SYNC_FLUSH) if deflate else event
                 sock.sendall(b"%x\r\n%s\r\n" % (len(data), data))
                 CLOCK.sleep_until(CLOCK.now() + 10 * MS)
             sock.sendall(b"0\r\n\r\n")
 
-    with serving(answer) as port:
-        found = told(port)
+    with serving(answer) as own:
+        found = told(own.port)
     assert found["gzip"].facts["content_encoding"] == "deflate"
     assert found["gzip"].facts["outcome"] == "ok"
     assert found["gzip"].level == "ok", found["gzip"]
@@ -367,15 +367,15 @@ def test_deflate_is_decoded_as_it_comes(raw: bool) -> None:
 
 def test_a_server_that_fails_only_where_compression_is_offered_is_told() -> None:
     def answer(sock: socket.socket) -> None:
-        if "accept-encoding: identity" in request_head(sock):
-            body = b"".join(EVENTS)
+        if b"accept-encoding: identity" in read_request(sock).lower():
+            body = b"".join(WORDS)
             head = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n"
             sock.sendall(head.encode() + body)
         else:
             sock.sendall(b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n")
 
-    with serving(answer) as port:
-        gzip = told(port)["gzip"]
+    with serving(answer) as own:
+        gzip = told(own.port)["gzip"]
     assert (gzip.level, gzip.facts["outcome"]) == ("warn", "http_error")
 
 
@@ -433,5 +433,5 @@ def test_whatever_a_server_says_there_is_one_printable_failure(
 
 
 def test_a_stream_without_a_server_header_names_nobody() -> None:
-    with serving(STREAM) as port:
-        assert told(port)["status"].text == "200 OK, no header tells who answered"
+    with serving(STREAM) as own:
+        assert told(own.port)["status"].text == "200 OK, no header tells who answered"

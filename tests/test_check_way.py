@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
 
-from small_servers import CERTS, STREAM, Answer, certified, request_head, saying, serving
+from servers import CA, CERTS, STREAM, Talk, always, certificate, read_request, serving
 from streamgauge.check.finding import Finding
 from streamgauge.check.knock import Knock, Session, Way, find_way, tls_trouble
 from streamgauge.check.look import Looked, look
@@ -25,7 +24,6 @@ from streamgauge.stream import Limits
 from streamgauge.suite.prepare import preflight
 from streamgauge.target import Target, Tls
 
-CA = str(CERTS / "ca.pem")
 CLOCK = SystemClock()
 
 
@@ -45,8 +43,8 @@ def last(looked: Looked) -> Finding:
 
 @pytest.fixture(scope="module")
 def good() -> Iterator[int]:
-    with serving(STREAM, certified()) as port:
-        yield port
+    with serving(STREAM, certificate()) as own:
+        yield own.port
 
 
 def test_a_session_is_told_with_version_time_issuer_and_expiry(good: int) -> None:
@@ -79,7 +77,7 @@ def test_a_certificate_that_ends_soon_is_a_warning(good: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("certificate", "settings", "trouble", "text", "step"),
+    ("name", "settings", "trouble", "text", "step"),
     [
         ("expired", {}, "expired", '"Streamgauge Test CA" expired on 2021-01-01', "renew"),
         ("early", {}, "not_yet_valid", "is not valid before 2119-01-01", "clock"),
@@ -92,10 +90,10 @@ def test_a_certificate_that_ends_soon_is_a_warning(good: int) -> None:
     ],
 )
 def test_a_certificate_that_is_not_accepted_is_named_with_its_cure(
-    certificate: str, settings: dict[str, str | None], trouble: str, text: str, step: str
+    name: str, settings: dict[str, str | None], trouble: str, text: str, step: str
 ) -> None:
-    with serving(STREAM, certified(certificate)) as port:
-        looked = look(target(port, **settings), CLOCK)
+    with serving(STREAM, certificate(name)) as own:
+        looked = look(target(own.port, **settings), CLOCK)
     tls = last(looked)
     assert not looked.usable
     assert (tls.what, tls.level, tls.facts["trouble"]) == ("tls", "fail", trouble)
@@ -104,24 +102,24 @@ def test_a_certificate_that_is_not_accepted_is_named_with_its_cure(
 
 
 @pytest.mark.parametrize(
-    ("certificate", "settings"),
+    ("name", "settings"),
     [
         ("self_signed", {"ca": str(CERTS / "self_signed.pem")}),
         ("wrong_name", {"server_name": "other.example"}),
         ("expired", {"verify": False}),
     ],
 )
-def test_the_cure_that_was_named_works(certificate: str, settings: dict[str, object]) -> None:
-    with serving(STREAM, certified(certificate)) as port:
-        assert look(target(port, **settings), CLOCK).usable
+def test_the_cure_that_was_named_works(name: str, settings: dict[str, object]) -> None:
+    with serving(STREAM, certificate(name)) as own:
+        assert look(target(own.port, **settings), CLOCK).usable
 
 
-@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_server_that_wants_a_client_certificate_is_named(newest: ssl.TLSVersion) -> None:
-    with serving(STREAM, certified(wants_client=True, newest=newest)) as port:
-        tls = last(look(target(port), CLOCK))
+@pytest.mark.parametrize("tls13", [False, True])
+def test_a_server_that_wants_a_client_certificate_is_named(tls13: bool) -> None:
+    with serving(STREAM, certificate(client_ca=CA, tls13=tls13)) as own:
+        tls = last(look(target(own.port), CLOCK))
         mine = {"cert": str(CERTS / "client.pem"), "key": str(CERTS / "client.key")}
-        assert look(target(port, **mine), CLOCK).usable
+        assert look(target(own.port, **mine), CLOCK).usable
     assert (tls.what, tls.level) == ("tls", "fail")
     assert "client certificate" in tls.text + (tls.next or "")
     assert 'cert = "client.pem"' in (tls.next or "")
@@ -129,16 +127,16 @@ def test_a_server_that_wants_a_client_certificate_is_named(newest: ssl.TLSVersio
 
 def test_a_client_certificate_of_another_ca_is_not_taken() -> None:
     other = {"cert": str(CERTS / "self_signed.pem"), "key": str(CERTS / "self_signed.key")}
-    with serving(STREAM, certified(wants_client=True)) as port:
-        tls = last(look(target(port, **other), CLOCK))
+    with serving(STREAM, certificate(client_ca=CA)) as own:
+        tls = last(look(target(own.port, **other), CLOCK))
     assert (tls.what, tls.facts["trouble"]) == ("tls", "client_certificate")
     assert "does not take the client certificate of tls.cert" in (tls.next or "")
 
 
 def test_a_client_certificate_asked_for_in_http_is_named() -> None:
     page = b"<html><head><title>400 No required SSL certificate was sent</title></head><center>nginx</center></html>"
-    with serving(saying("400 Bad Request", {"Content-Type": "text/html"}, page), certified()) as port:
-        tls = last(look(target(port), CLOCK))
+    with serving(always("400 Bad Request", {"Content-Type": "text/html"}, page), certificate()) as own:
+        tls = last(look(target(own.port), CLOCK))
     assert (tls.what, tls.text) == ("tls", "the server wants a client certificate")
 
 
@@ -152,14 +150,14 @@ def deaf_to_tls(sock: socket.socket) -> None:
     if sock.recv(1, socket.MSG_PEEK) == b"\x16":
         sock.recv(65_536)
         sock.recv(1)
-    request_head(sock)
+    read_request(sock)
     sock.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 
 
 @pytest.mark.parametrize("answer", [bad_request, deaf_to_tls])
-def test_plain_http_on_an_https_port_is_named(answer: Answer) -> None:
-    with serving(answer) as port:
-        tls = last(look(target(port), CLOCK))
+def test_plain_http_on_an_https_port_is_named(answer: Talk) -> None:
+    with serving(answer) as own:
+        tls = last(look(target(own.port), CLOCK))
     assert (tls.what, tls.level, tls.facts["trouble"]) == ("tls", "fail", "plain_http")
     assert "http://" in (tls.next or "")
 
@@ -167,22 +165,22 @@ def test_plain_http_on_an_https_port_is_named(answer: Answer) -> None:
 @pytest.mark.parametrize(
     "server",
     [
-        lambda: serving(STREAM, certified()),
-        lambda: serving(saying("400 Bad Request", {}, b"The plain HTTP request was sent to HTTPS port"), certified()),
+        lambda: serving(STREAM, certificate()),
+        lambda: serving(always("400 Bad Request", {}, b"The plain HTTP request was sent to HTTPS port"), certificate()),
     ],
     ids=["closes", "says so"],
 )
 def test_tls_on_an_http_port_is_named(server: object) -> None:
-    with server() as port:  # type: ignore[operator]
-        tls = last(look(target(port, "http"), CLOCK))
+    with server() as own:  # type: ignore[operator]
+        tls = last(look(target(own.port, "http"), CLOCK))
     assert (tls.what, tls.level, tls.facts["trouble"]) == ("tls", "fail", "speaks_tls")
     assert "https://" in (tls.next or "")
 
 
 def test_a_port_that_speaks_neither_is_not_said_to_speak_one() -> None:
-    with serving(lambda sock: sock.sendall(b"220 mail.example ESMTP\r\n")) as port:
-        tls = last(look(target(port), CLOCK))
-        plain = last(look(target(port, "http"), CLOCK))
+    with serving(lambda sock: sock.sendall(b"220 mail.example ESMTP\r\n")) as own:
+        tls = last(look(target(own.port), CLOCK))
+        plain = last(look(target(own.port, "http"), CLOCK))
     assert tls.facts["trouble"] != "speaks_tls"
     assert plain.what == "answer"
 
@@ -208,12 +206,12 @@ def test_what_openssl_calls_an_error_has_a_meaning(words: str, trouble: str) -> 
 
 def test_an_ipv6_address_is_told_in_brackets() -> None:
     try:
-        server = serving(STREAM, certified(), host="::1")
-        with server as port:
-            found = findings(target(port, host="[::1]"))
+        server = serving(STREAM, certificate(), host="::1")
+        with server as own:
+            found = findings(target(own.port, host="[::1]"))
     except OSError as error:
         pytest.skip(f"no IPv6 loopback here: {error}")
-    assert found["connect"].text.startswith(f"[::1]:{port} in ")
+    assert found["connect"].text.startswith(f"[::1]:{own.port} in ")
     assert found["tls"].level == "ok"
 
 
@@ -276,8 +274,8 @@ def test_a_server_that_never_answers_the_tls_hello_is_told_after_the_targets_tim
     def silent(sock: socket.socket) -> None:
         over.wait(10)
 
-    with serving(silent) as port:
-        way = find_way(target(port), CLOCK)
+    with serving(silent) as own:
+        way = find_way(target(own.port), CLOCK)
         over.set()
     assert way.usable == ()
     assert way.knocks[0].trouble == "silent"
@@ -292,19 +290,18 @@ def load(at: Target) -> Load:
     return Load(targets=(at,), prompts={}, phases=(), seed=1)
 
 
-@pytest.mark.parametrize(
-    ("certificate", "stage", "words"), [("expired", "tls", "expired on 2021-01-01"), ("server", "", "")]
-)
-def test_a_runs_preflight_says_what_check_says(certificate: str, stage: str, words: str) -> None:
-    asked: list[str] = []
+@pytest.mark.parametrize(("name", "stage", "words"), [("expired", "tls", "expired on 2021-01-01"), ("server", "", "")])
+def test_a_runs_preflight_says_what_check_says(name: str, stage: str, words: str) -> None:
+    asked: list[bytes] = []
 
     def note(sock: socket.socket) -> None:
-        asked.append(request_head(sock))
+        if head := read_request(sock):
+            asked.append(head)
 
-    with serving(note, certified(certificate)) as port:
-        at = target(port)
+    with serving(note, certificate(name)) as own:
+        at = target(own.port)
         if not stage:
-            assert preflight(load(at), CLOCK).targets[0].addresses == (("127.0.0.1", port),)
+            assert preflight(load(at), CLOCK).targets[0].addresses == (("127.0.0.1", own.port),)
         else:
             with pytest.raises(TargetError) as told:
                 preflight(load(at), CLOCK)

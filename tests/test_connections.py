@@ -9,6 +9,8 @@ import contextlib
 import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 
+from cli import environment
 from engine import target
 from servers import (
     ANSWER,
@@ -88,6 +91,21 @@ def test_tls_is_spoken_with_an_own_ca_and_a_connection_is_kept(tls13: bool, name
     assert first.sample.peer == host
     assert first.sample.connect_ns <= first.sample.tls_ns <= first.sample.sent_ns
     assert (second.sample.conn_requests, second.sample.tls_ns, server.accepted) == (1, None, 1)
+
+
+@pytest.mark.parametrize(("trusted", "outcome"), [("ca.pem", "ok"), ("other_ca.pem", "tls_error")])
+def test_where_no_ca_is_given_the_systems_trust_store_decides(trusted: str, outcome: str) -> None:
+    """OpenSSL reads the system's store from where SSL_CERT_FILE says, in a process that starts with it."""
+    code = (
+        "import sys; from streamgauge import StreamClient\n"
+        "with StreamClient(sys.argv[1], dialect='openai-chat') as client: print(client.ask('hi').outcome)"
+    )
+    with serving(answer, certificate()) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", code, server.url],
+            env=environment(SSL_CERT_FILE=str(CERTS / trusted)), capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+    assert done.stdout.strip() == outcome
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"], ids=["IPv4", "IPv6"])

@@ -7,9 +7,10 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
+import click
 import pytest
 
-from streamgauge.cli import VERBS
+from streamgauge.cli import VERBS, cli
 from streamgauge.dialects import DIALECTS
 from streamgauge.metrics import METRICS
 from streamgauge.sample import Outcome
@@ -51,9 +52,37 @@ def test_no_link_between_pages_is_dead(page: Path) -> None:
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"test_\w+\.py", (DOCS / "mistakes.md").read_text("utf-8")))))
+def named_tests() -> list[str]:
+    """`file` or `file::function` of every test that a page speaks of."""
+    return sorted(set(re.findall(r"\btest_\w+\.py(?:::\w+)?", whole())))
+
+
+@pytest.mark.parametrize("name", named_tests())
 def test_the_tests_that_pages_name_exist(name: str) -> None:
-    assert (ROOT / "tests" / name).is_file()
+    file, _, function = name.partition("::")
+    text = (ROOT / "tests" / file).read_text("utf-8")
+    assert not function or f"\ndef {function}(" in text
+
+
+def test_each_mistake_names_the_function_that_shows_it_cannot_happen() -> None:
+    rows = re.findall(r"^\| (?!mistake|---)(.+) \| .+ \| (.+) \|$", (DOCS / "mistakes.md").read_text("utf-8"), re.M)
+    assert len(rows) > 30
+    for mistake, shown_by in rows:
+        assert re.fullmatch(r"`test_\w+\.py::test_\w+`(, `test_\w+\.py::test_\w+`)*", shown_by), mistake
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_flag_is_documented_and_no_other(verb: str) -> None:
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None
+    flags = [
+        f"| {', '.join(f'`{way}`' for way in option.opts)} | {option.help} |"
+        for option in command.params
+        if isinstance(option, click.Option) and not option.hidden
+    ]
+    section = re.split(r"^## ", (DOCS / "commands.md").read_text("utf-8"), flags=re.M)
+    (mine,) = [part for part in section if part.startswith(f"{verb}\n")]
+    assert re.findall(r"^\| `.*$", mine, re.M) == flags
 
 
 def spec_keys() -> list[tuple[str, str]]:

@@ -335,10 +335,12 @@ def test_any_retry_after_gives_seconds_within_a_day_or_none(value: str, ms: str)
     [
         ({}, None),
         ({"server": "nginx/1.27"}, "nginx/1.27"),
-        ({"x-powered-by": "Next.js"}, "Next.js"),
+        ({"x-powered-by": "Next.js"}, "the app (Next.js)"),
         ({"cf-ray": "1", "server": "cloudflare"}, "Cloudflare > cloudflare"),
         ({"x-amz-cf-id": "1", "via": "1.1 abc (CloudFront)", "server": "uvicorn"}, "CloudFront > uvicorn"),
-        ({"via": "1.1 squid", "server": "gunicorn"}, "1.1 squid > gunicorn"),
+        ({"via": "1.1 squid", "server": "gunicorn"}, "Squid > gunicorn"),
+        ({"via": "1.1 edge-7", "server": "gunicorn"}, "1.1 edge-7 > gunicorn"),
+        ({"cf-ray": "1", "server": "cloudflare", "openai-processing-ms": "9"}, "Cloudflare > OpenAI"),
     ],
 )
 def test_who_answered_is_told_by_the_headers(headers: dict[str, str], who: str | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import resource
 import shlex
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import environment
+from cli import environment, valid_report
 from real import require
 from streamgauge.simulator import Simulator, start
 
@@ -77,7 +76,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_exit_4_and_what_was_measured_can
     assert re.search(r"cannot write \.streamgauge/runs/.*: No space left on device; .*free space", done.stderr)
     assert "`streamgauge report`" in done.stderr, "the next step"
     assert ".part" not in done.stdout, "no half of a file is left"
-    report = json.loads(report_json.read_text())
+    report = valid_report(report_json.read_text())
     assert report["partial"] is True
     assert report["verdict"] in ("inconclusive", "invalid")
     assert report["metrics"]["ttft_ms"]["n"] > 50
@@ -112,7 +111,7 @@ def test_a_full_reports_folder_costs_no_measurement_and_leaves_no_half_of_a_repo
     assert "cannot write reports to reports: No space left on device" in done.stderr
     assert "The run is kept: streamgauge report" in done.stderr
     (folder,) = (tmp_path / ".streamgauge" / "runs").iterdir()
-    assert json.loads((folder / "report.json").read_text())["metrics"]["ttft_ms"]["n"] == 12
+    assert valid_report((folder / "report.json").read_text())["metrics"]["ttft_ms"]["n"] == 12
 
 
 def limited(soft: int, hard: int, command: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 import in_namespace
-from cli import environment
+from cli import environment, valid_report
 from engine import lane, phase, run, target
 from real import require
 from servers import CA, CERTS, answer, answer_once, certificate, serving
@@ -159,7 +159,7 @@ class Run:
             self._said = self.process.communicate(timeout=180)
         out, err = self._said
         assert out, err
-        return self.process.returncode, json.loads(out)
+        return self.process.returncode, valid_report(out)
 
     def end(self) -> None:
         """See that nothing of it is left."""

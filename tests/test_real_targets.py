@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from cli import Done, streamgauge
+from cli import Done, streamgauge, valid_report
 from real import MODEL, NODE, node, require
 from streamgauge.sample import Outcome, Sample, read_records
 
@@ -116,7 +116,7 @@ def measure(server: Server, folder: Path, spec: str, *more: str) -> Measured:
     assert done.code in (0, 1, 3), done.err
     records = [r for path in folder.glob(".streamgauge/runs/*/samples-*.sgs") for r in read_records(path)]
     samples = [record for record in records if isinstance(record, Sample)]
-    return Measured(done, json.loads(done.out), samples, server.told())
+    return Measured(done, valid_report(done.out), samples, server.told())
 
 
 def spec(port: int, modes: dict[str, Outcome]) -> str:

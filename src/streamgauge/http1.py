@@ -13,6 +13,8 @@ from typing import Protocol
 
 import httptools
 
+from streamgauge.who import who_answered
+
 HEADER_CAP = 64 * 1024
 
 
@@ -204,23 +206,9 @@ class _Deflate:
         return self._inner.decompress(data)
 
 
-_WHO = (
-    ("x-amzn-waf-action", "AWS WAF"),
-    ("cf-mitigated", "Cloudflare challenge"),
-    ("x-amz-cf-id", "CloudFront"),
-    ("cf-ray", "Cloudflare"),
-    ("x-vercel-id", "Vercel"),
-    ("x-served-by", "Fastly"),
-)
-
-
 def answered_by(headers: dict[str, str]) -> str | None:
-    """Who answered, as far as headers tell: an edge that put its mark, and the server's own name."""
-    edges = [who for name, who in _WHO if name in headers]
-    server = headers.get("server") or headers.get("x-powered-by")
-    via = headers.get("via")
-    told = list(dict.fromkeys([*edges, *([via] if via and not edges else []), *([server] if server else [])]))
-    return " > ".join(told) or None
+    """Who answered, as far as headers tell, in one short line."""
+    return who_answered(headers).chain
 
 
 _KEPT = frozenset(

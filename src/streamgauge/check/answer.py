@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from http import HTTPStatus
 
 from streamgauge.check.finding import Finding, fail, ms, ok, shown_ms, warn
-from streamgauge.check.who import Who
 from streamgauge.client import Answer
 from streamgauge.dialects import recognise_event
 from streamgauge.dialects.contract import OUTPUT
 from streamgauge.target import Target
+from streamgauge.who import Who
 
 
 def status(answer: Answer, who: Who) -> tuple[str, dict[str, object]]:

@@ -13,11 +13,11 @@ from streamgauge.check.answer import other_dialect, status
 from streamgauge.check.finding import Finding, fail
 from streamgauge.check.knock import tls_trouble
 from streamgauge.check.way import GIVE_CERTIFICATE, WANTS_CERTIFICATE, WRONG_CERTIFICATE
-from streamgauge.check.who import Who
 from streamgauge.client import Answer
 from streamgauge.sample import Outcome
 from streamgauge.secrets import is_sensitive
 from streamgauge.target import Target
+from streamgauge.who import Who
 
 References = Mapping[str, Sequence[str]]
 """Header in lower case -> the variables whose values it holds."""

@@ -14,12 +14,12 @@ from streamgauge.check.finding import Finding, clean
 from streamgauge.check.knock import Way, find_way, speaks_http, speaks_tls
 from streamgauge.check.pace import OFFER, compression, pace
 from streamgauge.check.way import way_findings
-from streamgauge.check.who import who_answered
 from streamgauge.client import Answer, StreamClient
 from streamgauge.clock import Clock, S
 from streamgauge.sample import Outcome, Sample
 from streamgauge.stream import Limits
 from streamgauge.target import Target
+from streamgauge.who import who_answered
 
 PROMPT = "Count from one to twenty in words."
 LENGTH = 48

@@ -72,6 +72,11 @@ class Who:
         return f"answered by {self.by}{through}" if self.by else f"no header tells who answered{through}"
 
     @property
+    def chain(self) -> str | None:
+        """All names in one short line, outermost first, as a Sample keeps them."""
+        return " > ".join(dict.fromkeys([*self.way, *([self.by] if self.by else [])])) or None
+
+    @property
     def in_between(self) -> bool:
         """Whether somebody on the way answered in the app's place."""
         return self.by is not None and any(self.by == who for *_, who in _OWN + _OWN_PAGES)
@@ -82,6 +87,8 @@ def who_answered(headers: Mapping[str, str], body: bytes = b"") -> Who:
     way = [who for name, begin, who in _MARKS if _has(headers, name, begin)]
     via = headers.get("via", "").lower()
     way += [who for sign, who in _VIA if sign in via]
+    if via and not way:
+        way = [headers["via"][:60]]
     return Who(tuple(dict.fromkeys(way)), _by(headers, body))
 
 

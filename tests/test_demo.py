@@ -1,0 +1,34 @@
+"""`streamgauge demo`, which `make demo` runs: everything built, against the simulator; made quick by variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cli import streamgauge, valid_report
+
+QUICK = {
+    f"STREAMGAUGE_TARGETS__{name}__MODEL": "sim-t60-i1-n5"
+    for name in ("GPT_4O_MINI", "CLAUDE_3_5_SONNET", "GEMINI_2_FLASH")
+}
+SMALL = {
+    "STREAMGAUGE_TTFT__REQUESTS": "6",
+    "STREAMGAUGE_CONCURRENT__CONCURRENCY": "6",
+    "STREAMGAUGE_CONCURRENT__REQUESTS": "12",
+}
+
+
+def test_the_demo_ends_0_and_says_where_reports_lie_and_how_a_failure_looks(tmp_path: Path) -> None:
+    done = streamgauge("demo", cwd=tmp_path, **QUICK, **SMALL)
+    assert done.code == 0, done.err
+    assert "no key, no cost" in done.err
+    assert "The reports lie in tests/performance/reports/" in done.out
+    assert "What a failure looks like: streamgauge demo --faulty" in done.out
+    reports = sorted(tmp_path.glob("tests/performance/reports/*.json"))
+    assert [valid_report(path.read_text("utf-8"))["test"] for path in reports] == ["concurrent", "ttft"]
+    assert len(list(tmp_path.glob("tests/performance/reports/*"))) == 8
+
+
+def test_the_faulty_demo_ends_as_a_gate_would(tmp_path: Path) -> None:
+    done = streamgauge("demo", "--faulty", "-q", cwd=tmp_path, **QUICK, STREAMGAUGE_TTFT__REQUESTS="100")
+    assert done.code == 1, done.out
+    assert "FAIL" in done.out

@@ -1,0 +1,48 @@
+"""The page in a real browser: on a phone, in the dark, on paper. Another test holds the examples to this version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chromium import Tab, browser
+
+pytestmark = pytest.mark.real
+
+EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
+BACKGROUND = "getComputedStyle(document.body).backgroundColor"
+OVER = """[...document.querySelectorAll("body *")]
+    .filter(one => one.checkVisibility() && !one.closest(".scroll, svg"))
+    .filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+    .map(one => one.tagName + "." + one.className)"""
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with browser(tmp_path_factory.mktemp("profile")) as one:
+        yield one
+
+
+@pytest.fixture(scope="module", params=["ttft_fail.html", "ttft_pass.html"])
+def page(request: pytest.FixtureRequest, tab: Tab) -> Tab:
+    tab.open(EXAMPLES / request.param)
+    return tab
+
+
+@pytest.mark.parametrize("width", [360, 768, 1280])
+def test_nothing_is_wider_than_the_window(page: Tab, width: int) -> None:
+    page.look(width=width)
+    assert page.value("window.innerWidth") == width
+    assert page.value("document.documentElement.scrollWidth") <= width
+    assert page.value(OVER) == []
+
+
+def test_dark_is_dark_and_paper_is_light(page: Tab) -> None:
+    page.look()
+    light = page.value(BACKGROUND)
+    page.look(scheme="dark")
+    assert page.value(BACKGROUND) not in (light, None)
+    page.look(media="print", scheme="dark")
+    assert page.value(BACKGROUND) == light
