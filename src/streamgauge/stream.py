@@ -21,9 +21,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from streamgauge.dialects import recognise_event
 from streamgauge.dialects.contract import (
-    DONE,
     END,
     ERROR,
     MALFORMED,
@@ -35,7 +33,8 @@ from streamgauge.dialects.contract import (
     UNKNOWN,
     Dialect,
 )
-from streamgauge.dialects.errors import bare_error, error_text
+from streamgauge.dialects.errors import bare_error
+from streamgauge.foreign import failure_of, is_foreign, is_whole, not_ours, show
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
 from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
@@ -46,12 +45,9 @@ HEADER = 300
 AWAIT_END_NS = 1_000_000_000
 PROBE_BYTES = 65_536
 """After so much of a 200 body without one event of the dialect it is no stream of it."""
-MOST_SILENT = 64
-"""So many events without output are held, until output comes, to tell whose they are."""
+MOST_SILENT, SILENT_BYTES = 64, 4_096
+"""So many events without output, each at most so long, are held until output comes, to tell whose they are."""
 KEEP_TEXT = 1 << 20
-
-_LOGIN = re.compile(r"log-?in|sign-?in|/auth|/sso|oauth|session/new", re.IGNORECASE)
-_OVERLOADED = re.compile(rb"overloaded|RESOURCE_EXHAUSTED|rate.?limit", re.IGNORECASE)
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -239,7 +235,7 @@ class Stream:
         try:
             body = response.feed(data)
         except FramingError as error:
-            broken = f"{error}; the read begins: {_show(bytes(data[:200]))}"
+            broken = f"{error}; the read begins: {show(bytes(data[:200]))}"
             body = response.salvage()
         if self.headers_ns is None and response.headers_complete:
             self._on_headers(stamp)
@@ -269,8 +265,7 @@ class Stream:
         self.headers_ns = stamp
         response = self.response
         assert response.status is not None
-        media = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        self._plain = response.status != 200 or media in ("text/html", "application/json", "application/problem+json")
+        self._plain = is_whole(response.status, response.headers)
         if self._plain:
             self._retry_after = retry_after_s(response.headers, self.wall_s)
             self.deadline = self._cap(stamp + AWAIT_END_NS)
@@ -315,7 +310,7 @@ class Stream:
                 self._on_other(bits, stamp, slack)
             elif not bits:
                 self.known_events += 1
-            if self.first_output is None and len(self._silent) < MOST_SILENT:
+            if self.first_output is None and len(self._silent) < MOST_SILENT and len(data) <= SILENT_BYTES:
                 self._silent.append((name, data))
             if self.events is not None:
                 self.events.append(Trace(stamp, slack, name, data, bits))
@@ -447,22 +442,7 @@ class Stream:
     def _on_answer(self, stamp: int) -> None:
         """A whole answer that is no stream: which failure it is."""
         response = self.response
-        status = response.status or 0
-        body = bytes(self._body)
-        words = error_text(body) or _show(body[:200]) or "no body"
-        location = response.headers.get("location", "")
-        if status == 429 or status == 529 or (status == 503 and _OVERLOADED.search(body)):
-            outcome = Outcome.RATE_LIMITED
-        elif status in (401, 403) or (300 <= status < 400 and _LOGIN.search(location)):
-            outcome = Outcome.AUTH_ERROR
-        elif status == 200:
-            outcome = Outcome.PROTOCOL_ERROR
-            media = response.headers.get("content-type", "no media type")
-            words = f"200 with {media} where a stream was asked for: {words}"
-        else:
-            outcome = Outcome.HTTP_ERROR
-        if location:
-            words = f"redirect to {location[:200]}: {words}"
+        outcome, words = failure_of(response.status or 0, response.headers, bytes(self._body))
         self._end(stamp, outcome, words)
 
     def _ended_well(self) -> Outcome:
@@ -565,20 +545,10 @@ class Stream:
         return min(deadline, self.start_ns + total)
 
     def _foreign(self) -> bool:
-        """Whether events came, no output, and none of them is of this dialect.
-
-        What a reader lets pass is no proof: every dialect knows [DONE], and a usage or an error looks alike in several.
-        """
-        told = [(name, data) for name, data in self._silent if data[:6] != DONE]
-        return bool(told) and not any(self._dialect.recognises(name, data) for name, data in told)
+        return is_foreign(self._dialect, self._silent)
 
     def _not_ours(self) -> str:
-        """What came instead, and in which dialect it is, where that is known."""
-        spoken = next(filter(None, (recognise_event(name, data) for name, data in self._silent)), None)
-        named = f"it speaks {spoken}, not {self._dialect.name}" if spoken else "no event of this dialect"
-        body = bytes(self._body[:200]) or b"\n".join(data for _, data in self._silent)[:200]
-        media = self.response.headers.get("content-type", "no media type")
-        return f"{named}; it begins: {_show(body)} (200 with {media})"
+        return not_ours(self._dialect, self._silent, bytes(self._body[:200]), self.response.headers)
 
     def sample(self, redact: Callable[[str], str] = str) -> Sample:
         """The facts. `redact` takes secrets out of every text that came from outside."""
@@ -623,8 +593,3 @@ class Stream:
 def _short(text: str | None, length: int, redact: Callable[[str], str]) -> str | None:
     """At most `length` characters; secrets go first, or half of one might stay."""
     return None if text is None else redact(text)[:length]
-
-
-def _show(data: bytes) -> str:
-    """Wild bytes as one printable line."""
-    return "".join(c if c.isprintable() else " " for c in data.decode("utf-8", "replace")).strip()

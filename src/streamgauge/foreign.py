@@ -1,0 +1,66 @@
+"""An answer that is no stream of the target's dialect: which failure it is, and in which words. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from streamgauge.dialects import recognise_event
+from streamgauge.dialects.contract import DONE, Dialect
+from streamgauge.dialects.errors import error_text
+from streamgauge.sample import Outcome
+
+Event = tuple[str, bytes]
+"""(type, data)."""
+
+_WHOLE = frozenset(("text/html", "application/json", "application/problem+json"))
+_LOGIN = re.compile(r"log-?in|sign-?in|/auth|/sso|oauth|session/new", re.IGNORECASE)
+_OVERLOADED = re.compile(rb"overloaded|RESOURCE_EXHAUSTED|rate.?limit", re.IGNORECASE)
+
+
+def is_whole(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether status and media type say that no events are to come."""
+    media = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return status != 200 or media in _WHOLE
+
+
+def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> tuple[Outcome, str]:
+    """What a whole answer means where a stream was asked for, and the server's words. `body` may be its beginning."""
+    words = error_text(body) or show(body[:200]) or "no body"
+    location = headers.get("location", "")
+    if status in (429, 529) or (status == 503 and _OVERLOADED.search(body)):
+        outcome = Outcome.RATE_LIMITED
+    elif status in (401, 403) or (300 <= status < 400 and _LOGIN.search(location)):
+        outcome = Outcome.AUTH_ERROR
+    elif status == 200:
+        outcome = Outcome.PROTOCOL_ERROR
+        words = f"200 with {_media(headers)} where a stream was asked for: {words}"
+    else:
+        outcome = Outcome.HTTP_ERROR
+    return outcome, f"redirect to {location[:200]}: {words}" if location else words
+
+
+def is_foreign(dialect: Dialect, events: Sequence[Event]) -> bool:
+    """Whether events came and none of them is of this dialect.
+
+    What a reader lets pass is no proof: every dialect knows [DONE], and a usage or an error looks alike in several.
+    """
+    told = [(name, data) for name, data in events if data[:6] != DONE]
+    return bool(told) and not any(dialect.recognises(name, data) for name, data in told)
+
+
+def not_ours(dialect: Dialect, events: Sequence[Event], body: bytes, headers: Mapping[str, str]) -> str:
+    """What came instead of this dialect, and in which one it is, where that is known."""
+    spoken = next(filter(None, (recognise_event(name, data) for name, data in events)), None)
+    named = f"it speaks {spoken}, not {dialect.name}" if spoken else "no event of this dialect"
+    begins = body[:200] or b"\n".join(data for _, data in events)[:200]
+    return f"{named}; it begins: {show(begins)} (200 with {_media(headers)})"
+
+
+def show(data: bytes) -> str:
+    """Wild bytes as one printable line."""
+    return "".join(c if c.isprintable() else " " for c in data.decode("utf-8", "replace")).strip()
+
+
+def _media(headers: Mapping[str, str]) -> str:
+    return headers.get("content-type", "no media type")
