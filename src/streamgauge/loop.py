@@ -237,9 +237,8 @@ class Loop:
         if timers and (wake_ns is None or timers[0][0] < wake_ns):
             wake_ns = timers[0][0]
         floor_before = self._floor
-        ready, slept = self._wait(wake_ns)
+        ready, woke, slept = self._wait(wake_ns)
         now = self._now
-        woke = now()
         if woke >= self._map.next_look:
             self._look_at_clock()
         floor = self._floor if slept else floor_before
@@ -272,13 +271,14 @@ class Loop:
             self._on_writable(conn)
         if taken:
             self._decode(taken, now())
-        self._ring(now())
+        if timers:
+            self._ring(now())
         turn = now() - woke
         if turn > self.longest_turn_ns:
             self.longest_turn_ns = turn
 
-    def _wait(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], bool]:
-        """Ready descriptors, and whether the thread slept for over 1 ms. Sets the floor for what comes later.
+    def _wait(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], int, bool]:
+        """Ready descriptors, when it woke, whether it slept for over 1 ms. Sets the floor for what comes later.
 
         epoll's time-outs round up to ms; select on epoll's own descriptor takes the last stretch with us resolution.
         """
@@ -292,15 +292,15 @@ class Loop:
         elif left > 3 * MS or self._epoll_fd < 0 or self._epoll_fd >= 1024:
             ready = poll(max(left // MS - 1, 1) / 1e3, most)
         else:
-            select.select((self._epoll_fd,), (), (), left / S)
-            ready = poll(0, most)
+            seen = select.select((self._epoll_fd,), (), (), left / S)[0]
+            ready = poll(0, most) if seen else []
         woke = self._now()
         if woke - enter < _SLEPT:
             self._floor = enter
-            return ready, False
+            return ready, woke, False
         delay = self._run_delay.since_last()
         self._floor = enter if delay is None else max(enter, woke - delay - _WAKE_MARGIN)
-        return ready, True
+        return ready, woke, True
 
     def _decode(self, taken: list[tuple[Connection, bytes | OSError, int, int]], now: int) -> None:
         """Feed what was taken to the streams."""
