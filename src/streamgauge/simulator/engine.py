@@ -114,10 +114,10 @@ class Engine:
                 self._next_request(conn, now)
 
     def _serve_due(self) -> None:
-        """Send what is due by now, at most BATCH of it."""
-        due, now = self._due, self._now()
+        """Send what is due, at most BATCH of it."""
+        due = self._due
         for _ in range(BATCH):
-            if not due or due[0][0] > now:
+            if not due or due[0][0] > self._now():
                 return
             _at, _order, conn, reply, send = heapq.heappop(due)
             if not reply.over:
