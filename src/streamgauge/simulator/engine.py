@@ -30,7 +30,7 @@ from streamgauge.simulator.respond import Reply, Responder
 from streamgauge.simulator.truth import PART, TruthLog
 from streamgauge.simulator.wire import BadRequest, Request
 
-BATCH = 16
+BATCH = 8
 TICK_NS = 100 * MS
 PATIENCE = 500
 """Milliseconds that a reset waits at most for a client that does not read."""
