@@ -31,6 +31,7 @@ from streamgauge.simulator.truth import PART, TruthLog
 from streamgauge.simulator.wire import BadRequest, Request
 
 BATCH = 8
+"""Few: what comes in is stamped when it is read, so a request waits for at most so many sends."""
 TICK_NS = 100 * MS
 PATIENCE = 500
 """Milliseconds that a reset waits at most for a client that does not read."""
