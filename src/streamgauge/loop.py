@@ -237,9 +237,8 @@ class Loop:
         timers = self._timers
         if timers and (wake_ns is None or timers[0][0] < wake_ns):
             wake_ns = timers[0][0]
-        ready, floor = self._wait(wake_ns)
+        ready, woke, floor = self._wait(wake_ns)
         now = self._now
-        woke = now()
         if woke >= self._map.next_look:
             self._look_at_clock()
         taken: list[tuple[Connection, bytes | OSError, int, int]] = []
@@ -271,13 +270,14 @@ class Loop:
             self._on_writable(conn)
         if taken:
             self._decode(taken, now())
-        self._ring(now())
+        if timers:
+            self._ring(now())
         turn = now() - woke
         if turn > self.longest_turn_ns:
             self.longest_turn_ns = turn
 
-    def _wait(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], int]:
-        """(ready descriptors, the time before which nothing of what lies there came). Sets the floor for the next wait.
+    def _wait(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], int, int]:
+        """Ready descriptors, when it woke, and since when all that lies there came. Sets the floor for the next wait.
 
         That time is this wait's own only where a first look found nothing. It may not be guessed from how long the wait
         took: a thread that was held up between two lines looks as if it had slept, and what lay there all along as if
@@ -290,20 +290,20 @@ class Loop:
         left = -1 if wake_ns is None else wake_ns - enter
         self._floor = enter
         if ready or (wake_ns is not None and left <= 0):
-            return ready, before
+            return ready, enter, before
         if wake_ns is None:
             ready = poll(-1, most)
         elif left > 3 * MS or self._epoll_fd < 0 or self._epoll_fd >= 1024:
             ready = poll(max(left // MS - 1, 1) / 1e3, most)
         else:
-            select.select((self._epoll_fd,), (), (), left / S)
-            ready = poll(0, most)
+            seen = select.select((self._epoll_fd,), (), (), left / S)[0]
+            ready = poll(0, most) if seen else []
         woke = self._now()
         if woke - enter >= _SLEPT:
             delay = self._run_delay.since_last()
             if delay is not None:
                 self._floor = max(enter, woke - delay - _WAKE_MARGIN)
-        return ready, self._floor
+        return ready, woke, self._floor
 
     def _decode(self, taken: list[tuple[Connection, bytes | OSError, int, int]], now: int) -> None:
         """Feed what was taken to the streams."""

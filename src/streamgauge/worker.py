@@ -111,6 +111,8 @@ class Worker:
         self._stopping_at: int | None = None
         self._stop_why = ""
         self._alive = True
+        self._news = False
+        """A stream ended or the parent spoke."""
         self._seq = 0
         self._next_slot = 0
         self._over: list[Stream] = []
@@ -141,7 +143,7 @@ class Worker:
             self._end_phase(now)
             if self._stopping_at is not None and (now >= self._stopping_at or self._loop.open_streams == 0):
                 break
-            self._loop.turn(self._wake(now, min(next_flush, next_report)))
+            self._work(self._wake(now, min(next_flush, next_report)))
         self._loop.cancel(self._stop_why or "the parent process is gone")
         self._keep_over()
         self._write(self._now(), last=True)
@@ -151,6 +153,13 @@ class Worker:
             self._control.setblocking(True)
             self._push_control()
         self._loop.close()
+
+    def _work(self, wake_ns: int) -> None:
+        """Drive the streams until `wake_ns`, or until one ended or the parent spoke: nothing else makes work here."""
+        self._news = False
+        self._loop.turn(wake_ns)
+        while not self._news and self._now() < wake_ns:
+            self._loop.turn(wake_ns)
 
     def _wake(self, now: int, latest: int) -> int:
         """When there is something to do. What comes due after the phase is not: it would be looked at for ever."""
@@ -171,6 +180,7 @@ class Worker:
     # What the parent says.
 
     def _on_control(self) -> None:
+        self._news = True
         try:
             data = self._control.recv(65_536)
         except BlockingIOError:
@@ -397,6 +407,7 @@ class Worker:
 
     def _on_done(self, stream: Stream) -> None:
         """One request ended: when its slot is due again. Its Sample is made once what is due was sent."""
+        self._news = True
         self._over.append(stream)
         owner = self._by_stream.pop(stream.id)
         if isinstance(owner, int):

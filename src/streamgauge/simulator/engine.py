@@ -30,7 +30,8 @@ from streamgauge.simulator.respond import Reply, Responder
 from streamgauge.simulator.truth import PART, TruthLog
 from streamgauge.simulator.wire import BadRequest, Request
 
-BATCH = 64
+BATCH = 8
+"""Few: what comes in is stamped when it is read, so a request waits for at most so many sends."""
 TICK_NS = 100 * MS
 PATIENCE = 500
 """Milliseconds that a reset waits at most for a client that does not read."""
@@ -55,6 +56,8 @@ class Engine:
         self.requests = 0
         self.open = 0
         """Generations at work."""
+        self._arrived: list[tuple[Conn, int]] = []
+        """Connections that brought something for their next request, and when."""
         self._waiting: deque[tuple[Conn, Reply, int]] = deque()
         self._claims = 0
         """Replies that hold a place, wait for one, or are about to ask."""
@@ -92,23 +95,32 @@ class Engine:
                 next_tick = now + TICK_NS
             wake = min(next_tick, self._due[0][0]) if self._due else next_tick
             wait_s = max(0, wake - now) / S
-            if waitable is not None and wait_s > 0:
-                select.select(waitable, (), (), wait_s)
-                wait_s = 0
-            for key, events in self._selector.select(wait_s):
-                if isinstance(key.data, Conn):
-                    self._ready(key.data, events)
-                else:
-                    key.data(key.fileobj)
+            if waitable is None or wait_s == 0:
+                self._poll(wait_s)
+            elif select.select(waitable, (), (), wait_s)[0]:
+                self._poll(0)
             self._serve_due()
         self._shut_down()
 
+    def _poll(self, wait_s: float) -> None:
+        """Look after every socket that has something."""
+        for key, events in self._selector.select(wait_s):
+            if isinstance(key.data, Conn):
+                self._ready(key.data, events)
+            else:
+                key.data(key.fileobj)
+        arrived, self._arrived = self._arrived, []
+        for conn, now in arrived:
+            if not conn.gone and conn.reply is None:
+                self._next_request(conn, now)
+
     def _serve_due(self) -> None:
         """Send what is due, at most BATCH of it."""
+        due = self._due
         for _ in range(BATCH):
-            if not self._due or self._due[0][0] > self._now():
+            if not due or due[0][0] > self._now():
                 return
-            _at, _order, conn, reply, send = heapq.heappop(self._due)
+            _at, _order, conn, reply, send = heapq.heappop(due)
             if not reply.over:
                 self._play(conn, reply, reply.base_ns + send[0], send)
 
@@ -176,7 +188,7 @@ class Engine:
             self._read(conn)
 
     def _read(self, conn: Conn) -> None:
-        """Take what the client sent, and answer a request that is whole."""
+        """Take what the client sent; a request that it made whole is answered when every socket was read."""
         try:
             data = conn.receive()
         except OSError:
@@ -190,7 +202,7 @@ class Engine:
             return
         conn.inbox.data += data
         if conn.reply is None:
-            self._next_request(conn, now)
+            self._arrived.append((conn, now))
 
     def _next_request(self, conn: Conn, now: int) -> None:
         """Begin the answer to the next request, if one is whole."""
@@ -228,8 +240,9 @@ class Engine:
         """Put the next send into the timetable: where it is due, or behind what is ready now if it is late already, so
         that a stream which has much to make up does not hold up the others."""
         send = next(reply.sends)
+        due = reply.base_ns + send[0]
         self._order += 1
-        heapq.heappush(self._due, (max(reply.base_ns + send[0], now), self._order, conn, reply, send))
+        heapq.heappush(self._due, (due if due > now else now, self._order, conn, reply, send))
 
     def _play(self, conn: Conn, reply: Reply, due: int, send: Send) -> None:
         """Do one send, note it, do what comes after it."""

@@ -152,6 +152,8 @@ def answer(
     speaking = allowed - thinking
     events = -(-thinking // pace.per_event) + -(-speaking // pace.per_event)
     lead_ms = min(lead_ms, first_ms / 4)
+    varied = pace.gap_sigma or pace.gap_spread_ms
+    even = None if varied else Wait(_gap_ns(pace, pace.per_event, random))
 
     def steps() -> Iterator[AnyStep]:
         yield Wait(round((first_ms - lead_ms) * MS))
@@ -165,8 +167,9 @@ def answer(
             for left in range(count, 0, -pace.per_event):
                 tokens = min(left, pace.per_event)
                 if said:
-                    yield Wait(_gap_ns(pace, tokens, random))
-                yield kind("".join(itertools.islice(text, tokens)), tokens)
+                    whole = tokens == pace.per_event
+                    yield even if even is not None and whole else Wait(_gap_ns(pace, tokens, random))
+                yield kind(next(text) if tokens == 1 else "".join(itertools.islice(text, tokens)), tokens)
                 said += 1
         yield Finish("stop" if allowed == wanted else "length")
 

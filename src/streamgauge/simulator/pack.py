@@ -77,7 +77,8 @@ class Packer:
 
     def bare(self, at: int, data: bytes, kinds: str, then: int = GO) -> list[Send]:
         """A write of these bytes as they are."""
-        self._floor = max(at, self._floor)
+        if at > self._floor:
+            self._floor = at
         return [(self._floor, data, kinds, then)]
 
     def flush_head(self, at: int) -> list[Send]:

@@ -46,6 +46,7 @@ from streamgauge.simulator.script import (
 from streamgauge.simulator.voices.api import Api, Counts, Event, Fields, Voice, Whole
 from streamgauge.simulator.wire import Bare, Framing, head
 
+SAYS = (Text, Reasoning)
 GOOD = {"length": "length_capped", "content_filter": "filtered"} | dict.fromkeys(
     ("other", "unknown", "interrupted"), "truncated"
 )
@@ -105,10 +106,12 @@ class Player:
             if isinstance(step, Wait):
                 at += step.ns if self.pace == 1.0 else round(step.ns * self.pace)
                 continue
-            yield from pending
-            pending = []
-            if isinstance(step, Text | Reasoning):
-                yield from self._open(at)
+            if pending:
+                yield from pending
+                pending = []
+            if isinstance(step, SAYS):
+                if not self._started:
+                    yield from self._open(at)
                 yield from self._packer.emit(at, self._say(step))
             elif isinstance(step, Finish | Refuse | Fail | Abort):
                 yield from self._open(at)

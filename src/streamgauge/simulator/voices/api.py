@@ -139,10 +139,13 @@ class Api:
     lead_ms: float = 0.0
 
 
+_compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+
+
 def dump(value: object) -> bytes:
     """Compact JSON, as the providers send it; what is no Unicode (half a surrogate pair) goes as an escape."""
     try:
-        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+        return _compact(value).encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
 
