@@ -99,7 +99,7 @@ class Worker:
         self._loop.watch(control.fileno(), self._on_control)
         self._unpack = unpack
         self._slots: dict[tuple[int, int], _Slot] = {}
-        self._by_stream: dict[str, _Slot | int] = {}
+        self._by_stream: dict[str, _Slot | _LaneState] = {}
         self._due: list[tuple[int, int, _Slot]] = []
         self._lanes: list[_LaneState] = []
         self._phase = -1
@@ -275,11 +275,11 @@ class Worker:
             _, _, slot = heapq.heappop(due)
             slot.queued = False
             self._fire_slot(slot)
-        for index, state in enumerate(self._lanes):
+        for state in self._lanes:
             while state.next_due is not None and state.next_due <= self._now() and not state.done:
                 if self._past(state.next_due):
                     break
-                self._fire_arrival(index, state)
+                self._fire_arrival(state)
 
     def _past(self, due_ns: int) -> bool:
         """Whether a request due then would come due after the phase."""
@@ -332,7 +332,7 @@ class Worker:
     def _all_stopped(self, state: _LaneState) -> bool:
         return all(target in self._stopped_targets for target in state.lane.targets)
 
-    def _fire_arrival(self, index: int, state: _LaneState) -> None:
+    def _fire_arrival(self, state: _LaneState) -> None:
         assert state.arrivals is not None
         assert state.next_due is not None
         due = state.next_due
@@ -341,7 +341,7 @@ class Worker:
             self._shed(state, due)
             return
         state.open += 1
-        if not self._shoot(state, -1, due, index):
+        if not self._shoot(state, -1, due, state):
             state.open -= 1
 
     def _next_shot(self, state: _LaneState, slot_id: int, due_ns: int) -> Shot | None:
@@ -361,7 +361,7 @@ class Worker:
         state.requests = state.shots if self._all_stopped(state) else state.requests
         return None
 
-    def _shoot(self, state: _LaneState, slot_id: int, due_ns: int, owner: _Slot | int) -> bool:
+    def _shoot(self, state: _LaneState, slot_id: int, due_ns: int, owner: _Slot | _LaneState) -> bool:
         """Start one request; False when there was none to start."""
         shot = self._next_shot(state, slot_id, due_ns)
         if shot is None:
@@ -410,9 +410,8 @@ class Worker:
         self._news = True
         self._over.append(stream)
         owner = self._by_stream.pop(stream.id)
-        if isinstance(owner, int):
-            if owner < len(self._lanes):
-                self._lanes[owner].open = max(self._lanes[owner].open - 1, 0)
+        if isinstance(owner, _LaneState):
+            owner.open -= 1
             return
         owner.busy = False
         state = self._lanes[owner.lane] if owner.lane < len(self._lanes) else None
