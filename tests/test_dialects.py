@@ -218,6 +218,7 @@ def sane(reader: Any, bits: int) -> None:
 @example("message", b"[DONE]")
 @example("message", b'{"choices":[{"index":[]}]}')
 @example("message", b'{"type":["a"],"content_block":{"type":{}}}')
+@example("message", b'{"type":"content_block_delta","delta":{"type":[],"text":"a"}}')
 @example("message", b'{"a":1,"a":2,"choices":[],"choices":[{"delta":{"content":"x"}}]}')
 @example("message", b'\xef\xbb\xbf{"choices":[]}')
 def test_any_bytes_are_read_without_an_exception(event: str, data: bytes) -> None:

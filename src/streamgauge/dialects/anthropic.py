@@ -130,7 +130,7 @@ class MessageReader:
             return self._output(delta.thinking, REASONING)
         if kind == "input_json_delta":
             return self._output(delta.partial_json, TOOL)
-        return NOTHING if kind in _SILENT else UNKNOWN
+        return NOTHING if isinstance(kind, str) and kind in _SILENT else UNKNOWN
 
     def _output(self, text: object, bit: int) -> int:
         if text and isinstance(text, str):
