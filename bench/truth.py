@@ -66,7 +66,7 @@ def measure(asked: argparse.Namespace) -> Found:
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
         server = compiled(Path(made))
         if server is None:
-            return Found(title, COLUMNS, (), notes=("no C compiler (cc) here: not measured",))
+            return Found(title, COLUMNS, [("-",) * len(COLUMNS)], notes=("no C compiler (cc) here: not measured",))
         for streams in asked.streams:
             progress(f"{streams} streams")
             with tempfile.TemporaryDirectory(prefix="bench-") as folder:
