@@ -27,7 +27,7 @@ from streamgauge.simulator.conn import Conn
 from streamgauge.simulator.options import Options
 from streamgauge.simulator.pack import ADMIT, CLOSE, END, HANG, RESET, Send
 from streamgauge.simulator.respond import Reply, Responder
-from streamgauge.simulator.truth import PART, TruthLog
+from streamgauge.simulator.truth import PART, TruthLog, send_line
 from streamgauge.simulator.wire import BadRequest, Request
 
 BATCH = 8
@@ -271,7 +271,7 @@ class Engine:
     ) -> None:
         """A send is done: note it, go on."""
         if self._log.on:
-            reply.lines.append((due, before, after, size, kinds))
+            reply.lines.append(send_line(due, before, after, size, kinds))
             if len(reply.lines) >= PART:
                 self._log.part(reply.number, reply.lines)
                 reply.lines = []
@@ -343,8 +343,8 @@ class Engine:
         self._log.record({
             **reply.facts, "status": story.status, "outcome": None if reply.facts["plan"] == "page" else story.outcome,
             "ended": ended, "end_ns": now, "finish": story.finish, "usage": told if story.usage_told else None,
-            "blocked_ns": reply.blocked_ns, "sends": reply.lines,
-        })  # fmt: skip
+            "blocked_ns": reply.blocked_ns,
+        }, reply.lines)  # fmt: skip
         self._let_in(now)
 
     def _drop(self, conn: Conn, ended: str) -> None:

@@ -25,7 +25,6 @@ from streamgauge.simulator.options import Options
 from streamgauge.simulator.pack import Send
 from streamgauge.simulator.play import Player, Story
 from streamgauge.simulator.script import AnyStep
-from streamgauge.simulator.truth import SendLine
 from streamgauge.simulator.voices import AI_SDK, ANTHROPIC, APIS, GEMINI, OPENAI_CHAT, Api
 from streamgauge.simulator.voices.api import Asked, Fields, Refused, identifier
 from streamgauge.simulator.wire import BadRequest, Bare, Request, framing
@@ -51,7 +50,7 @@ class Reply:
     base_ns: int = 0
     """Offsets count from here: the request's end, moved on by the wait for a place."""
     holds_place: bool = False
-    lines: list[SendLine] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
     blocked_ns: int = 0
     over: bool = False
     """Ended; what still stands in the timetable for it is void."""

@@ -139,10 +139,10 @@ def serve(options: Options, ready: Callable[[int], None], clock: Clock | None = 
     stop = _Stop(options, clock.now())
     with stop.signals(engine):
         ready(sockets[0].getsockname()[1])
-        # A full collection would hold up every stream at once; what is here now stays anyway.
+        # A large collection would hold up every stream at once: many small ones, and what is here now stays anyway.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
+        gc.set_threshold(5_000, 100, 1_000)
 
         def tick(now: int) -> bool:
             leak.tick(now)

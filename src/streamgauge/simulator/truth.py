@@ -21,7 +21,6 @@ from typing import TextIO
 VERSION = 1
 PART = 512
 
-SendLine = tuple[int, int, int, int, str]
 OUTPUT = ("text", "reasoning", "tool")
 
 
@@ -133,17 +132,18 @@ class TruthLog:
         self._file: TextIO | None = None if path is None else Path(path).open("w", encoding="utf-8")  # noqa: SIM115
         self.on = path is not None
 
-    def part(self, request: int, sends: list[SendLine]) -> None:
+    def part(self, request: int, sends: list[str]) -> None:
         """Write sends of an answer that goes on."""
-        self._write({"part": request, "sends": sends})
+        self._write({"part": request}, sends)
 
-    def record(self, facts: dict[str, object]) -> None:
+    def record(self, facts: dict[str, object], sends: list[str]) -> None:
         """Write a request's line."""
-        self._write({"v": VERSION, **facts})
+        self._write({"v": VERSION, **facts}, sends)
 
-    def _write(self, value: dict[str, object]) -> None:
+    def _write(self, value: dict[str, object], sends: list[str]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(value, separators=(",", ":")) + "\n")
+            text = json.dumps(value, separators=(",", ":"))
+            self._file.write(f'{text[:-1]},"sends":[{",".join(sends)}]}}\n')
 
     def flush(self) -> None:
         """Hand what was written to the system."""
@@ -154,6 +154,12 @@ class TruthLog:
         """Flush and close."""
         if self._file is not None:
             self._file.close()
+
+
+def send_line(due: int, before: int, after: int, size: int, kinds: str) -> str:
+    """One send as it stands in the log. Made at once: thousands of tuples in memory would cost pauses of the garbage
+    collector, and their encoding at an answer's end would hold up other streams. `kinds` are plain words."""
+    return f'[{due},{before},{after},{size},"{kinds}"]'
 
 
 def read(path: str | Path) -> list[Record]:
