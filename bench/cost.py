@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.found import Found, progress
-from bench.load import MODEL, PROMPT, RAMP_S, processor, run, text_events
+from bench.load import MODEL, PROMPT, RAMP_S, compiled, processor, run, text_events
 from streamgauge.simulator import start
 
 CLIENT = Path(__file__).with_name("epoll_client.c")
@@ -41,7 +40,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def measure(asked: argparse.Namespace) -> Found:
     rows = []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        client = compiled(Path(folder))
+        client = compiled(CLIENT, Path(folder))
         for streams in asked.streams:
             ours: list[Cost] = []
             plain: list[Cost] = []
@@ -75,16 +74,6 @@ def engine(streams: int, requests: int, asked: argparse.Namespace) -> Cost:
     held = loaded.held
     used, since, until = processor(loaded.ticks, held[0].due_ns, max(sample.due_ns for sample in held))
     return Cost(used * 1e6 / text_events(loaded.truth, since, until), used * 1e9 / (until - since))
-
-
-def compiled(folder: Path) -> str | None:
-    """The C client, or None where there is no compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return None
-    made = folder / "epoll_client"
-    subprocess.run([compiler, "-O2", "-o", str(made), str(CLIENT)], check=True)
-    return str(made)
 
 
 def epoll_client(client: str, streams: int, requests: int, asked: argparse.Namespace) -> Cost:

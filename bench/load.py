@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -95,3 +97,13 @@ def text_events(truth: Iterable[Record], from_ns: int, to_ns: int) -> int:
     return sum(
         send.kinds.count("text") for record in truth for send in record.sends if from_ns <= send.before_ns <= to_ns
     )
+
+
+def compiled(source: Path, folder: Path) -> str | None:
+    """A C program, made in `folder`; None where there is no compiler."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    made = folder / source.stem
+    subprocess.run([compiler, "-O2", "-o", str(made), str(source)], check=True)
+    return str(made)

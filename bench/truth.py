@@ -11,7 +11,6 @@ others, those whose write lies in what the slack allows.
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import struct
 import subprocess
@@ -23,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.found import Bound, Found, at, progress
-from bench.load import RAMP_S, conducted, processor
+from bench.load import RAMP_S, compiled, conducted, processor
 from streamgauge.sample import AuditTick, Sample, gaps_us
 
 SERVER = Path(__file__).with_name("truth_server.c")
@@ -64,7 +63,7 @@ def measure(asked: argparse.Namespace) -> Found:
     title = f"Accuracy against a server in C, model {asked.model}"
     rows, bounds, notes = [], [], []
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
-        server = compiled(Path(made))
+        server = compiled(SERVER, Path(made))
         if server is None:
             return Found(title, COLUMNS, [("-",) * len(COLUMNS)], notes=("no C compiler (cc) here: not measured",))
         for streams in asked.streams:
@@ -146,16 +145,6 @@ def _sent(sample: Sample) -> int:
 
 def _listed(*values: float) -> str:
     return " / ".join(f"{value:.2f}" for value in values)
-
-
-def compiled(folder: Path) -> str | None:
-    """The server, or None where there is no compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return None
-    made = folder / "truth_server"
-    subprocess.run([compiler, "-O2", "-o", str(made), str(SERVER)], check=True)
-    return str(made)
 
 
 @contextmanager
