@@ -8,6 +8,7 @@ import json
 import shlex
 import socket
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,20 @@ def test_concurrent_holds_its_level_and_reports_its_phases(simulator: Simulator,
     assert names == ["warmup", "reference", "ramp", "hold", "drain"]
     assert report["scalars"]["concurrency_held"] >= 20
     assert report["scalars"]["drops"] == 0
+
+
+@pytest.mark.slow
+def test_concurrent_goes_above_its_level_once_it_was_judged(simulator: Simulator, tmp_path: Path) -> None:
+    _, report, _ = run(simulator, tmp_path, "concurrent", "--preset", "smoke", model="sim-t300-i50-n10")
+    phases = {phase["name"]: phase for phase in report["run"]["phases"]}
+    assert list(phases) == ["warmup", "reference", "ramp", "hold", "stress", "drain"]
+    assert (phases["hold"]["level"], phases["stress"]["level"]) == (100, 200)
+    assert sum(report["outcomes"].values()) == 300, "the judged ones are those of the hold"
+    above = [sum(group["outcomes"].values()) for group in report["groups"] if group["phase"] == "stress"]
+    assert max(above) >= 200, "and those of the stress phase are shown apart"
+    started = [sample for sample in simulator.log() if sample.request_complete_ns >= phases["stress"]["start_ns"]]
+    edges = sorted([(r.request_complete_ns, 1) for r in started] + [(r.end_ns, -1) for r in started])
+    assert max(accumulate(step for _, step in edges)) > 100, "by the server's own log"
 
 
 def test_open_loop_keeps_its_rate_and_sheds_above_the_cap(simulator: Simulator, tmp_path: Path) -> None:
