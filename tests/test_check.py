@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from asked import asked
 from cli import Done, environment, streamgauge
 from servers import CA, STREAM, always, certificate, serving
 from streamgauge.cli import cli
@@ -121,12 +122,12 @@ def test_a_refused_secret_is_told_by_place_and_variable_and_never_shown(tmp_path
 
 
 def test_an_empty_secret_is_named_and_nothing_is_sent(simulator: Simulator, tmp_path: Path) -> None:
-    before = len(simulator.log())
+    before = asked(simulator)
     done = check(simulator, tmp_path, "-H", "Authorization: Bearer ${APP_TOKEN}", APP_TOKEN="")
     assert done.code == 2
     assert "${APP_TOKEN} is not set (or empty)" in done.err
     assert "Traceback" not in done.err
-    assert len(simulator.log()) == before
+    assert asked(simulator) == before + 1, "only the one that asks"
 
 
 def test_the_length_of_an_uncapped_answer_is_kept_for_estimates(simulator: Simulator, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from asked import asked
 from cli import environment, valid_report
 from real import require
 from streamgauge.simulator import Simulator, start
@@ -85,7 +86,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_exit_4_and_what_was_measured_can
 
 @pytest.mark.real
 def test_a_disk_too_full_to_begin_costs_no_request(sim: Simulator, tmp_path: Path) -> None:
-    before = len(sim.log())
+    before = asked(sim)
     done = on_a_small_disk(tmp_path / "full", "16k", f"""
         head -c 16384 /dev/zero > filler
         {run(sim, "--requests", "12", "--out", str(tmp_path / "reports"))}
@@ -93,7 +94,7 @@ def test_a_disk_too_full_to_begin_costs_no_request(sim: Simulator, tmp_path: Pat
     """)  # fmt: skip
     assert exits(done) == ["4"], done.stderr
     assert re.search(r"cannot write \.streamgauge/runs/.*: No space left on device; .*free space", done.stderr)
-    assert len(sim.log()) == before
+    assert asked(sim) == before + 1, "only the one that asks"
 
 
 @pytest.mark.real
@@ -123,13 +124,13 @@ def limited(soft: int, hard: int, command: str, cwd: Path) -> subprocess.Complet
 
 
 def test_a_plan_above_the_descriptor_limit_does_not_start_and_names_it(sim: Simulator, tmp_path: Path) -> None:
-    before = len(sim.log())
+    before = asked(sim)
     done = limited(90, 90, run(sim, "--concurrency", "60", "--requests", "60"), tmp_path)
     assert done.returncode == 2, done.stderr
     assert "the limit here is 90 (ulimit -n)" in done.stderr
     assert "--concurrency" in done.stderr
     assert not (tmp_path / ".streamgauge").exists()
-    assert len(sim.log()) == before
+    assert asked(sim) == before + 1, "only the one that asks"
 
 
 def test_a_soft_limit_is_raised_to_the_hard_one(tmp_path: Path) -> None:

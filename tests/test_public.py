@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from asked import ended
 from cli import environment
 from streamgauge import MetricsCollector, Outcome, ReportGenerator, StreamClient, __all__
 from streamgauge.errors import UsageError
@@ -40,10 +41,9 @@ def test_the_readmes_example_runs_as_it_stands(simulator: Simulator, tmp_path: P
 @pytest.mark.parametrize("dialect", ["openai-chat", "anthropic", "gemini", "ai-sdk"])
 def test_one_stream_tells_what_the_server_logged(simulator: Simulator, dialect: str) -> None:
     script = '[["wait",30],["text","Hello "],["wait",20],["text","world"],["finish","stop"]]'
-    before = len(simulator.log())
     with StreamClient(simulator.url, dialect=dialect, model="m", headers={"X-Sim-Script": script}) as client:
         answer = client.ask("Say hello")
-    (truth,) = [record for record in simulator.log(at_least=before + 1) if record.trace_id == answer.sample.id]
+    truth = ended(simulator, answer.sample.id)
     assert (answer.outcome, answer.text) == (Outcome.OK, "Hello world")
     assert answer.sample.text_events == truth.text_events == 2
     assert truth.ttft_ns is not None
