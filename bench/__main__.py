@@ -17,6 +17,7 @@ NAMES = {
     "decode": "processor time an event from bytes to meaning, in process, against json.loads",
     "truth": "what is measured against a server in C that is on time",
     "accuracy": "what is measured against the simulator's truth log, in every dialect",
+    "silent": "whether a run is ever wrong and does not say so: load x disturbance, against the server in C",
     "cost": "processor time a text event, against a C client that decodes nothing",
     "judge": "from samples on disk to written reports: time and memory",
     "simulator": "how late the simulator sends at 1,000 streams",

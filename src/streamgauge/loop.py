@@ -6,7 +6,8 @@ streams; nothing is parsed, logged or written between two reads of a turn.
 What is known of when bytes came: the kernel's stamp is that of a read's last byte. Nothing of the read had come before
 `look`, the latest of: the recv that emptied this socket; the time from which the last wait that did not list it looked;
 where this wait's first look found nothing at all, that look; and, where the thread then slept, its wake-up less the
-time it waited for a processor.
+time it waited for a processor. A thread that was stopped while it slept (SIGSTOP, a frozen container) waits without
+being counted as waiting: where the wait ended by SIGCONT, or later than it was asked to, its wake-up tells nothing.
 
 Timers live in a heap with lazy deletion: a stream's deadline moves with every token, its entry only when it comes up.
 """
@@ -28,6 +29,7 @@ from streamgauge.target import Target
 
 IN, OUT = 1, 4  # EPOLLIN and EPOLLOUT
 _SLEPT = 1 * MS  # a shorter wait bounds `look` well enough by itself
+_OVERSLEPT = 2 * MS  # a wait that ends so long after its time, and not for want of a processor, was a stopped thread's
 _WAKE_MARGIN = 200 * US  # from data's arrival until the thread is runnable: waking an idle virtual CPU takes this
 
 
@@ -109,6 +111,7 @@ class Loop:
         self._timer_number = 0
         self._floor = self._now()
         self._run_delay = RunDelay()
+        self._continued = False
         self.open_streams = 0
         self.made = 0
         self.longest_turn_ns = 0
@@ -132,6 +135,10 @@ class Loop:
     def connection(self, number: int) -> Connection | None:
         """The connection with this number, if it is still open."""
         return next((conn for conn in self._conns.values() if conn.id == number), None)
+
+    def on_continued(self) -> None:
+        """This process was stopped and goes on (SIGCONT)."""
+        self._continued = True
 
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Call `ready` in a turn in which `fd` is readable."""
@@ -267,7 +274,7 @@ class Loop:
                 conn.looked = before
             taken.append((conn, data, wall, look))
         for conn in writable:
-            self._on_writable(conn)
+            self._on_writable(conn, floor)
         if taken:
             self._decode(taken, now())
         if timers:
@@ -286,6 +293,7 @@ class Loop:
         """
         poll, most = self._poller.poll, max(len(self._conns) + len(self._watched), 1)
         before, enter = self._floor, self._now()
+        self._continued = False
         ready = poll(0, most)
         left = -1 if wake_ns is None else wake_ns - enter
         self._floor = enter
@@ -301,7 +309,8 @@ class Loop:
         woke = self._now()
         if woke - enter >= _SLEPT:
             delay = self._run_delay.since_last()
-            if delay is not None:
+            overslept = wake_ns is not None and woke > wake_ns + (delay or 0) + _OVERSLEPT
+            if delay is not None and not self._continued and not overslept:
                 self._floor = max(enter, woke - delay - _WAKE_MARGIN)
         return ready, woke, self._floor
 
@@ -328,6 +337,8 @@ class Loop:
                 if stream is not None:
                     stream.kernel_stamps = False
             if not conn.ready:
+                if stream is not None:
+                    stream.late_ns += max(self._now() - stamp, 0)
                 self._handshake(conn, data)
                 continue
             try:
@@ -381,8 +392,8 @@ class Loop:
 
     # What happens to connections.
 
-    def _on_writable(self, conn: Connection) -> None:
-        """Connected, or room for more of the request."""
+    def _on_writable(self, conn: Connection, floor: int) -> None:
+        """Connected, or room for more of the request; since `floor` at the earliest."""
         stream = conn.stream
         if stream is None:
             return
@@ -398,9 +409,11 @@ class Loop:
             self._drop(conn)
             self._elsewhere(stream, conn.target, request, conn.others, error)
             return
-        stream.on_connected(self._now())
+        now = self._now()
+        stream.on_connected(now)
+        stream.late_ns += now - max(floor, stream.start_ns or now)
         self._poller.modify(conn.sock.fileno(), IN)
-        conn.looked = self._now()
+        conn.looked = now
         if usable:
             self._send(conn)
         else:
