@@ -2,15 +2,15 @@
 
 Each run is the real command (`streamgauge run ttft`) against bench/truth_server.c, with something done to it
 (bench/disturb.py). Compared are p50, p95 and p99 of ttft (from due) and ttft_service (from sent), in % of their limits
-(500, 1,000 and 2,000 ms), with the same quantiles of the truth: from our `sent` to just before the server's first write,
-for both; what is added to it before `sent` is our own doing here, the load being closed and the connections kept.
+(500, 1,000 and 2,000 ms), with the same quantiles of the truth: from our `sent` to just before the server's first
+write, for both. What comes before `sent` is our own doing here, the load being closed and the connections kept.
 
-Pick-up, from `sent` to the server's whole request, is shown apart: the stamps are right however long it takes, but on one
-machine with the server we may be why it takes long. It must not be silent either: where a quantile of it exceeds 5 % of a
-limit, the report must say that the machine was full.
+Pick-up, from `sent` to the server's whole request, is shown apart: the stamps are right however long it takes, but on
+one machine with the server we may be why it takes long. It must not be silent either: where a quantile of it exceeds
+5 % of a limit, the report must say that the machine was full.
 
-Bound: no run with an error over 5 % of a limit is anything but invalid, with its cause named. False alarms (invalid, and
-every quantile was right) are counted, not bounded.
+Bound: no run with an error over 5 % of a limit is anything but invalid, with its cause named. False alarms (invalid,
+and every quantile was right) are counted, not bounded.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import ceil, inf
@@ -85,7 +85,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--disturbed-by", nargs="+", choices=list(ACTS), default=list(ACTS))
     parser.add_argument("--model", default=MODEL, help="the server's schedule")
     parser.add_argument("--fair", action="store_true", help="the server without real-time scheduling")
-    parser.add_argument("--keep", type=Path, help="a file of results: known ones are not measured again, new ones added")
+    parser.add_argument("--keep", type=Path, help="file of results: known ones are not measured again")
     parser.add_argument("--plot", type=Path, help="draw the results into this file (svg or png)")
 
 
@@ -148,16 +148,17 @@ def one(server: str, shim: str, streams: int, name: str, asked: argparse.Namespa
 
 def _command(port: int, streams: int, model: str) -> list[str]:
     criteria = [f"{metric}.{stat} < {limit:g}" for metric in METRICS for stat, limit in LIMITS.items()]
+    asked = json.dumps([*criteria, "error_rate < 0.005"])
     return [
         sys.executable, "-m", "streamgauge", "run", "ttft", "--url", f"http://127.0.0.1:{port}/v1/chat/completions",
         "--dialect", "openai-chat", "--model", model, "--concurrency", str(streams),
-        "--requests", str(max(min(24 * streams, 12_000), 3 * streams)), "--set", f"ttft.criteria={json.dumps([*criteria, 'error_rate < 0.005'])}",
+        "--requests", str(max(min(24 * streams, 12_000), 3 * streams)), "--set", f"ttft.criteria={asked}",
         "--set", 'ttft.prompts=["short"]', "--out", "reports", "--json", "-q",
     ]  # fmt: skip
 
 
 @contextmanager
-def _serving(server: str, log: Path, *, fair: bool) -> Iterable[int]:  # type: ignore[misc] # a generator
+def _serving(server: str, log: Path, *, fair: bool) -> Iterator[int]:
     """The port. Answers that were cut (the run's end cancels) are left out of its log."""
     words = [server, str(log), *([] if fair else ["--fifo"])]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
@@ -178,7 +179,9 @@ def _result(report: dict[str, object], folder: Path, streams: int, name: str) ->
     picked = sorted((a.request_ns - (s.sent_ns or 0)) / 1e6 for s, a in pairs)
     metrics: dict[str, dict[str, float | None]] = report["metrics"]  # type: ignore[assignment]
     errors: dict[str, dict[str, float | None]] = {
-        metric: {stat: _error(metrics[metric][stat], _rank(true, SHARES[stat]), limit) for stat, limit in LIMITS.items()}
+        metric: {
+            stat: _error(metrics[metric][stat], _rank(true, SHARES[stat]), limit) for stat, limit in LIMITS.items()
+        }
         for metric in METRICS
     }
     errors["pick-up"] = {stat: _error(_rank(picked, SHARES[stat]), 0.0, limit) for stat, limit in LIMITS.items()}

@@ -158,7 +158,7 @@ class Columns:
         flagged = self.clock_step.copy()
         for since, until, _ in steps:
             flagged |= (self.due <= until) & (self.end >= since - UNNOTICED_NS)
-        # Each worker notices every step by itself: what one of them saw is all that happened.
+        # Several workers see one step each for itself: the sum is then more than it was, never less.
         return replace(self, clock_step=flagged, step_ms=sum(abs(jump) for *_, jump in steps) / 1e6)
 
     def in_order_of_due(self, rows: IntArray) -> IntArray:

@@ -50,12 +50,12 @@ def time_doubt(
     """
     metric = METRICS["ttft_ms" if ask.metric == "ttft_degradation" else ask.metric]
     if metric.name == "concurrency_held":
-        other = look(_MOVED[0])
-        return None if other == answer else f"our own lateness could turn {answer} into {other}"
+        on_time = look(_MOVED[0])
+        return None if on_time == answer else f"our own lateness could turn {answer} into {on_time}"
     if metric.kind in ("time", "per_request"):
-        moved = _moved_doubt(columns, ask, metric, rows, answer, look)
-        if moved is not None:
-            return moved
+        doubt = _moved_doubt(columns, ask, metric, rows, answer, look)
+        if doubt is not None:
+            return doubt
     elif metric.name not in _BETWEEN_READS:
         return None
     if not columns.clock_step[rows].any():

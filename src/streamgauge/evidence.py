@@ -390,12 +390,12 @@ def _weigh_ratio(
 def _stepped(columns: Columns, rows: IntArray, values: FloatArray, view: View) -> FloatArray:
     """The values, those in flight over a step of the clock moved as far as it stepped in the whole run."""
     by = -columns.step_ms if view.flagged == "least" else columns.step_ms
-    return np.where(columns.clock_step[rows] & np.isfinite(values), np.clip(values + by, 0.0, LONGEST), values)
+    moved, flagged = values.copy(), columns.clock_step[rows] & np.isfinite(values)
+    moved[flagged] = np.clip(values[flagged] + by, 0.0, LONGEST)
+    return moved
 
 
-def reach(
-    columns: Columns, ask: Requirement, metric: Metric, rows: IntArray, views: Iterable[View]
-) -> float | None:
+def reach(columns: Columns, ask: Requirement, metric: Metric, rows: IntArray, views: Iterable[View]) -> float | None:
     """How far the quantile or mean asked for moves at most in these views, in the metric's unit; inf: beyond telling.
 
     None for any other stat, and where there is no value to move. A quantile that was never reached does not move.

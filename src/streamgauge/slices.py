@@ -179,8 +179,8 @@ def over_time(
     """The scalars that speak of time, over the windows in which a slice is judged.
 
     `alongside`: rows of the slice's targets and prompts in every phase. `limits`: what a request must keep to count in
-    goodput, metric to the most it may be (the least, where higher is better); goodput is None without any. `on_time`: as
-    if no start had been late through us.
+    goodput, metric to the most it may be (the least, where higher is better); goodput is None without any.
+    `on_time`: as if no start had been late through us.
     """
     length = occupancy.seconds(windows)
     names = ("concurrency_held", "open_streams_mean", "requests_per_s", "tokens_per_s", "goodput")

@@ -7,6 +7,7 @@ newer streamgauge, offline, also when it was killed half-way.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ import msgspec
 
 from streamgauge.columns import MISSING, BoolArray, Columns
 from streamgauge.compare import comparisons
+from streamgauge.doubt import filled, unsure
 from streamgauge.errors import Exit
 from streamgauge.metrics import METRICS
 from streamgauge.plan import Hold
@@ -78,8 +80,19 @@ class _Ticks:
     n: int = 0
     longest_turn_ns: int | None = None
     sockets: int = 0
-    steps: int = 0
-    missed: int = 0
+    steps: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
+    machine_sum: float = 0.0
+    machine_n: int = 0
+
+    @property
+    def cpu_mean(self) -> float | None:
+        """A worker's mean share of a core."""
+        return self.cpu_sum / self.n if self.n else None
+
+    @property
+    def machine_mean(self) -> float | None:
+        """The machine's mean share in use."""
+        return self.machine_sum / self.machine_n if self.machine_n else None
 
 
 def assess(folder: Path) -> Assessment:
@@ -88,7 +101,7 @@ def assess(folder: Path) -> Assessment:
     story = _without_controls(head, read_story(folder))
     windows = [(p.start_ns, p.end_ns) for p in story.phases if p.name in head.judged_phases]
     collector, ticks, stamps = _read(folder, windows)
-    columns = collector.columns()
+    columns = collector.columns().stepped(ticks.steps)
     judged_targets = [str(t["name"]) for t in head.targets if t["name"] not in head.only_controls]
     scope = scope_of(
         columns,
@@ -100,9 +113,10 @@ def assess(folder: Path) -> Assessment:
     summary = summarise(columns, scope)
     measurement = _measurement(head, story, columns, scope, ticks, stamps)
     doubts = list(measurement.invalid_because)
+    full = _filled(head, ticks)
     judged = judge(
         head.criteria, columns, scope, confidence=head.confidence, partial=story.partial, invalid_because=doubts,
-        seed=head.seed,
+        slowed_by=full, seed=head.seed,
     )  # fmt: skip
     p95, errors = points(summary)
     wrong = set_up(columns)
@@ -121,7 +135,10 @@ def assess(folder: Path) -> Assessment:
         groups=summary.groups, comparisons=found,
         baselines=baselines(head.test, summary, {t: _model(head, t) for t in scope.targets}),
         series=series(columns, scope, start_ns=head.start_ns), measurement=measurement, findings=[],
-        warnings=words.warnings(summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum())),
+        warnings=words.warnings(
+            summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum()), full=full,
+            unsure=unsure(columns, scope),
+        ),
         run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from, set_up=wrong,
     )  # fmt: skip
     doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(judged)
@@ -146,11 +163,14 @@ def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollecto
                 kernel, user = (kernel + 1, user) if record.kernel_stamps else (kernel, user + 1)
             continue
         ticks.sockets = max(ticks.sockets, record.open_sockets)
-        ticks.steps += len(record.steps)
+        ticks.steps += record.steps
         if any(start <= record.at_ns <= end for start, end in windows):
             ticks.n += 1
             ticks.cpu_sum += record.cpu
             ticks.cpu_max = max(record.cpu, ticks.cpu_max or 0.0)
+            if record.machine is not None:
+                ticks.machine_n += 1
+                ticks.machine_sum += record.machine
             ticks.longest_turn_ns = max(record.longest_turn_ns, ticks.longest_turn_ns or 0)
     stamps = "kernel" if not user else "user" if not kernel else "mixed"
     return collector, ticks, stamps
@@ -196,11 +216,12 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
         text_events=int(columns.text_events[rows].sum()),
         starts=starts,
         missed_starts=late,
-        worker_cpu_mean=ticks.cpu_sum / ticks.n if ticks.n else None,
+        worker_cpu_mean=ticks.cpu_mean,
         worker_cpu_max=ticks.cpu_max,
+        machine_cpu_mean=ticks.machine_mean,
         longest_turn_ms=None if ticks.longest_turn_ns is None else ticks.longest_turn_ns / 1e6,
         workers=head.workers,
-        clock_steps=ticks.steps,
+        clock_steps=len(ticks.steps),
         flagged_by_clock=int(columns.clock_step[rows].sum()),
         client_limits=int(columns.having(rows, [Outcome.CLIENT_LIMIT]).sum()),
         descriptors_used=ticks.sockets or None,
@@ -214,6 +235,15 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
         },
         notes=[*head.notes, *_stamp_notes(stamps)],
     )
+
+
+def _filled(head: Head, ticks: _Ticks) -> str | None:
+    """That a judged target ran on this machine and we filled it, in words."""
+    addresses = [a for t in head.targets if t["name"] not in head.only_controls
+                 for a in (t.get("addresses") or "").split(", ") if a]  # fmt: skip
+    here = any(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
+    ours = None if ticks.cpu_mean is None else ticks.cpu_mean * head.workers / head.cpus
+    return filled(ticks.machine_mean, ours, on_this_machine=here)
 
 
 def _level(head: Head, phase: Planned) -> int:
