@@ -43,6 +43,8 @@ METRICS = ("ttft_ms", "ttft_service_ms")
 ALLOWED = 5.0
 """Error that may be told as right, in % of the limit."""
 LONGEST_S = 200
+MOST = 12_000
+"""Requests of one run; at least three of each stream."""
 COLUMNS = (
     "streams", "disturbed by", "n", "ttft error % of limit p50 / p95 / p99", "ttft_service error %", "pick-up %",
     "verdict", "cause",
@@ -84,6 +86,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=LEVELS)
     parser.add_argument("--disturbed-by", nargs="+", choices=list(ACTS), default=list(ACTS))
     parser.add_argument("--model", default=MODEL, help="the server's schedule")
+    parser.add_argument("--rounds", type=int, default=24, help="requests of each stream")
     parser.add_argument("--fair", action="store_true", help="the server without real-time scheduling")
     parser.add_argument("--keep", type=Path, help="file of results: known ones are not measured again")
     parser.add_argument("--plot", type=Path, help="draw the results into this file (svg or png)")
@@ -131,7 +134,7 @@ def one(server: str, shim: str, streams: int, name: str, asked: argparse.Namespa
         env = {**os.environ, "LD_PRELOAD": shim, "STEPPED_CLOCK": str(steps)}
         with _serving(server, folder / "truth.bin", fair=asked.fair) as port:
             process = subprocess.Popen(
-                _command(port, streams, asked.model), cwd=folder, env=env,
+                _command(port, streams, min(asked.rounds, max(MOST // streams, 3)), asked.model), cwd=folder, env=env,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )  # fmt: skip
             try:
@@ -146,13 +149,13 @@ def one(server: str, shim: str, streams: int, name: str, asked: argparse.Namespa
         return _result(json.loads(out), folder, streams, name)
 
 
-def _command(port: int, streams: int, model: str) -> list[str]:
+def _command(port: int, streams: int, rounds: int, model: str) -> list[str]:
     criteria = [f"{metric}.{stat} < {limit:g}" for metric in METRICS for stat, limit in LIMITS.items()]
     asked = json.dumps([*criteria, "error_rate < 0.005"])
     return [
         sys.executable, "-m", "streamgauge", "run", "ttft", "--url", f"http://127.0.0.1:{port}/v1/chat/completions",
         "--dialect", "openai-chat", "--model", model, "--concurrency", str(streams),
-        "--requests", str(max(min(24 * streams, 12_000), 3 * streams)), "--set", f"ttft.criteria={asked}",
+        "--requests", str(streams * rounds), "--set", f"ttft.criteria={asked}",
         "--set", 'ttft.prompts=["short"]', "--out", "reports", "--json", "-q",
     ]  # fmt: skip
 

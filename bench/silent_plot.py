@@ -36,8 +36,8 @@ def draw(results: Sequence[Result], path: Path) -> None:
             panel.axhline(5, color="#c0392b", linewidth=0.8, linestyle="--")
             for r in results:
                 if r.disturbed_by == name:
-                    panel.plot(r.streams, max(r.worst, LEAST), MARKERS[r.verdict], color=COLOURS[r.verdict], markersize=6,
-                               markeredgewidth=0)  # fmt: skip
+                    (dot,) = panel.plot(r.streams, max(r.worst, LEAST), MARKERS[r.verdict], color=COLOURS[r.verdict])
+                    dot.set(markersize=6, markeredgewidth=0)
             panel.set_title(name, fontsize=8)
             panel.set_xscale("log")
             panel.set_yscale("log")

@@ -16,6 +16,7 @@ TINY = {
     "decode": ("--events", "20", "--times", "1"),
     "accuracy": (*QUICK, "--dialects", "--rounds", "12"),
     "truth": (*QUICK, "--rounds", "12"),
+    "silent": ("--streams", "4", "--rounds", "30", "--model", "sim-t20-i10-n10", "--disturbed-by", "none"),
     "cost": (*QUICK, "--rounds", "12", "--times", "1"),
     "judge": ("--requests", "60"),
     "simulator": ("--streams", "5", "--tokens", "5"),
