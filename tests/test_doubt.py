@@ -237,7 +237,7 @@ def test_a_few_late_starts_that_carry_a_quantile_away_void_it_and_no_other():
     assert word("ttft_ms.p50 < 500", samples) == "pass"
     assert word(P95, samples) == "pass"
     assert word("ttft_ms.p99 < 2000", samples) == "invalid"
-    assert "could have moved it by 500 ms" in judged("ttft_ms.p99 < 2000", samples).sentence
+    assert "could have moved it by 498 ms" in judged("ttft_ms.p99 < 2000", samples).sentence
     assert word("ttft_ms.mean < 2000", samples) == "pass"
 
 
