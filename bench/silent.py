@@ -23,7 +23,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import ceil, inf
 from pathlib import Path
 
@@ -43,6 +43,8 @@ METRICS = ("ttft_ms", "ttft_service_ms")
 ALLOWED = 5.0
 """Error that may be told as right, in % of the limit."""
 LONGEST_S = 200
+OURS = ("not judged: ", "undecided: our own", "undecided: a step", "undecided: this machine")
+"""How the sentence of a criterion begins whose number could be off through us."""
 MOST = 12_000
 """Requests of one run; at least three of each stream."""
 COLUMNS = (
@@ -65,16 +67,27 @@ class Result:
     says_full: bool
     lost: int
     """Judged requests that the server's log does not hold."""
+    doubted: list[str] = field(default_factory=list)
+    """metric.stat of each criterion that does not stand through us, whatever the run's verdict."""
 
     @property
     def worst(self) -> float:
         """The largest error of any quantile, without its sign."""
-        return max((abs(e) for m in METRICS for e in self.errors[m].values() if e is not None), default=0.0)
+        return max((abs(e) for _, e in self._told()), default=0.0)
 
     @property
     def silent(self) -> bool:
         """Whether it was wrong and did not say so."""
-        return self.worst > ALLOWED and not (self.verdict == "invalid" and self.causes)
+        if self.verdict == "invalid" and self.causes:
+            return False
+        return any(abs(e) > ALLOWED and name not in self.doubted for name, e in self._told())
+
+    def _told(self) -> Iterator[tuple[str, float]]:
+        """(metric.stat, error) of each quantile that the report told."""
+        for metric in METRICS:
+            for stat, error in self.errors[metric].items():
+                if error is not None:
+                    yield f"{metric}.{stat}", error
 
     @property
     def false_alarm(self) -> bool:
@@ -188,12 +201,14 @@ def _result(report: dict[str, object], folder: Path, streams: int, name: str) ->
         for metric in METRICS
     }
     errors["pick-up"] = {stat: _error(_rank(picked, SHARES[stat]), 0.0, limit) for stat, limit in LIMITS.items()}
-    told = report["measurement"]
+    told, criteria = report["measurement"], report["criteria"]
     assert isinstance(told, dict)
+    assert isinstance(criteria, list)
+    doubted = [c["name"].partition(" ")[0] for c in criteria if c["sentence"].startswith(OURS)]
     return Result(
         streams, name, len(held), errors, str(report["verdict"]), [str(c) for c in told["invalid_because"]],
         any("this machine was full" in str(w) for w in report["warnings"]),  # type: ignore[attr-defined]
-        len(held) - len(pairs),
+        len(held) - len(pairs), doubted,
     )  # fmt: skip
 
 
