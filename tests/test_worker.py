@@ -15,8 +15,9 @@ import psutil
 import pytest
 
 from hands import MS, PROMPTS, QUICK, S, job, process, target, working
+from streamgauge.arrivals import Rate
 from streamgauge.control import Address, Begin, Stop
-from streamgauge.plan import Hold, Lane, Phase, Rate, pick
+from streamgauge.plan import Hold, Lane, Phase, pick
 from streamgauge.sample import AuditTick, Outcome, Sample, read_records
 from streamgauge.simulator import Simulator, start
 

@@ -34,7 +34,7 @@ from streamgauge.control import Begin, Brief, Job, Order, Report, Stop, Unpacker
 from streamgauge.errors import StorageError
 from streamgauge.loop import Loop
 from streamgauge.net import tls_context
-from streamgauge.plan import Lane, Rate, Shot, pick, share, spacing_ns, whose
+from streamgauge.plan import Hold, Lane, Shot, pick, share, spacing_ns, whose
 from streamgauge.prompts import prompt_text
 from streamgauge.sample import GOOD, Outcome, Sample, SampleWriter
 from streamgauge.secrets import Redactor
@@ -76,7 +76,8 @@ class _LaneState:
 
     @property
     def done(self) -> bool:
-        return self.requests is not None and self.shots >= self.requests
+        over = self.arrivals is not None and self.next_due is None
+        return over or (self.requests is not None and self.shots >= self.requests)
 
 
 class Worker:
@@ -229,11 +230,11 @@ class Worker:
             self._lanes.append(state)
             if shard >= state.shards:
                 state.requests = 0
-            elif isinstance(lane.load, Rate):
+            elif not isinstance(lane.load, Hold):
                 state.level = share(lane.load.cap, shard, shards)
                 at = max(order.at_ns, *(self._free.get(target, 0) for target in lane.targets))
                 state.arrivals = _shard_of(lane.load.offsets(self._job.seed + index), shard, state.shards, at)
-                state.next_due = next(state.arrivals)
+                state.next_due = next(state.arrivals, None)
             else:
                 self._want_slots(index, state, order.at_ns)
 
@@ -241,7 +242,7 @@ class Worker:
         """Closed loop: the slots that stay, and when each new one is wanted."""
         shard, shards = self._job.shard, self._job.shards
         load = state.lane.load
-        assert not isinstance(load, Rate)
+        assert isinstance(load, Hold)
         level = state.level = share(load.level, shard, shards)
         have = sum(1 for (lane, number) in self._slots if lane == index and number < level)
         for number in range(level):
@@ -336,13 +337,13 @@ class Worker:
         assert state.arrivals is not None
         assert state.next_due is not None
         due = state.next_due
-        state.next_due = next(state.arrivals, None)
         if state.open >= state.level:
             self._shed(state, due)
-            return
-        state.open += 1
-        if not self._shoot(state, -1, due, state):
-            state.open -= 1
+        else:
+            state.open += 1
+            if not self._shoot(state, -1, due, state):
+                state.open -= 1
+        state.next_due = next(state.arrivals, None)
 
     def _next_shot(self, state: _LaneState, slot_id: int, due_ns: int) -> Shot | None:
         """The lane's next request, or None when every target of it was stopped."""
@@ -415,7 +416,7 @@ class Worker:
             return
         owner.busy = False
         state = self._lanes[owner.lane] if owner.lane < len(self._lanes) else None
-        if state is None or owner.number >= state.level or isinstance(state.lane.load, Rate):
+        if state is None or owner.number >= state.level or not isinstance(state.lane.load, Hold):
             self._slots.pop((owner.lane, owner.number), None)
             return
         wait = self._job.phases[self._phase].think_ns
