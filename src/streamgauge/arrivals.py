@@ -19,6 +19,8 @@ import msgspec
 
 S = 1_000_000_000
 Spacing = Literal["constant", "poisson"]
+_NEVER = 1e-9
+"""A level rate below this (one arrival in 30 years) is none."""
 
 
 class Rate(msgspec.Struct, frozen=True, tag="rate"):
@@ -59,7 +61,7 @@ class Rate(msgspec.Struct, frozen=True, tag="rate"):
     @property
     def total(self) -> float:
         """Arrivals there ever are: without end, unless the rate ends at 0."""
-        if not self.course or self.course[-1][1]:
+        if not self.course or self.course[-1][1] >= _NEVER:
             return math.inf
         return self.expected(self.course[-1][0])
 
@@ -196,7 +198,7 @@ def _sums(seed: int) -> Iterator[float]:
 def _area(begin: int, start: float, end: float, stop: float) -> float:
     """Arrivals expected in a stretch."""
     if end == math.inf:
-        return math.inf if start else 0.0
+        return math.inf if start >= _NEVER else 0.0
     return (start + stop) / 2 * (end - begin) / S
 
 
