@@ -1,17 +1,19 @@
-/* A server that streams OpenAI chat completions and knows exactly when it wrote each token. Loopback only.
+/* A server that streams OpenAI completions and knows exactly when it wrote each token. Loopback only.
  *
  *     truth_server LOG [--fifo] [--spin US]
  *
  * The first line of its output is its port. A request's model says what is streamed: sim-t300-i20-n100 is a first token
  * 300 ms after the whole request, then one every 20 ms, 100 of them, each in a write of its own; j2000 in it adds up to
  * 2 s, drawn anew for each request, to the first. The due times of one answer do not drift. A last write holds the
- * finish, usage, [DONE] and the end of the message. Headers go out with the first token.
+ * finish, usage, [DONE] and the end of the message. Headers go out with the first token. A path that ends in
+ * /chat/completions gets chat chunks, /completions the older ones; a GET a list of one model, at once.
  *
- * On SIGTERM the log is written, all of it from memory, nothing before: for each answer that ended, little-endian,
- *     trace id (16 bytes) | accepted_ns u64 | request_ns u64 | late_ns u64 (most that any write was late) | n u32 | pad u32
+ * On SIGTERM the log is written, all of it from memory, nothing before: for each answer, little-endian,
+ *     trace id (16 bytes) | accepted_ns u64 | request_ns u64 | late_ns u64 (most that any write was late) | n u32 | left u32
  *     n times: before_ns u64 | after_ns u64        of each write, the last one included
- * in CLOCK_MONOTONIC. An answer whose reader left or could not keep up (a short write) is counted, not logged: the
- * program's exit status is 3 then, and it says how many on standard error.
+ * in CLOCK_MONOTONIC. The trace id is that of the request's traceparent, zeros without one. `left` is 1 where the reader
+ * left or could not keep up (a short write), with the writes until then: the program's exit status is 3 if there was any,
+ * and it says how many on standard error.
  *
  * --fifo asks for the real-time scheduler; --spin looks for due times without sleeping in the last US microseconds.
  */
@@ -32,11 +34,17 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { REQUEST_SIZE = 16384, BATCH = 1024 };
+enum { REQUEST_SIZE = 65536, BATCH = 1024 };
 enum { WAITING = -1 };
 
 struct write_times {
     uint64_t before, after;
+};
+
+/* How one path's answers are written: whole chunks of the message. */
+struct voice {
+    char first[2048], token[1024], finish[1024];
+    size_t first_size, token_size;
 };
 
 struct conn {
@@ -45,6 +53,7 @@ struct conn {
     uint32_t tokens, sent;
     uint64_t gap;
     unsigned char trace[16];
+    const struct voice *voice;
     size_t size;
     struct write_times *times;
     char in[REQUEST_SIZE];
@@ -53,9 +62,10 @@ struct conn {
 struct head {
     unsigned char trace[16];
     uint64_t accepted, request, late;
-    uint32_t n, pad;
+    uint32_t n, left;
 };
 
+static struct voice chat, plain;
 static struct conn **heap;
 static size_t heap_size, heap_room;
 static char *logged;
@@ -131,8 +141,8 @@ static void note(const void *data, size_t size) {
     log_size += size;
 }
 
-static void note_answer(struct conn *c) {
-    struct head head = {.accepted = c->accepted, .request = c->request, .late = c->late, .n = c->sent};
+static void note_answer(struct conn *c, uint32_t left) {
+    struct head head = {.accepted = c->accepted, .request = c->request, .late = c->late, .n = c->sent, .left = left};
     memcpy(head.trace, c->trace, sizeof head.trace);
     note(&head, sizeof head);
     note(c->times, c->sent * sizeof *c->times);
@@ -167,6 +177,7 @@ static void begin(struct conn *c, uint64_t at) {
     c->due = c->start;
     c->sent = 0;
     c->late = 0;
+    c->voice = memmem(c->in, strcspn(c->in, "\r"), "/chat/", 6) ? &chat : &plain;
     free(c->times);
     check((c->times = malloc((c->tokens + 1) * sizeof *c->times)) != NULL, "memory");
     c->size = 0;
@@ -176,11 +187,23 @@ static void begin(struct conn *c, uint64_t at) {
 static void drop(struct conn *c) {
     if (c->heap != WAITING) {
         take(c);
+        note_answer(c, 1);
         spoiled++;
     }
     close(c->fd);
     free(c->times);
     free(c);
+}
+
+/* Some clients look what there is before they ask. */
+static void tell_models(struct conn *c) {
+    static const char list[] = "{\"object\":\"list\",\"data\":[{\"id\":\"sim\",\"object\":\"model\",\"created\":1,"
+                               "\"owned_by\":\"bench\"}]}";
+    char out[512];
+    int size = sprintf(out, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n\r\n%s",
+                       sizeof list - 1, list);
+    c->size = 0;
+    if (send(c->fd, out, (size_t)size, MSG_NOSIGNAL) != size) drop(c);
 }
 
 static void on_readable(struct conn *c) {
@@ -197,50 +220,54 @@ static void on_readable(struct conn *c) {
     if (!end) return;
     char *length = strcasestr(c->in, "content-length:");
     size_t body = length && length < end ? strtoul(length + 15, NULL, 10) : 0;
-    if (c->size >= (size_t)(end + 4 - c->in) + body) begin(c, at);
+    if (c->size < (size_t)(end + 4 - c->in) + body) return;
+    if (!strncmp(c->in, "GET ", 4)) tell_models(c);
+    else begin(c, at);
 }
 
 /* Answers. */
 
-#define CHUNK(delta, finish) \
-    "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"sim\",\"choices\":" \
-    "[{\"index\":0,\"delta\":" delta ",\"finish_reason\":" finish "}]}\n\n"
-#define ROLE CHUNK("{\"role\":\"assistant\",\"content\":\"\"}", "null")
-#define TOKEN CHUNK("{\"content\":\" word\"}", "null")
-#define FINISH CHUNK("{}", "\"stop\"")
+#define CHUNK(kind, choice, finish) \
+    "data: {\"id\":\"" kind "-1\",\"object\":\"" kind "\",\"created\":1,\"model\":\"sim\",\"choices\":[{\"index\":0," \
+    choice ",\"finish_reason\":" finish "}]}\n\n"
+#define CHAT(delta, finish) CHUNK("chat.completion.chunk", "\"delta\":" delta, finish)
+#define PLAIN(text, finish) CHUNK("text_completion", "\"text\":" text, finish)
+#define USAGE \
+    "data: {\"id\":\"%s-1\",\"object\":\"%s\",\"created\":1,\"model\":\"sim\",\"choices\":[],\"usage\":{" \
+    "\"prompt_tokens\":10,\"completion_tokens\":%u,\"total_tokens\":%u}}\n\ndata: [DONE]\n\n"
 #define HEADERS \
     "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
 
 /* The bytes of a chunk: its size in hex, then the text. */
-static size_t chunk(char *out, const char *text, size_t size) {
-    int head = sprintf(out, "%zx\r\n", size);
-    memcpy(out + head, text, size);
-    memcpy(out + head + size, "\r\n", 2);
-    return (size_t)head + size + 2;
+static size_t chunk(char *out, const char *text) {
+    return (size_t)sprintf(out, "%zx\r\n%s\r\n", strlen(text), text);
+}
+
+static void give_voices(void) {
+    chat.first_size = (size_t)sprintf(chat.first, "%s", HEADERS);
+    chat.first_size += chunk(chat.first + chat.first_size, CHAT("{\"role\":\"assistant\",\"content\":\"\"}", "null"));
+    chat.first_size += chunk(chat.first + chat.first_size, CHAT("{\"content\":\" word\"}", "null"));
+    chat.token_size = chunk(chat.token, CHAT("{\"content\":\" word\"}", "null"));
+    strcpy(chat.finish, CHAT("{}", "\"stop\"") USAGE);
+    plain.first_size = (size_t)sprintf(plain.first, "%s", HEADERS);
+    plain.first_size += chunk(plain.first + plain.first_size, PLAIN("\" word\"", "null"));
+    plain.token_size = chunk(plain.token, PLAIN("\" word\"", "null"));
+    strcpy(plain.finish, PLAIN("\"\"", "\"stop\"") USAGE);
 }
 
 static void write_next(struct conn *c) {
-    static char first[2048], token[1024];
-    static size_t first_size, token_size;
+    const struct voice *voice = c->voice;
     char last[2048];
-    const char *data = token;
-    size_t size;
-    if (!first_size) {
-        first_size = (size_t)sprintf(first, "%s", HEADERS);
-        first_size += chunk(first + first_size, ROLE, sizeof ROLE - 1);
-        first_size += chunk(first + first_size, TOKEN, sizeof TOKEN - 1);
-        token_size = chunk(token, TOKEN, sizeof TOKEN - 1);
-    }
-    size = token_size;
+    const char *data = voice->token;
+    size_t size = voice->token_size;
     if (c->sent == 0) {
-        data = first;
-        size = first_size;
+        data = voice->first;
+        size = voice->first_size;
     } else if (c->sent == c->tokens) {
+        const char *kind = voice == &chat ? "chat.completion.chunk" : "text_completion";
         char text[1024];
-        int length = sprintf(text, "%sdata: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,"
-                             "\"model\":\"sim\",\"choices\":[],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":%u,"
-                             "\"total_tokens\":%u}}\n\ndata: [DONE]\n\n", FINISH, c->tokens, c->tokens + 10);
-        size = chunk(last, text, (size_t)length);
+        snprintf(text, sizeof text, voice->finish, kind, kind, c->tokens, c->tokens + 10);
+        size = chunk(last, text);
         memcpy(last + size, "0\r\n\r\n", 5);
         size += 5;
         data = last;
@@ -261,7 +288,7 @@ static void write_next(struct conn *c) {
         return;
     }
     take(c);
-    note_answer(c);
+    note_answer(c, 0);
 }
 
 static void on_signal(int number) {
@@ -336,6 +363,7 @@ int main(int count, char **words) {
         struct sched_param param = {.sched_priority = 1};
         fifo = sched_setscheduler(0, SCHED_FIFO, &param) == 0;
     }
+    give_voices();
     prctl(PR_SET_TIMERSLACK, 1);
     signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);
