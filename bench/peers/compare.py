@@ -57,7 +57,7 @@ def measure(asked: argparse.Namespace) -> Found:
         if server is None:
             return Found(title, COLUMNS, [("-",) * len(COLUMNS)], notes=("no C compiler (cc) here: not measured",))
         for name in asked.tools:
-            rows += _levels(name, server, asked, found[name])
+            rows += levels(TOOLS[name], server, asked, found[name])
     versions = ", ".join(f"{TOOLS[name].name} {TOOLS[name].version()}" for name in asked.tools if found[name])
     if asked.plots is not None:
         from bench.peers.draw import drawn
@@ -66,16 +66,15 @@ def measure(asked: argparse.Namespace) -> Found:
     return Found(title, COLUMNS, rows, tuple(bounds(found)), (f"versions: {versions}",))
 
 
-def _levels(name: str, server: str, asked: argparse.Namespace, runs: dict[int, Ran]) -> list[tuple[str, ...]]:
+def levels(tool: Tool, server: str, asked: argparse.Namespace, runs: dict[int, Ran]) -> list[tuple[str, ...]]:
     """One tool's rows, level by level until the stop rule; `runs` takes what was run."""
-    tool, rows = TOOLS[name], []
-    reason = tool.missing()
+    rows, reason = [], tool.missing()
     if reason is not None:
         return [_blank(tool.name, "all", reason)]
     for streams in sorted(asked.streams):
         progress(f"{tool.name} at C = {streams}")
         requests = max(streams * asked.rounds, FEWEST)
-        keep = asked.keep / f"{name}-{streams}" if asked.keep else None
+        keep = asked.keep / f"{tool.name}-{streams}" if asked.keep else None
         ran = run(tool, server, streams, requests, asked.model, asked.timeout_s, keep)
         runs[streams] = ran
         rows.append(row(tool.name, streams, ran))
