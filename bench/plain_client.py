@@ -45,13 +45,12 @@ def plain_run(
     log = folder / "heard.bin"
     more = requests if ramp_s else requests - streams  # with no ramp the first of each stream is one of them
     words = [client, *map(str, (port, streams, max(more, 0), round(ramp_s * 1e3))), "--log", str(log)]
-    done = subprocess.run(words + ["--kernel"] * kernel, input=_request(model), check=True, capture_output=True)
+    done = subprocess.run(words + ["--kernel"] * kernel, input=request_of(model), check=True, capture_output=True)
     told = json.loads(done.stdout)
-    heard = tuple(Heard(trace.hex(), sent, first) for trace, sent, first in _NOTE.iter_unpack(log.read_bytes()))
-    return Plain(heard, told["from_ns"], told["to_ns"], told["cpu_ns"])
+    return Plain(heard_in(log), told["from_ns"], told["to_ns"], told["cpu_ns"])
 
 
-def _request(model: str) -> bytes:
+def request_of(model: str) -> bytes:
     """The bytes it sends; the trace id's last digits are filled in anew each time."""
     body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}).encode()
     head = (
@@ -59,3 +58,8 @@ def _request(model: str) -> bytes:
         f"traceparent: 00-{'0' * 32}-{'1' * 16}-01\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def heard_in(log: Path) -> tuple[Heard, ...]:
+    """What the client noted. The format stands at the head of epoll_client.c."""
+    return tuple(Heard(trace.hex(), sent, first) for trace, sent, first in _NOTE.iter_unpack(log.read_bytes()))
