@@ -1,6 +1,6 @@
 /* A server that streams OpenAI completions and knows exactly when it wrote each token. Loopback only.
  *
- *     truth_server LOG [--fifo] [--spin US]
+ *     truth_server LOG [--fifo] [--spin US] [--close] [--accept-us US] [--backlog N]
  *
  * The first line of its output is its port. A request's model says what is streamed: sim-t300-i20-n100 is a first token
  * 300 ms after the whole request, then one every 20 ms, 100 of them, each in a write of its own; j2000 in it adds up to
@@ -15,7 +15,9 @@
  * left or could not keep up (a short write), with the writes until then: the program's exit status is 3 if there was any,
  * and it says how many on standard error.
  *
- * --fifo asks for the real-time scheduler; --spin looks for due times without sleeping in the last US microseconds.
+ * --fifo asks for the real-time scheduler; --spin looks for due times without sleeping in the last US microseconds;
+ * --close ends the connection after each answer; --accept-us takes at most one new connection in so many microseconds,
+ * and --backlog is how many of them the kernel lets wait for that: a service whose connections queue.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -72,6 +74,8 @@ static char *logged;
 static size_t log_size, log_room;
 static unsigned long spoiled;
 static volatile sig_atomic_t stop;
+static int closing, backlog = 65535;
+static uint64_t accept_ns;
 
 static void check(int good, const char *what) {
     if (!good) {
@@ -236,7 +240,7 @@ static void on_readable(struct conn *c) {
     "data: {\"id\":\"%s-1\",\"object\":\"%s\",\"created\":1,\"model\":\"sim\",\"choices\":[],\"usage\":{" \
     "\"prompt_tokens\":10,\"completion_tokens\":%u,\"total_tokens\":%u}}\n\ndata: [DONE]\n\n"
 #define HEADERS \
-    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
 
 /* The bytes of a chunk: its size in hex, then the text. */
 static size_t chunk(char *out, const char *text) {
@@ -244,12 +248,13 @@ static size_t chunk(char *out, const char *text) {
 }
 
 static void give_voices(void) {
-    chat.first_size = (size_t)sprintf(chat.first, "%s", HEADERS);
+    const char *end = closing ? "connection: close\r\n\r\n" : "\r\n";
+    chat.first_size = (size_t)sprintf(chat.first, HEADERS "%s", end);
     chat.first_size += chunk(chat.first + chat.first_size, CHAT("{\"role\":\"assistant\",\"content\":\"\"}", "null"));
     chat.first_size += chunk(chat.first + chat.first_size, CHAT("{\"content\":\" word\"}", "null"));
     chat.token_size = chunk(chat.token, CHAT("{\"content\":\" word\"}", "null"));
     strcpy(chat.finish, CHAT("{}", "\"stop\"") USAGE);
-    plain.first_size = (size_t)sprintf(plain.first, "%s", HEADERS);
+    plain.first_size = (size_t)sprintf(plain.first, HEADERS "%s", end);
     plain.first_size += chunk(plain.first + plain.first_size, PLAIN("\" word\"", "null"));
     plain.token_size = chunk(plain.token, PLAIN("\" word\"", "null"));
     strcpy(plain.finish, PLAIN("\"\"", "\"stop\"") USAGE);
@@ -289,6 +294,7 @@ static void write_next(struct conn *c) {
     }
     take(c);
     note_answer(c, 0);
+    if (closing) drop(c);
 }
 
 static void on_signal(int number) {
@@ -302,15 +308,16 @@ static int listener(void) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     check(fd >= 0, "socket");
     check(bind(fd, (struct sockaddr *)&at, sizeof at) == 0, "bind");
-    check(listen(fd, 65535) == 0, "listen");
+    check(listen(fd, backlog) == 0, "listen");
     check(getsockname(fd, (struct sockaddr *)&at, &size) == 0, "getsockname");
     printf("%d\n", ntohs(at.sin_port));
     fflush(stdout);
     return fd;
 }
 
-static void accept_all(int listening, int epoll) {
-    for (;;) {
+/* Everybody who waits, or with --accept-us the first of them. */
+static void accept_some(int listening, int epoll) {
+    do {
         int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK), on = 1;
         if (fd < 0) return;
         struct conn *c = calloc(1, sizeof *c);
@@ -321,23 +328,29 @@ static void accept_all(int listening, int epoll) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
         check(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
-    }
+    } while (!accept_ns);
 }
 
 static void serve(int listening, uint64_t spin_ns) {
     static struct epoll_event events[BATCH];
     int epoll = epoll_create1(0);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    check(epoll_ctl(epoll, EPOLL_CTL_ADD, listening, &event) == 0, "epoll_ctl");
+    uint64_t next_accept = 0;
+    if (!accept_ns) check(epoll_ctl(epoll, EPOLL_CTL_ADD, listening, &event) == 0, "epoll_ctl");
     while (!stop) {
         uint64_t at = now(), left = heap_size ? heap[0]->due : at + 100000000u;
+        if (accept_ns && next_accept < left) left = next_accept;
         left = left > at ? left - at : 0;
         left = left > spin_ns ? left - spin_ns : 0;
         struct timespec wait = {.tv_sec = (time_t)(left / 1000000000u), .tv_nsec = (long)(left % 1000000000u)};
         int ready = epoll_pwait2(epoll, events, BATCH, &wait, NULL);
         for (int i = 0; i < ready; i++) {
-            if (events[i].data.ptr == NULL) accept_all(listening, epoll);
+            if (events[i].data.ptr == NULL) accept_some(listening, epoll);
             else on_readable(events[i].data.ptr);
+        }
+        if (accept_ns && now() >= next_accept) {
+            accept_some(listening, epoll);
+            next_accept = now() + accept_ns;
         }
         /* At most so many writes between two looks at the sockets, so that a request's own time is seen soon. */
         for (int i = 0; i < 64 && heap_size && heap[0]->due <= now(); i++) write_next(heap[0]);
@@ -348,11 +361,14 @@ int main(int count, char **words) {
     uint64_t spin_ns = 0;
     int fifo = 0;
     if (count < 2) {
-        fprintf(stderr, "usage: truth_server LOG [--fifo] [--spin US]\n");
+        fprintf(stderr, "usage: truth_server LOG [--fifo] [--spin US] [--close] [--accept-us US] [--backlog N]\n");
         return 2;
     }
     for (int i = 2; i < count; i++) {
         if (!strcmp(words[i], "--fifo")) fifo = 1;
+        else if (!strcmp(words[i], "--close")) closing = 1;
+        else if (!strcmp(words[i], "--accept-us") && i + 1 < count) accept_ns = strtoull(words[++i], NULL, 10) * 1000u;
+        else if (!strcmp(words[i], "--backlog") && i + 1 < count) backlog = atoi(words[++i]);
         else if (!strcmp(words[i], "--spin") && i + 1 < count) spin_ns = strtoull(words[++i], NULL, 10) * 1000u;
     }
     struct rlimit files;

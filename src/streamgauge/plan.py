@@ -145,6 +145,8 @@ def pick(lane: Lane, k: int, seed: int) -> tuple[str, str]:
     Targets in turn; for each target the prompt names come in blocks that hold each name once, in an order drawn from
     `seed` and the block, the same for every target: what is compared saw the same prompts at the same time.
     """
+    if len(lane.prompts) == 1:
+        return whose(lane, k), lane.prompts[0]
     turn = k // len(lane.targets)
     block, place = divmod(turn, len(lane.prompts))
     return whose(lane, k), lane.prompts[_order(len(lane.prompts), seed, block)[place]]

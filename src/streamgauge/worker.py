@@ -39,7 +39,7 @@ from streamgauge.prompts import prompt_text
 from streamgauge.sample import GOOD, Outcome, Sample, SampleWriter
 from streamgauge.secrets import Redactor
 from streamgauge.stream import Stream
-from streamgauge.target import Target, request_for
+from streamgauge.target import Requests, Target
 
 FLUSH_NS = 400 * MS
 BACKOFF_NS = 1 * S
@@ -90,6 +90,8 @@ class Worker:
         self._now = clock.now
         self._targets = {target.name: target for target in job.targets}
         self._dialects = {target.name: target.speaks() for target in job.targets}
+        self._requests: dict[str, Requests] = {}
+        """Target -> its requests, as this phase asks for them."""
         self._expect = {t.name: re.compile(t.expect) if t.expect else None for t in job.targets}
         for target in job.targets:
             if target.secure:
@@ -222,6 +224,10 @@ class Worker:
         shard, shards = self._job.shard, self._job.shards
         self._phase, self._phase_told = order.phase, False
         self._phase_end = None if phase.duration_ns is None else order.at_ns + phase.duration_ns
+        self._requests = {
+            name: Requests(_within(target, phase.max_tokens), self._dialects[name])
+            for name, target in self._targets.items()
+        }
         self._lanes = []
         self._due = []
         for index, lane in enumerate(phase.lanes):
@@ -368,21 +374,18 @@ class Worker:
         if shot is None:
             return False
         target = self._targets[shot.target]
-        most = self._job.phases[self._phase].max_tokens
-        if most is not None and target.max_tokens is not None and target.max_tokens > most:
-            target = msgspec.structs.replace(target, max_tokens=most)
+        requests = self._requests[shot.target]
         start = self._now()
         if target.rpm is not None:
             self._free[target.name] = start + self._spacing[target.name]
         late = max(start - due_ns, 0)
         self._late = max(self._late, late)
         self._audit.start()
-        stream = self._stream(shot, target, start)
+        stream = self._stream(shot, requests.target, start)
         prompt = prompt_text(
             self._job.prompts, shot.prompt, shot.prompt_index, unique=stream.id if target.unique else None
         )
-        span = f"{self._random.getrandbits(64) or 1:016x}"
-        request = request_for(target, self._dialects[shot.target], prompt, stream.id, span)
+        request = requests.make(prompt, stream.id, f"{self._random.getrandbits(64) or 1:016x}")
         stream.on_start(start, late)
         self._by_stream[stream.id] = owner
         self._loop.fire(stream, target, request)
@@ -400,7 +403,7 @@ class Worker:
         """An arrival above the cap: its Sample says so."""
         shot = self._next_shot(state, -1, due_ns)
         if shot is not None:
-            stream = self._stream(shot, self._targets[shot.target], due_ns)
+            stream = self._stream(shot, self._requests[shot.target].target, due_ns)
             stream.fail(self._now(), Outcome.SHED, f"{state.level} streams were open: the cap")
             self._keep(stream.sample(self._redact))
 
@@ -505,6 +508,13 @@ def _shard_of(offsets: Iterator[int], shard: int, shards: int, at_ns: int) -> It
     for k, offset in enumerate(offsets):
         if k % shards == shard:
             yield at_ns + offset
+
+
+def _within(target: Target, most_tokens: int | None) -> Target:
+    """The target with its answers no longer than a phase allows."""
+    if most_tokens is None or target.max_tokens is None or target.max_tokens <= most_tokens:
+        return target
+    return msgspec.structs.replace(target, max_tokens=most_tokens)
 
 
 def raise_descriptor_limit() -> int:
