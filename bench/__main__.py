@@ -20,6 +20,7 @@ NAMES = {
     "cost": "processor time a text event, against a C client that decodes nothing",
     "judge": "from samples on disk to written reports: time and memory",
     "simulator": "how late the simulator sends at 1,000 streams",
+    "fuzz": "hostile streams: wild bytes in every dialect, with known truth where there is one",
     "decides": "how often ttft and concurrent pass a healthy service",
 }
 
