@@ -30,7 +30,7 @@ from streamgauge.metrics import METRICS
 from streamgauge.net import NetError, resolve
 from streamgauge.plan import Shot
 from streamgauge.sample import Outcome, Sample
-from streamgauge.secrets import Redactor, secrets_of
+from streamgauge.secrets import Redactor, secrets_in_json, secrets_in_url, secrets_of
 from streamgauge.stream import Limits, Stream, Trace
 from streamgauge.target import Target, Tls, request_for
 
@@ -77,18 +77,19 @@ def target_from_url(
     """A Target from a url; without a path the dialect's default is added. `more` are further fields of Target."""
     if dialect not in DIALECTS:
         raise UsageError(f"dialect {dialect!r} is not known; known: {', '.join(DIALECTS)}")
+    shown = Redactor(secrets_in_url(url)).url(url)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise UsageError(f"url {url!r}: {error}; it wants the form http://host:port/path") from None
+        raise UsageError(f"url {shown!r}: {error}; it wants the form http://host:port/path") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"url {url!r} wants the form http://host:port/path or https://host/path")
+        raise UsageError(f"url {shown!r} wants the form http://host:port/path or https://host/path")
     path = DIALECTS[dialect].default_path if parts.path in ("", "/") else parts.path
     if parts.query:
         path += f"{'&' if '?' in path else '?'}{parts.query}"
     if not all("!" <= c <= "~" for c in path):
-        raise UsageError(f"url {url!r} holds spaces or other characters that must be percent-encoded: %20 for a space")
+        raise UsageError(f"url {shown!r} holds a space or another character that must be percent-encoded (%20)")
     values: dict[str, object] = {
         "name": name,
         "scheme": parts.scheme,
@@ -101,6 +102,13 @@ def target_from_url(
         **more,
     }
     return msgspec.convert(values, Target)
+
+
+def secrets_of_target(target: Target) -> tuple[str, ...]:
+    """What is secret in a target by the names it stands under: headers, parameters of the url, keys of the body."""
+    found = [secret for header in target.headers for secret in secrets_of(*header)]
+    found += (*secrets_in_url(target.path), *secrets_in_json(target.body or ""), *secrets_in_json(target.extra))
+    return tuple(dict.fromkeys(found))
 
 
 def _whole(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -147,7 +155,7 @@ class StreamClient:
     def _start(self, target: Target, clock: Clock | None) -> None:
         self.target = target
         self._clock = clock or SystemClock()
-        self._redact = Redactor(secret for header in target.headers for secret in secrets_of(*header)).text
+        self._redact = Redactor(secrets_of_target(target)).text
         self._ended: list[Stream] = []
         self._loop = Loop(self._clock, self._ended.append)
         self._asked = 0

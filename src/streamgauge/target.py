@@ -58,6 +58,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     control: bool = False
     """Whether it only stands in for another target by a shorter way: counted in cost, not in the verdict."""
 
+    def __repr__(self) -> str:
+        """Nothing that may be secret: a traceback of somebody's tool may show it."""
+        return f"<Target {self.name} {self.scheme}://{self.authority}{self.path.partition('?')[0]} {self.dialect}>"
+
     @property
     def secure(self) -> bool:
         """Whether TLS is spoken."""

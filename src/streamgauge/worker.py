@@ -31,7 +31,7 @@ import msgspec
 from streamgauge.audit import Audit
 from streamgauge.clock import MS, Clock, S, SystemClock
 from streamgauge.control import Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
-from streamgauge.errors import StorageError
+from streamgauge.errors import Exit, StorageError
 from streamgauge.loop import Loop
 from streamgauge.net import tls_context
 from streamgauge.plan import Hold, Lane, Shot, pick, share, spacing_ns, whose
@@ -549,8 +549,9 @@ def main(fd: int) -> None:
     except StorageError as error:
         _last_words(control, disk=str(error))
     except BaseException:
+        # Told once, by the parent and without secrets: not by the interpreter on the way out.
         _last_words(control, failed=Redactor(secrets).text(traceback.format_exc()))
-        raise
+        sys.exit(Exit.INTERNAL)
 
 
 def _last_words(control: socket.socket, *, failed: str | None = None, disk: str | None = None) -> None:

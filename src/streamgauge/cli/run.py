@@ -15,6 +15,7 @@ import click
 
 from streamgauge.cli import complete
 from streamgauge.cli.options import REPORTS, flag, from_variables, reports_folder, target_options
+from streamgauge.cli.say import say
 
 if TYPE_CHECKING:
     from streamgauge.arrivals import Spacing
@@ -240,7 +241,7 @@ class Asked:
             except TargetError as error:
                 if not outcomes:
                     return self._unusable(error)
-                click.echo(f"streamgauge: {error}", err=True)
+                say(f"streamgauge: {error}", err=True)
                 codes.append(error.exit)
                 continue
             outcomes.append(outcome)
@@ -287,8 +288,8 @@ class Asked:
         assert isinstance(error, TargetError)
         if self.as_json:
             told = {"error": str(error), "target": error.target, "stage": error.stage, "next": error.next}
-            click.echo(json.dumps(told, indent=2))
-        click.echo(f"streamgauge: {error}\n  next: {error.next}", err=True)
+            say(json.dumps(told, indent=2))
+        say(f"streamgauge: {error}\n  next: {error.next}", err=True)
         return error.exit
 
 

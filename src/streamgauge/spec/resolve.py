@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from streamgauge.errors import UsageError
-from streamgauge.secrets import Redactor, is_sensitive, secrets_of
+from streamgauge.secrets import Redactor, is_sensitive, remember, secrets_in_json, secrets_in_url, secrets_of
 from streamgauge.spec.address import Reach, Url, check_header, check_path, join, parse_url, reach
 from streamgauge.spec.criteria import Criterion
 from streamgauge.spec.load import Spec, digest
@@ -162,6 +162,7 @@ def resolve(
     done = {name: target for name, target in made.items() if target is not None}
     kind, guarded, limits = _limits(spec, environment, done.values(), overrides, filler)
     arrivals = open_loop_of(spec, test_name, overrides, mistakes)
+    remember(*filler.secrets)
     mistakes.raise_if_any()
     streams = limits.streams.value if limits.streams else None
     settings = settings_of(spec, test_name, names, overrides, streams, arrivals)
@@ -280,6 +281,7 @@ def _target(spec: Spec, name: str, environment: str | None, base: Url | None, fi
         )
     if body is not None:
         body = filler.fill(body, (*at, "body"), escape=is_json(target.headers))
+    filler.secrets.update((*secrets_in_url(path), *secrets_in_json(body or ""), *secrets_in_json(target.extra)))
     tls = _tls(spec, target, at, filler.mistakes)
     if url is None:
         return None
