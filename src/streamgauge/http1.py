@@ -16,6 +16,8 @@ import httptools
 from streamgauge.who import who_answered
 
 HEADER_CAP = 64 * 1024
+IDLE_MARGIN_S = 0.5
+"""So much before a server's own idle limit a connection is not used again: the request must get there in time."""
 
 
 class FramingError(ValueError):
@@ -114,6 +116,12 @@ class Response:
         """Whether a close now ends the message rightly."""
         return self.complete or (self.headers_complete and self.until_close)
 
+    @property
+    def idle_s(self) -> float | None:
+        """How long the connection may idle, less what a request needs to get there; None where it was not said."""
+        limit = _keep_alive(self.headers).get("timeout")
+        return None if limit is None else limit - min(IDLE_MARGIN_S, limit / 2)
+
     def release(self) -> None:
         """Break the reference cycle with the parser: the garbage collector rests under load."""
         self._parser = None
@@ -151,14 +159,20 @@ class Response:
         headers = self.headers
         self.chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         self.until_close = not self.chunked and "content-length" not in headers and status not in (204, 304)
-        self.keep_alive = bool(self._parser.should_keep_alive()) and not self.until_close
+        spent = _keep_alive(headers).get("max", 1) < 1
+        self.keep_alive = bool(self._parser.should_keep_alive()) and not self.until_close and not spent
         encoding = headers.get("content-encoding", "").strip().lower()
         if encoding in ("gzip", "x-gzip"):
             self._inflate = _Gzip()
         elif encoding == "deflate":
             self._inflate = _Deflate()
         elif encoding not in ("", "identity"):
-            raise FramingError(f"content-encoding {encoding!r} was not asked for and is not known")
+            if status == 200:
+                raise FramingError(
+                    f"content-encoding {encoding[:40]!r} was not asked for and cannot be undone: let the server or the "
+                    "proxy before it heed Accept-Encoding, or leave text/event-stream out of compression"
+                )
+            self._inflate = _Opaque(encoding)  # the status tells what matters
 
     def on_chunk_header(self) -> None:
         """The head of a chunk, whose body follows."""
@@ -204,6 +218,24 @@ class _Deflate:
             zlib_header = len(data) >= 1 and data[0] & 0x0F == 8 and data[0] >> 4 <= 7
             self._inner = zlib.decompressobj(zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
         return self._inner.decompress(data)
+
+
+class _Opaque:
+    """An encoding that is not known: its bytes are replaced by the name of it, once."""
+
+    def __init__(self, encoding: str) -> None:
+        self._words = f"(a body in content-encoding {encoding[:40]!r})".encode("latin-1", "replace")
+
+    def decompress(self, data: bytes) -> bytes:
+        """The words for the first bytes, nothing for more."""
+        words, self._words = self._words, b""
+        return words
+
+
+def _keep_alive(headers: dict[str, str]) -> dict[str, int]:
+    """`timeout` (s) and `max` (further requests) of a Keep-Alive header, as far as they are whole numbers."""
+    pairs = (part.partition("=") for part in headers.get("keep-alive", "").lower().split(","))
+    return {name.strip(): int(value) for name, _, value in pairs if value.strip().isdecimal() and len(value) < 10}
 
 
 def answered_by(headers: dict[str, str]) -> str | None:

@@ -29,7 +29,8 @@ import msgspec
 from streamgauge.clock import MS, Clock, S
 from streamgauge.control import Address, Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
 from streamgauge.errors import StorageError
-from streamgauge.net import NetError, resolve
+from streamgauge.fault import NetError
+from streamgauge.net import addresses_of
 from streamgauge.plan import Phase
 from streamgauge.sample import GOOD, Outcome
 from streamgauge.target import Target
@@ -440,7 +441,7 @@ def _resolving(targets: tuple[Target, ...], order: Callable[[Order], None]) -> I
         while not over.wait(RESOLVE_EVERY_S):
             for target in targets:
                 try:
-                    found = resolve(target.host, target.port)
+                    found = addresses_of(target)
                 except NetError:
                     continue  # the old addresses stay in use: a resolver's hiccup is not the service's
                 if found != known[target.name]:
