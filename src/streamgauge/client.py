@@ -25,9 +25,9 @@ import msgspec
 from streamgauge.clock import Clock, S, SystemClock
 from streamgauge.dialects import DIALECTS
 from streamgauge.errors import UsageError
+from streamgauge.fault import NetError
 from streamgauge.loop import Loop
 from streamgauge.metrics import METRICS
-from streamgauge.fault import NetError
 from streamgauge.net import addresses_of
 from streamgauge.plan import Shot
 from streamgauge.proxies import UNIX, Proxy, from_environment, parse_proxy, secrets_of_proxy
@@ -113,8 +113,10 @@ def target_from_url(
         "headers": _whole(headers),
         **more,
     }
-    proxied = None if socket else more.get("proxy", ENVIRONMENT)
-    if isinstance(proxied, str):
+    proxied = more.get("proxy", ENVIRONMENT)
+    if socket:
+        values["proxy"] = None
+    elif isinstance(proxied, str):
         values["proxy"], values["proxy_note"] = _proxy(proxied, values)
     return msgspec.convert(values, Target)
 

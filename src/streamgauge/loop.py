@@ -193,8 +193,8 @@ class Loop:
         """A new connection. The addresses take turns."""
         addresses = target.addresses
         if not addresses:
-            host = target.host if target.proxy is None else target.proxy.host
-            self._finish(stream, NetError(Outcome.DNS_ERROR, f"{host!r} does not resolve"))
+            words = f"{target.host!r}" if target.proxy is None else f"the proxy {target.proxy.shown}: its name"
+            self._finish(stream, NetError(Outcome.DNS_ERROR, f"{words} does not resolve"))
             return
         turn = self._turns.get(target.name, 0) % len(addresses)
         self._turns[target.name] = turn + 1

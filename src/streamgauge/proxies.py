@@ -24,7 +24,7 @@ from streamgauge.secrets import secrets_of
 NONE = "none"
 """In place of a proxy's url: connect directly, whatever the environment says."""
 UNIX = "http+unix"
-"""Scheme of a url whose host is the percent-encoded path of a Unix socket, as httpie and requests-unixsocket have it."""
+"""Scheme of a url whose host is the percent-encoded path of a Unix socket, as requests-unixsocket has it."""
 SCHEMES = {"http": 80, "https": 443}
 _FORM = 'it wants the form http://host:port or http://user:password@host:port, or "none"'
 

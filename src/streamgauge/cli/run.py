@@ -87,6 +87,7 @@ def run(
     dialect: str | None,
     model: str | None,
     headers: tuple[str, ...],
+    proxy: str | None,
     sets: tuple[str, ...],
     preset: str | None,
     requests: int | None,
@@ -119,7 +120,7 @@ def run(
     for name in tests:
         if name not in TESTS:
             raise UsageError(f"no test {name!r}{did_you_mean(name, TESTS)} Tests: {', '.join(TESTS)}")
-    spec = read_spec(config, url, dialect, model, headers, sets)
+    spec = read_spec(config, url, dialect, model, headers, sets, proxy)
     overrides = Overrides(
         preset=preset, requests=requests, concurrency=concurrency, rate=rate, duration_s=duration,
         max_requests=max_requests, max_tokens=max_tokens, max_usd=max_usd, origins=from_variables(),

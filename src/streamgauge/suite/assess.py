@@ -82,12 +82,58 @@ class _Ticks:
     missed: int = 0
 
 
+@dataclass(slots=True)
+class _Wire:
+    """What the Samples tell of the way, over all phases."""
+
+    kernel: int = 0
+    user: int = 0
+    handshakes: int = 0
+    resumed: int = 0
+    redirected: int = 0
+    hops: int = 0
+
+    @property
+    def stamps(self) -> str:
+        """Whose stamps they are."""
+        return "kernel" if not self.user else "user" if not self.kernel else "mixed"
+
+    def add(self, sample: Sample) -> None:
+        """Take one Sample in."""
+        if sample.first_byte_ns is not None:
+            self.kernel, self.user = self.kernel + sample.kernel_stamps, self.user + (not sample.kernel_stamps)
+        if sample.tls_resumed is not None:
+            self.handshakes, self.resumed = self.handshakes + 1, self.resumed + sample.tls_resumed
+        if sample.redirects:
+            self.redirected, self.hops = self.redirected + 1, self.hops + sample.redirects
+
+    def notes(self) -> list[str]:
+        """What a reader must know of it."""
+        notes = []
+        if self.user:
+            notes.append(
+                f"{self.stamps} stamps: the time is (partly) when our loop read the bytes, not when the kernel received "
+                "them"
+            )
+        if self.handshakes:
+            notes.append(
+                f"TLS: {self.resumed:,} of {self.handshakes:,} handshakes took up an earlier session "
+                "(tls.resume = false makes each a full one)"
+            )
+        if self.hops:
+            notes.append(
+                f"{self.redirected:,} requests were redirected within their origin, {self.hops:,} times in all; that "
+                "time is part of TTFT: asking for the last address itself saves it"
+            )
+        return notes
+
+
 def assess(folder: Path) -> Assessment:
     """Judge the run in `folder`. UsageError where it holds none that can be read."""
     head = read_head(folder)
     story = _without_controls(head, read_story(folder))
     windows = [(p.start_ns, p.end_ns) for p in story.phases if p.name in head.judged_phases]
-    collector, ticks, stamps = _read(folder, windows)
+    collector, ticks, wire = _read(folder, windows)
     columns = collector.columns()
     judged_targets = [str(t["name"]) for t in head.targets if t["name"] not in head.only_controls]
     scope = scope_of(
@@ -98,7 +144,7 @@ def assess(folder: Path) -> Assessment:
         limits=_request_limits(head.criteria),
     )
     summary = summarise(columns, scope)
-    measurement = _measurement(head, story, columns, scope, ticks, stamps)
+    measurement = _measurement(head, story, columns, scope, ticks, wire)
     doubts = list(measurement.invalid_because)
     judged = judge(
         head.criteria, columns, scope, confidence=head.confidence, partial=story.partial, invalid_because=doubts,
@@ -135,15 +181,14 @@ def _without_controls(head: Head, story: Story) -> Story:
     return dataclasses.replace(story, partial=False) if whole else story
 
 
-def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollector, _Ticks, str]:
-    """Every record once: Samples to the collector, ticks summed up, and whose stamps they are."""
-    collector, ticks = MetricsCollector(), _Ticks()
-    kernel = user = 0
+def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollector, _Ticks, _Wire]:
+    """Every record once: Samples to the collector, ticks summed up, and what the way was like."""
+    collector, ticks, wire = MetricsCollector(), _Ticks(), _Wire()
     for record in records(folder):
         if not isinstance(record, AuditTick):
             collector.add(record)
-            if isinstance(record, Sample) and record.first_byte_ns is not None:
-                kernel, user = (kernel + 1, user) if record.kernel_stamps else (kernel, user + 1)
+            if isinstance(record, Sample):
+                wire.add(record)
             continue
         ticks.sockets = max(ticks.sockets, record.open_sockets)
         ticks.steps += len(record.steps)
@@ -152,8 +197,7 @@ def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollecto
             ticks.cpu_sum += record.cpu
             ticks.cpu_max = max(record.cpu, ticks.cpu_max or 0.0)
             ticks.longest_turn_ns = max(record.longest_turn_ns, ticks.longest_turn_ns or 0)
-    stamps = "kernel" if not user else "user" if not kernel else "mixed"
-    return collector, ticks, stamps
+    return collector, ticks, wire
 
 
 def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
@@ -172,7 +216,7 @@ def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
     return limits
 
 
-def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks: _Ticks, stamps: str) -> Measurement:
+def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks: _Ticks, wire: _Wire) -> Measurement:
     rows = scope.rows(columns)
     starts, late = starts_late(columns, rows)
     doubts = run_doubts(columns, scope, starts=starts, missed=late)
@@ -187,7 +231,7 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
     achieved = len(rows)
     control_rows = len(columns.select(targets=head.only_controls or ("",), phases=scope.judged))
     return Measurement(
-        stamps=stamps,
+        stamps=wire.stamps,
         valid=not doubts,
         invalid_because=doubts,
         slack_ms=spread(columns.slack_ms[rows]),
@@ -212,7 +256,7 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
             "rate_per_s": (achieved + control_rows) / seconds if rate and seconds else None,
             "duration_s": seconds or None,
         },
-        notes=[*head.notes, *_stamp_notes(stamps)],
+        notes=[*head.notes, *wire.notes()],
     )
 
 
@@ -232,12 +276,6 @@ def _held(columns: Columns, scope: Scope) -> float | None:
 
 def _float(value: int | None) -> float | None:
     return None if value is None else float(value)
-
-
-def _stamp_notes(stamps: str) -> list[str]:
-    if stamps == "kernel":
-        return []
-    return [f"{stamps} stamps: the time is (partly) when our loop read the bytes, not when the kernel received them"]
 
 
 def _with_doubts(measurement: Measurement, word: Word, doubts: list[str]) -> Measurement:
