@@ -25,7 +25,7 @@ def through(target: Target, proxy: Proxy, connected: Sequence[Knock]) -> Finding
     """The proxy's line, by what each of its addresses did."""
     by = f"{proxy.shown} ({proxy.source or 'named for this target'})"
     if proxy.authorization is not None:
-        by += ", with credentials"
+        by += ", with credentials,"
     facts: dict[str, object] = {
         "proxy": proxy.shown,
         "source": proxy.source or "proxy",

@@ -26,6 +26,7 @@ from streamgauge.series import series
 from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
 from streamgauge.suite.folder import Head, Story, read_head, read_story, records
+from streamgauge.suite.wire import Wire
 from streamgauge.suite.words import Words
 from streamgauge.summary import MetricsCollector, Scope, scope_of, summarise
 from streamgauge.verdict import (
@@ -82,52 +83,6 @@ class _Ticks:
     missed: int = 0
 
 
-@dataclass(slots=True)
-class _Wire:
-    """What the Samples tell of the way, over all phases."""
-
-    kernel: int = 0
-    user: int = 0
-    handshakes: int = 0
-    resumed: int = 0
-    redirected: int = 0
-    hops: int = 0
-
-    @property
-    def stamps(self) -> str:
-        """Whose stamps they are."""
-        return "kernel" if not self.user else "user" if not self.kernel else "mixed"
-
-    def add(self, sample: Sample) -> None:
-        """Take one Sample in."""
-        if sample.first_byte_ns is not None:
-            self.kernel, self.user = self.kernel + sample.kernel_stamps, self.user + (not sample.kernel_stamps)
-        if sample.tls_resumed is not None:
-            self.handshakes, self.resumed = self.handshakes + 1, self.resumed + sample.tls_resumed
-        if sample.redirects:
-            self.redirected, self.hops = self.redirected + 1, self.hops + sample.redirects
-
-    def notes(self) -> list[str]:
-        """What a reader must know of it."""
-        notes = []
-        if self.user:
-            notes.append(
-                f"{self.stamps} stamps: the time is (partly) when our loop read the bytes, not when the kernel received "
-                "them"
-            )
-        if self.handshakes:
-            notes.append(
-                f"TLS: {self.resumed:,} of {self.handshakes:,} handshakes took up an earlier session "
-                "(tls.resume = false makes each a full one)"
-            )
-        if self.hops:
-            notes.append(
-                f"{self.redirected:,} requests were redirected within their origin, {self.hops:,} times in all; that "
-                "time is part of TTFT: asking for the last address itself saves it"
-            )
-        return notes
-
-
 def assess(folder: Path) -> Assessment:
     """Judge the run in `folder`. UsageError where it holds none that can be read."""
     head = read_head(folder)
@@ -181,9 +136,9 @@ def _without_controls(head: Head, story: Story) -> Story:
     return dataclasses.replace(story, partial=False) if whole else story
 
 
-def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollector, _Ticks, _Wire]:
+def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollector, _Ticks, Wire]:
     """Every record once: Samples to the collector, ticks summed up, and what the way was like."""
-    collector, ticks, wire = MetricsCollector(), _Ticks(), _Wire()
+    collector, ticks, wire = MetricsCollector(), _Ticks(), Wire()
     for record in records(folder):
         if not isinstance(record, AuditTick):
             collector.add(record)
@@ -216,7 +171,7 @@ def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
     return limits
 
 
-def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks: _Ticks, wire: _Wire) -> Measurement:
+def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks: _Ticks, wire: Wire) -> Measurement:
     rows = scope.rows(columns)
     starts, late = starts_late(columns, rows)
     doubts = run_doubts(columns, scope, starts=starts, missed=late)
