@@ -12,7 +12,7 @@ import msgspec
 from streamgauge.client import target_from_url
 from streamgauge.clock import S, SystemClock
 from streamgauge.control import Report
-from streamgauge.net import NetError, resolve
+from streamgauge.net import NetError, addresses_of
 from streamgauge.plan import Hold, Lane, Phase, Rate
 from streamgauge.run import Began, Ending, Journal, Load, conduct
 from streamgauge.sample import Sample, read_records
@@ -29,7 +29,7 @@ def target(name: str, url: str, *, model: str = MODEL, **more: object) -> Target
     if made.addresses:
         return made
     try:
-        return msgspec.structs.replace(made, addresses=resolve(made.host, made.port))
+        return msgspec.structs.replace(made, addresses=addresses_of(made))
     except NetError:
         return made
 

@@ -6,7 +6,7 @@ Servers are plain sockets, Python's ssl and OpenSSL's own `s_server`.
 from __future__ import annotations
 
 import contextlib
-import re
+import json
 import shutil
 import socket
 import ssl
@@ -29,12 +29,14 @@ from servers import (
     CA,
     CERTS,
     EVENTS,
+    HEAD,
     UNTIL_CLOSE,
     Talk,
     answer,
     answer_once,
     black_hole,
     certificate,
+    chunk,
     closed_port,
     read_request,
     serving,
@@ -43,8 +45,11 @@ from streamgauge.check.look import look
 from streamgauge.client import Answer, StreamClient, target_from_url
 from streamgauge.clock import S, SystemClock
 from streamgauge.dial import ATTEMPT_DELAY_NS
+from streamgauge.plan import Hold
 from streamgauge.sample import Outcome
+from streamgauge.spec.address import parse_url, reach
 from streamgauge.stream import Limits
+from streamgauge.suite.wire import Wire
 from streamgauge.target import Target, Tls
 from turning import Setting
 
@@ -61,7 +66,7 @@ def asked(at: Target, times: int = 1) -> list[Answer]:
 
 def at(url: str, *addresses: tuple[str, int], connect_s: int = 5) -> Target:
     made = target("t", url, tls=Tls(ca=CA), limits=Limits(connect_ns=connect_s * S, first_output_ns=20 * S))
-    return msgspec.structs.replace(made, addresses=addresses)
+    return msgspec.structs.replace(made, addresses=addresses) if addresses else made
 
 
 @pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
@@ -76,10 +81,9 @@ def test_an_address_that_swallows_packets_costs_a_quarter_of_a_second_and_not_th
     assert (first.conn, second.conn) == (1, 2), "the good address has its turn, and is called first"
 
 
-def test_the_slower_answer_of_two_addresses_is_hung_up_on() -> None:
-    with Setting().listener as late, serving(answer_once) as server, black_hole() as hole:
-        del late
-        told = asked(at(server.url, ("127.0.0.1", hole), ("127.0.0.1", hole), ("127.0.0.1", server.port)))
+def test_each_silent_address_adds_a_quarter_of_a_second() -> None:
+    with serving(answer_once) as server, black_hole() as one, black_hole() as other:
+        told = asked(at(server.url, ("127.0.0.1", one), ("127.0.0.1", other), ("127.0.0.1", server.port)))
     assert told[0].outcome == Outcome.OK
     assert told[0].sample.start_ns is not None
     assert told[0].sample.connect_ns is not None
@@ -205,29 +209,51 @@ def test_a_unix_socket_where_nobody_listens_is_told_by_its_path(tmp_path: Path, 
 def test_a_run_over_a_unix_socket_says_whose_stamps_it_has(tmp_path: Path) -> None:
     with unix_server(tmp_path / "a.sock", answer):
         ran = run(tmp_path, [target("app", of(tmp_path / "a.sock"))], phase("hold", [lane("app", 5)], settles=True))
-        command = [sys.executable, "-m", "streamgauge", "check", "--url", of(tmp_path / "a.sock"), "--model", "m"]
+        command = [
+            sys.executable,
+            "-m",
+            "streamgauge",
+            "check",
+            "--url",
+            of(tmp_path / "a.sock"),
+            "--model",
+            "m",
+            "--json",
+        ]
         done = subprocess.run(
             command, cwd=tmp_path, env=environment(HTTP_PROXY="http://x.invalid:1"), capture_output=True, text=True,
             timeout=60, check=False,
         )  # fmt: skip
     assert [(s.outcome, s.kernel_stamps) for s in ran.samples] == [(Outcome.OK, False)] * 5
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "is a Unix socket: nothing to resolve" in done.stdout
-    assert re.search(r"warn\s+clock", done.stdout), "no kernel stamps"
+    told = json.loads(done.stdout)
+    found = {one["what"]: one for one in (*told["targets"]["target"]["findings"], *told["machine"])}
+    assert found["resolve"]["text"].endswith("is a Unix socket: nothing to resolve")
+    assert (found["clock"]["level"], found["clock"]["facts"]["kernel_stamps"]) == ("warn", False)
 
 
-@pytest.mark.parametrize("url", ["http+unix://run/app.sock/v1", "http+unix:///run/app.sock", "https+unix://%2Fa/v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http+unix://run/app.sock/v1",
+        "http+unix:///run/app.sock",
+        "https+unix://%2Fa/v1",
+        f"http+unix://%2F{'a' * 107}/",
+    ],
+)
 def test_another_form_of_a_unix_socket_is_refused_with_the_right_one(url: str) -> None:
-    command = [sys.executable, "-m", "streamgauge", "check", "--url", url, "--dialect", "openai-chat"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 2
-    assert "http+unix" in done.stderr
-    assert "Traceback" not in done.stderr
+    with pytest.raises(ValueError, match=r"http\+unix") as caught:
+        parse_url(url)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_unix_socket_in_the_place_of_an_environment_has_targets_below_it() -> None:
+    base = parse_url("http+unix://%2Frun%2FApp.sock/base")
+    assert (base.scheme, base.host, base.socket, base.path) == ("http", "localhost", "/run/App.sock", "/base")
+    assert (base.origin, reach(base.host)) == ("http+unix://%2Frun%2FApp.sock", "loopback")
 
 
 # TLS sessions.
-
-HELLO = ["openssl", "s_server", "-quiet", "-cert", str(CERTS / "server.pem"), "-key", str(CERTS / "server.key")]
 
 
 @pytest.mark.parametrize("tls13", [False, True], ids=["1.2", "1.3"])
@@ -267,59 +293,74 @@ def test_a_session_is_that_of_its_address_alone() -> None:
 
 
 def test_a_session_that_the_server_forgot_is_a_full_handshake_and_no_failure() -> None:
-    with serving(answer_once, certificate()) as server:
-        with StreamClient(server.url, dialect="openai-chat", tls=Tls(ca=CA), limits=PATIENT) as one:
-            first = one.ask("hi").sample
-            server.tls = certificate()  # another ticket key
-            second = one.ask("hi").sample
+    with serving(answer_once, certificate()) as server, StreamClient.for_target(at(server.url)) as one:
+        first = one.ask("hi").sample
+        server.tls = certificate()  # another ticket key
+        second = one.ask("hi").sample
     assert [(s.outcome, s.tls_resumed) for s in (first, second)] == [(Outcome.OK, False)] * 2
 
 
-@contextlib.contextmanager
-def openssl(*more: str) -> Iterator[int]:
-    """OpenSSL's own test server, which answers each request with a page of its own."""
-    require(shutil.which("openssl"), "the openssl command")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [*HELLO, "-accept", f"127.0.0.1:{port}", "-www", *more], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.02)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
+class OpenSsl:
+    """OpenSSL's own test server. It tells each session on its output; what is typed goes to the client."""
+
+    ANSWER = HEAD.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n") + chunk(EVENTS) + b"0\r\n\r\n"
+
+    def __init__(self, *more: str) -> None:
+        require(shutil.which("openssl"), "the openssl command")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.process = subprocess.Popen(
+            ["openssl", "s_server", "-cert", str(CERTS / "server.pem"), "-key", str(CERTS / "server.key"),
+             "-accept", f"127.0.0.1:{self.port}", *more],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self.told = b""
+        line = b""
+        while line != b"ACCEPT\n":
+            line = self.process.stdout.readline()
+            assert line, "it ended"
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        """Answer every request; what it says of sessions is kept."""
+        assert self.process.stdout is not None
+        assert self.process.stdin is not None
+        while data := self.process.stdout.read1(65_536):  # type: ignore[attr-defined] # a buffered reader
+            self.told += data
+            if b"POST " in data:
+                with contextlib.suppress(OSError):
+                    self.process.stdin.write(self.ANSWER)
+                    self.process.stdin.flush()
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.wait(10)
+        self.reader.join(10)
+        self.process.communicate()
 
 
 @pytest.mark.parametrize("version", ["1_2", "1_3"])
 def test_openssl_itself_says_that_the_second_session_is_the_first_taken_up(version: str) -> None:
-    """Its page tells `New` or `Reused`; being a page, it is no stream."""
-    with openssl(f"-tls{version}") as port:
-        url = f"https://localhost:{port}/"
-        with StreamClient(url, dialect="openai-chat", tls=Tls(ca=CA), limits=PATIENT, proxy="none") as one:
-            told = [one.ask("hi") for _ in range(3)]
-    pages = [re.search(r"(New|Reused), TLSv1\.(\d)", one.body.decode("latin-1")) for one in told]
-    assert [page and page[1] for page in pages] == ["New", "Reused", "Reused"]
-    assert [page and page[2] for page in pages] == [version[2:]] * 3
-    assert [one.sample.tls_resumed for one in told] == [False, True, True]
-    assert {one.outcome for one in told} == {Outcome.PROTOCOL_ERROR}
+    with contextlib.closing(OpenSsl(f"-tls{version}")) as server:
+        url = f"https://localhost:{server.port}/"
+        with StreamClient(url, dialect="openai-chat", tls=Tls(ca=CA), limits=PATIENT) as one:
+            told = [one.ask("hi").sample for _ in range(3)]
+    assert [(s.outcome, s.tls_resumed) for s in told] == [
+        (Outcome.OK, False), (Outcome.OK, True), (Outcome.OK, True),
+    ]  # fmt: skip
+    assert server.told.count(b"Reused session-id") == 2
+    assert server.told.count(b"CIPHER is") == 3
 
 
 def test_a_run_tells_how_many_handshakes_were_resumed(tmp_path: Path) -> None:
     with serving(answer_once, certificate()) as server:
-        command = [
-            sys.executable, "-m", "streamgauge", "run", "ttft", "--url", f"{server.url}/v1/chat/completions", "--model",
-            "m", "--requests", "6", "--concurrency", "1", "--json", "--set", f"targets.target.tls.ca={CA}",
-        ]  # fmt: skip
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120, check=False
-        )
-    found = re.search(r"TLS: (\d+) of (\d+) handshakes took up an earlier session", done.stdout)
-    assert found is not None, done.stderr
-    assert 0 < int(found[1]) < int(found[2])
+        one = target("app", server.url, tls=Tls(ca=CA), limits=PATIENT)
+        ran = run(tmp_path, [one], phase("hold", [lane("app", 6, Hold(1))], settles=True))
+    wire = Wire()
+    for sample in ran.samples:
+        wire.add(sample)
+    assert wire.notes() == [
+        "TLS: 5 of 6 handshakes took up an earlier session (tls.resume = false makes each a full one)"
+    ]

@@ -284,16 +284,17 @@ def test_check_tells_why_the_environments_proxy_is_not_used(tmp_path: Path) -> N
 
 
 def test_a_run_through_a_proxy_keeps_its_password_in_no_file_and_no_output(tmp_path: Path) -> None:
-    with proxy(credentials="me:planted p@ss") as through, serving(STREAM) as server:
+    with proxy(credentials="me:planted p@ss") as through, serving(STREAM, certificate()) as server:
         url = f"{server.url}/v1/chat/completions"
         done = subprocess.run(
             [sys.executable, "-m", "streamgauge", "run", "ttft", "--url", url, "--requests", "3", "--json", "-H",
-             "X-A: b", "--proxy", through.with_(f"me:{SECRET}")],
+             "X-A: b", "--set", f"targets.target.tls.ca={CA}", "--proxy", through.with_(f"me:{SECRET}")],
             env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
     report = json.loads(done.stdout)
     assert report["outcomes"].get("ok", 0) >= 3, done.stderr
-    assert len(through.heads) >= 3
+    assert through.heads[-1].startswith(f"CONNECT 127.0.0.1:{server.port} ".encode())
+    assert any(note.startswith("TLS: ") for note in report["measurement"]["notes"])
     note = f"target: through the proxy {through.url}, whose time is part of every number"
     assert note in report["measurement"]["notes"]
     coded = base64.b64encode(b"me:planted p@ss").decode()

@@ -64,6 +64,8 @@ class Response:
         self._body: list[bytes] = []
         self._inflate: _Decompressor | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        # Some servers pad a chunk's size, which a reader must bear (RFC 9112 7.1.1).
+        self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "body" if self.headers_complete else "headers"
