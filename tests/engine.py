@@ -65,6 +65,7 @@ def run(
     targets: Iterable[Target],
     *phases: Phase,
     grace_s: float = 30,
+    resolve_every_s: float = 60,
     began: Callable[[str], None] = lambda name: None,
     heard: Callable[[Report], None] = lambda report: None,
 ) -> Ran:
@@ -82,7 +83,7 @@ def run(
     journal = Journal(folder)
     number = next(_round)
     try:
-        ending = conduct(load, folder, SystemClock(), journal, listen, number=number)
+        ending = conduct(load, folder, SystemClock(), journal, listen, number=number, resolve_every_s=resolve_every_s)
     finally:
         journal.close()
     records = [record for path in folder.glob(f"samples-{number}-*.sgs") for record in read_records(path)]

@@ -23,6 +23,7 @@ import pytest
 
 from cli import environment
 from engine import lane, phase, run, target
+from in_namespace import NOT_ALLOWED
 from real import require
 from servers import (
     ANSWER,
@@ -119,6 +120,49 @@ def test_a_request_that_the_plan_ends_while_it_connects_leaves_nothing_open() ->
         on.loop.cancel("the plan is done")
         assert (stream.outcome, on.loop.open_streams, on.loop.sockets) == (Outcome.CANCELLED, 0, 0)
         assert on.ended == [stream]
+
+
+# Names, again and again.
+
+
+def test_a_name_that_moves_during_a_run_is_asked_at_its_new_address(tmp_path: Path) -> None:
+    """`localhost` is 127.0.0.1; the run begins with another address, where nobody listens."""
+    with serving(answer) as server:
+        moved = msgspec.structs.replace(
+            target("app", f"http://localhost:{server.port}"), addresses=(("127.0.0.3", server.port),)
+        )
+        plan = phase("hold", [lane("app", 3, Hold(1))], settles=True)
+        ran = run(tmp_path, [moved], plan, resolve_every_s=0.3)
+    last = ran.of("app")[-1]
+    assert (last.outcome, last.peer) == (Outcome.OK, "127.0.0.1")
+
+
+def test_a_name_that_stops_resolving_during_a_run_changes_nothing(tmp_path: Path) -> None:
+    with serving(answer_once) as server:
+        gone = msgspec.structs.replace(
+            target("app", f"http://gone.invalid:{server.port}"), addresses=(("127.0.0.1", server.port),)
+        )
+        plan = phase("hold", [lane("app", 40, Hold(1))], settles=True)
+        ran = run(tmp_path, [gone], plan, resolve_every_s=0.001)
+    assert [s.outcome.value for s in ran.of("app")] == ["ok"] * 40
+
+
+@pytest.mark.real
+def test_in_a_network_that_loses_packets_the_other_family_answers() -> None:
+    """In a network namespace: an IPv6 address whose packets go nowhere and IPv4 that works, and the other way round."""
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).parent / "families_in_namespace.py")], capture_output=True, text=True,
+        timeout=60, check=False, env=environment(PYTHONPATH=str(Path(__file__).parent)),
+    )  # fmt: skip
+    require(done.returncode != NOT_ALLOWED, f"a network of one's own ({done.stderr.strip()})")
+    assert done.returncode == 0, done.stderr
+    for told in json.loads(done.stdout).values():
+        for outcome, peer, connect_ms in told["both"]:
+            assert (outcome, peer) == ("ok", told["good"])
+            assert connect_ms < 4_000
+        assert max(ms for _, _, ms in told["both"]) >= 250, "a silent address is called in its turn"
+        assert min(ms for _, _, ms in told["both"]) < 240, "and the good one in its own"
+        assert {outcome for outcome, _, _ in told["alone"]} == {"connect_timeout"}
 
 
 # Unix sockets.

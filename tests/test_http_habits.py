@@ -1,4 +1,4 @@
-"""What servers do with HTTP/1.1: keep-alive limits, half-closed sockets, interim answers, chunks, encodings unasked for.
+"""What servers do with HTTP/1.1: keep-alive limits, half-closed sockets, interim answers, chunks, encodings.
 
 Each is shown by a plain socket that says exactly that.
 """
