@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from streamgauge.dialects import recognise_event
 from streamgauge.dialects.contract import DONE, Dialect
 from streamgauge.dialects.errors import error_text
+from streamgauge.redirect import advice, is_login
 from streamgauge.sample import Outcome
 from streamgauge.secrets import CUT, cut_short
 
@@ -17,7 +18,6 @@ Event = tuple[str, bytes]
 SHOWN = 200
 """So many characters of a body are shown where it has no words for a person."""
 _WHOLE = frozenset(("text/html", "application/json", "application/problem+json"))
-_LOGIN = re.compile(r"log-?in|sign-?in|/auth|/sso|oauth|session/new", re.IGNORECASE)
 _OVERLOADED = re.compile(rb"overloaded|RESOURCE_EXHAUSTED|rate.?limit", re.IGNORECASE)
 
 
@@ -33,14 +33,17 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> tuple[Ou
     location = headers.get("location", "")
     if status in (429, 529) or (status == 503 and _OVERLOADED.search(body)):
         outcome = Outcome.RATE_LIMITED
-    elif status in (401, 403) or (300 <= status < 400 and _LOGIN.search(location)):
+    elif status in (401, 403, 407) or (300 <= status < 400 and is_login(location)):
         outcome = Outcome.AUTH_ERROR
     elif status == 200:
         outcome = Outcome.PROTOCOL_ERROR
         words = f"200 with {_media(headers)} where a stream was asked for: {words}"
     else:
         outcome = Outcome.HTTP_ERROR
-    return outcome, f"redirect to {cut_short(location, SHOWN)}: {words}" if location else words
+    if not location:
+        return outcome, words
+    said = advice(status, location) if 300 <= status < 400 else ""
+    return outcome, f"redirect to {cut_short(location, SHOWN)}: {words}" + (f" ({said})" if said else "")
 
 
 def is_foreign(dialect: Dialect, events: Sequence[Event]) -> bool:
