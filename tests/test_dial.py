@@ -6,6 +6,7 @@ Servers are plain sockets, Python's ssl and OpenSSL's own `s_server`.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import shutil
 import socket
@@ -24,6 +25,7 @@ import pytest
 from cli import environment
 from engine import lane, phase, run, target
 from in_namespace import NOT_ALLOWED
+from proxy_server import proxy
 from real import require
 from servers import (
     ANSWER,
@@ -40,6 +42,7 @@ from servers import (
     chunk,
     closed_port,
     read_request,
+    reset,
     serving,
 )
 from streamgauge.check.look import look
@@ -163,6 +166,50 @@ def test_in_a_network_that_loses_packets_the_other_family_answers() -> None:
         assert max(ms for _, _, ms in told["both"]) >= 250, "a silent address is called in its turn"
         assert min(ms for _, _, ms in told["both"]) < 240, "and the good one in its own"
         assert {outcome for outcome, _, _ in told["alone"]} == {"connect_timeout"}
+
+
+# The garbage collector rests under load.
+
+
+@pytest.mark.parametrize("talk", [answer_once, reset, answer], ids=["one each", "reset", "kept"])
+@pytest.mark.parametrize("shown", [None, "server", "expired"], ids=["tcp", "tls", "bad certificate"])
+def test_a_connection_that_was_made_or_not_leaves_nothing_to_the_garbage_collector(
+    talk: Talk, shown: str | None
+) -> None:
+    with serving(talk, certificate(shown) if shown else None) as server:
+        assert _left_by(at(server.url)) == []
+
+
+def test_neither_does_one_that_a_proxy_refused_or_nobody_took() -> None:
+    with proxy() as through:
+        through.refusal = lambda conn: conn.sendall(b"HTTP/1.1 503 x\r\n\r\n")
+        assert _left_by(target("t", "https://127.0.0.1:1", proxy=through.url)) == []
+        through.refusal = reset
+        assert _left_by(target("t", "https://127.0.0.1:1", proxy=through.url)) == []
+    assert _left_by(target("t", "http://224.0.0.1:80")) == []
+    with closed_port() as one, closed_port() as other:
+        assert _left_by(at("http://127.0.0.1:1", ("127.0.0.1", one), ("127.0.0.1", other))) == []
+    with black_hole() as hole:
+        short = Limits(connect_ns=S // 20)
+        assert _left_by(target("t", f"http://127.0.0.1:{hole}", limits=short)) == []
+
+
+def _left_by(asked_of: Target) -> list[str]:
+    """Our objects in reference cycles after a few requests."""
+    with StreamClient.for_target(asked_of) as one:
+        one.ask("hi")
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                one.ask("hi")
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            return [type(left).__name__ for left in gc.garbage if type(left).__module__.startswith("streamgauge")]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
 
 
 # Unix sockets.

@@ -8,6 +8,8 @@ Rules, by RFC 8305: where an address does not answer within 250 ms the next is c
 once; the first to be connected wins, the others are closed. After that there is no second choice: a proxy's refusal or
 a bad certificate is the answer. All of it happens within the request's connect time.
 
+The garbage collector rests under load: no exception is kept past its handler, or its frames would keep everything.
+
 `connect` ends when bytes can be sent to the target: behind a proxy that is after the proxy's own TLS and its answer to
 CONNECT. `tls` is the handshake with the target alone.
 """
@@ -37,7 +39,7 @@ BACKLOG_NS = 10 * MS
 IN, OUT = 1, 4  # EPOLLIN and EPOLLOUT
 
 Steps = Generator[None, bytes, None]
-"""What follows on TCP: it is sent what the peer said, b"" at its end; an OSError is thrown into it."""
+"""What follows on TCP: it is sent what the peer said, b"" at its end."""
 
 
 class Board(Protocol):
@@ -68,7 +70,7 @@ class Board(Protocol):
 class Attempt:
     """One address being called."""
 
-    __slots__ = ("address", "connected", "inner", "looked", "number", "out", "outer", "sock", "steps")
+    __slots__ = ("address", "connected", "inner", "looked", "lost", "number", "out", "outer", "sock", "steps")
 
     def __init__(self, address: Address, number: int, sock: socket.socket) -> None:
         self.address, self.number, self.sock = address, number, sock
@@ -80,25 +82,27 @@ class Attempt:
         self.out = bytearray()
         self.steps: Steps | None = None
         self.looked = 0
+        self.lost = "connection closed"
+        """The system's words for why nothing more came."""
 
     def say(self, data: bytes) -> None:
         """Have `data` sent, through the proxy's TLS where that is up."""
         self.out += data if self.outer is None else self.outer.seal(data)
 
     def heard(self) -> bytes | None:
-        """What the peer said, b"" at its end; None where that was nothing that could be read yet. OSErrors."""
+        """What the peer said, b"" at its end (`lost`); None where that was nothing that could be read yet."""
         try:
             data = self.sock.recv(READ_SIZE)
+            return data if self.outer is None or not data else self.outer.open(data) or None
         except BlockingIOError:
             return None
-        if self.outer is None or not data:
-            return data
-        try:
-            return self.outer.open(data) or None
         except EOFError:
             return b""
         except ssl.SSLError as error:
-            raise OSError(0, f"TLS with the proxy: {error.reason or error}") from None
+            self.lost = f"TLS with the proxy: {error.reason or error}"
+        except OSError as error:
+            self.lost = error.strerror or str(error)
+        return b""
 
 
 class Dial:
@@ -160,22 +164,24 @@ class Dial:
                 self._next_at = board.now() + BACKLOG_NS
                 break
             except NetError as error:
-                self._error = error
-                if not _may_go_on(error):
-                    self._end(None, error)
-                    return
-                continue
-            attempt = Attempt(address, board.number(), sock)
-            self._open.append(attempt)
-            self._on_stream(attempt)
-            board.watch(sock.fileno(), partial(self.advance, attempt), OUT)
-            if self._left:
-                self._next_at = board.now() + ATTEMPT_DELAY_NS
-            break
+                self._error = self._by_proxy(error).bare()
+            else:
+                self._begin(Attempt(address, board.number(), sock))
+                break
+            if not _may_go_on(self._error):
+                self._end(None, self._error)
+                return
         if self._open or self._next_at is not None:
             self._wake()
         else:
             self._end(None, self._error)
+
+    def _begin(self, attempt: Attempt) -> None:
+        self._open.append(attempt)
+        self._on_stream(attempt)
+        self._board.watch(attempt.sock.fileno(), partial(self.advance, attempt), OUT)
+        if self._left:
+            self._next_at = self._board.now() + ATTEMPT_DELAY_NS
 
     def _on_stream(self, attempt: Attempt) -> None:
         stream = self.stream
@@ -212,8 +218,10 @@ class Dial:
                 self._connected(attempt)
             else:
                 self._go_on(attempt)
+            return
         except NetError as error:
-            self._give_up(attempt, error)
+            failed = error.bare()
+        self._give_up(attempt, failed)
 
     def _connected(self, attempt: Attempt) -> None:
         """TCP is up: this address has won."""
@@ -232,39 +240,35 @@ class Dial:
             other.sock.close()
         self._on_stream(attempt)
         attempt.steps = self._set_up(attempt)
-        self._step(attempt, lambda steps: next(steps))
+        self._step(attempt, None)
 
     def _go_on(self, attempt: Attempt) -> None:
         if attempt.out:
             self._push(attempt)
         before = self._board.now()
-        try:
-            data = attempt.heard()
-        except OSError as error:
-            broken = error
-            self._step(attempt, lambda steps: steps.throw(broken))
-            return
+        data = attempt.heard()
         attempt.looked = before
         if data is not None:
-            self._step(attempt, lambda steps: steps.send(data))
+            self._step(attempt, data)
 
-    def _step(self, attempt: Attempt, go: Callable[[Steps], None]) -> None:
-        """Let the generator go on; when it returns, the connection is ready."""
-        assert attempt.steps is not None
+    def _step(self, attempt: Attempt, data: bytes | None) -> None:
+        """Let the generator go on with what the peer said (None: begin); when it returns, the connection is ready."""
+        steps = attempt.steps
+        assert steps is not None
         try:
-            go(attempt.steps)
+            next(steps) if data is None else steps.send(data)
         except StopIteration:
-            self._open.remove(attempt)
-            self._board.unwatch(attempt.sock.fileno())
-            self._end(
-                Connection(
-                    self.target, attempt.address, attempt.number, attempt.sock, attempt.inner, attempt.outer,
-                    looked=attempt.looked, unsent=attempt.out,
-                ),
-                None,
-            )  # fmt: skip
+            pass
+        else:
+            self._push(attempt)
             return
-        self._push(attempt)
+        self._open.remove(attempt)
+        self._board.unwatch(attempt.sock.fileno())
+        conn = Connection(
+            self.target, attempt.address, attempt.number, attempt.sock, attempt.inner, attempt.outer,
+            looked=attempt.looked, unsent=attempt.out,
+        )  # fmt: skip
+        self._end(conn, None)
 
     def _push(self, attempt: Attempt) -> None:
         """Send what is waiting; where there is no room, go on when there is."""
@@ -295,7 +299,7 @@ class Dial:
             reply = Reply(proxy, target.host, target.port)
             stream.awaits = reply.awaited
             attempt.say(connect_request(proxy, target.host, target.port, AGENT))
-            rest = yield from _opened(reply)
+            rest = yield from _opened(attempt, reply)
         stream.on_connected(now())
         if target.secure:
             context = tls_context(target.tls)
@@ -320,14 +324,11 @@ def _may_go_on(error: NetError) -> bool:
     return error.outcome in (Outcome.CONNECT_REFUSED, Outcome.UNREACHABLE, Outcome.CONNECT_TIMEOUT)
 
 
-def _listen(lost: Callable[[str], NetError]) -> Generator[None, bytes, bytes]:
+def _listen(attempt: Attempt, lost: Callable[[str], NetError]) -> Generator[None, bytes, bytes]:
     """What the peer says next. `lost` makes an error of the words of its leaving."""
-    try:
-        data = yield
-    except OSError as error:
-        raise lost(error.strerror or str(error)) from None
+    data = yield
     if not data:
-        raise lost("connection closed")
+        raise lost(attempt.lost)
     return data
 
 
@@ -344,12 +345,12 @@ def _shake(attempt: Attempt, layer: Layer, data: bytes = b"") -> Steps:
             attempt.say(layer.said())  # an alert, too
         if done:
             return
-        data = yield from _listen(lost)
+        data = yield from _listen(attempt, lost)
 
 
-def _opened(reply: Reply) -> Generator[None, bytes, bytes]:
+def _opened(attempt: Attempt, reply: Reply) -> Generator[None, bytes, bytes]:
     """The proxy's answer to CONNECT; what came behind it."""
     while True:
-        rest = reply.feed((yield from _listen(reply.lost)))
+        rest = reply.feed((yield from _listen(attempt, reply.lost)))
         if rest is not None:
             return rest

@@ -15,6 +15,10 @@ class NetError(Exception):
         self.outcome = outcome
         self.words = words
 
+    def bare(self) -> NetError:
+        """The same without the frames it was raised in, to be kept."""
+        return NetError(self.outcome, self.words)
+
 
 _OUTCOME = {
     errno.ECONNREFUSED: Outcome.CONNECT_REFUSED,
