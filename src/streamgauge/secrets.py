@@ -9,8 +9,8 @@ kept in part), the cut shows as an ellipsis, and what stands beside an ellipsis 
 secret. A value under MIN_LENGTH characters is left alone by value, because "1" or "true" would eat the text around it;
 its header is still hidden by name. What is hidden leaves a mark, so that a reader sees that something was there.
 
-Every value that a Redactor was made with is remembered for the process (`everything`): what goes wrong where no
-Redactor is at hand, a bug of ours for instance, is told through it.
+The secrets of a command are remembered for the process (`remember`): what it tells where no Redactor is at hand, a bug
+of ours for instance, goes through `everything`.
 """
 
 from __future__ import annotations
@@ -171,7 +171,6 @@ class Redactor:
         for secret in secrets:
             if len(secret.strip()) >= MIN_LENGTH:
                 forms |= _forms(secret)
-                remember(secret)
         self.mark = next(mark for mark in MARKS if not any(form in mark for form in forms))
         ordered = sorted(forms, key=len, reverse=True)
         self._values = re.compile("|".join(map(re.escape, ordered))) if ordered else None
@@ -264,7 +263,7 @@ def _overlap(left: str, right: str) -> int:
 
 
 def remember(*secrets: str) -> None:
-    """What `everything` is to hide besides; for secrets that no Redactor was made with yet."""
+    """What `everything` is to hide from now on."""
     _known.update(secrets[: max(_MOST_KNOWN - len(_known), 0)])
 
 
