@@ -112,8 +112,8 @@ def secrets_of(name: str, value: str) -> tuple[str, ...]:
 
 def secrets_in_url(url: str) -> tuple[str, ...]:
     """The secrets inside a url, or a path with its query: user, password, and parameters whose names say so."""
-    head, _, query = url.partition("?")
-    found = [value for name, value in parse_qsl(query.partition("#")[0]) if is_sensitive(name)]
+    head, _, query = url.partition("#")[0].partition("?")
+    found = [value for name, value in parse_qsl(query) if is_sensitive(name)]
     found += [value for name, _, value in (pair.partition("=") for pair in query.split("&")) if is_sensitive(name)]
     authority = head.partition("://")[2].partition("/")[0]
     if "@" in authority:
@@ -121,6 +121,12 @@ def secrets_in_url(url: str) -> tuple[str, ...]:
         password = userinfo.partition(":")[2]
         found += [userinfo, password, unquote(password)]
     return tuple(dict.fromkeys(one for one in found if len(one) >= MIN_LENGTH and "{" not in one))
+
+
+def secrets_of_proxies(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """User and password in the urls of HTTPS_PROXY and its like."""
+    urls = (value for name, value in environ.items() if name.lower().endswith("_proxy"))
+    return tuple(secret for url in urls for secret in secrets_in_url(url))
 
 
 def secrets_in_json(value: object) -> tuple[str, ...]:

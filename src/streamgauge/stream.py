@@ -34,7 +34,7 @@ from streamgauge.dialects.contract import (
     Dialect,
 )
 from streamgauge.dialects.errors import bare_error
-from streamgauge.foreign import failure_of, is_foreign, is_whole, not_ours, show
+from streamgauge.foreign import failure_of, is_foreign, is_whole, not_ours, show, words_of
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
 from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
@@ -450,8 +450,7 @@ class Stream:
     def _on_answer(self, stamp: int) -> None:
         """A whole answer that is no stream: which failure it is."""
         response = self.response
-        outcome, words = failure_of(response.status or 0, response.headers, bytes(self._body))
-        self._end(stamp, outcome, words)
+        self._end(stamp, failure_of(response.status or 0, response.headers, bytes(self._body)))
 
     def _ended_well(self) -> Outcome:
         """The outcome of a stream whose terminal event came."""
@@ -563,6 +562,9 @@ class Stream:
         assert self._outcome is not None, "sample() before the end"
         assert self.end_ns is not None
         reader, shot, headers = self._reader, self.shot, self.response.headers
+        error = self._error
+        if error is None and self._plain:
+            error = words_of(self.response.status or 0, headers, bytes(self._body), redact)
         usage = reader.usage
         output = usage.output if usage else None
         reasoning = usage.reasoning if usage else None
@@ -590,7 +592,7 @@ class Stream:
             input_tokens=usage.input if usage else None, output_tokens=output, reasoning_tokens=reasoning,
             cached_tokens=usage.cached if usage else None, streamed_tokens=streamed, max_tokens=self.max_tokens,
             finish=_short(reader.finish, 60, redact), model=_short(reader.model, 120, redact),
-            error=_short(self._error, ERROR_BODY, redact), answered_by=_short(answered_by(headers), 120, redact),
+            error=_short(error, ERROR_BODY, redact), answered_by=_short(answered_by(headers), 120, redact),
             headers={name: _shown(value, HEADER, redact) for name, value in kept_headers(headers).items()},
             retry_after_s=self._retry_after, peer=self.peer, conn=self.conn, conn_requests=self.conn_requests,
             retried=self.retried, kept_open=self.kept_open, clock_step=self.clock_step,

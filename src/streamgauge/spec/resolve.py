@@ -17,7 +17,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from streamgauge.errors import UsageError
-from streamgauge.secrets import Redactor, is_sensitive, remember, secrets_in_json, secrets_in_url, secrets_of
+from streamgauge.secrets import (
+    Redactor,
+    is_sensitive,
+    remember,
+    secrets_in_json,
+    secrets_in_url,
+    secrets_of,
+    secrets_of_proxies,
+)
 from streamgauge.spec.address import Reach, Url, check_header, check_path, join, parse_url, reach
 from streamgauge.spec.criteria import Criterion
 from streamgauge.spec.load import Spec, digest
@@ -161,6 +169,7 @@ def resolve(
     made = {name: _target(spec, name, environment, base, filler) for name in (*names, *control_names)}
     done = {name: target for name, target in made.items() if target is not None}
     kind, guarded, limits = _limits(spec, environment, done.values(), overrides, filler)
+    filler.secrets.update(secrets_of_proxies(environ))
     remember(*filler.secrets)
     mistakes.raise_if_any()
     settings = settings_of(spec, test_name, names, overrides, limits.streams.value if limits.streams else None)
