@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "streamgauge"
 
-GROUND = {"errors", "clock", "sample", "metrics", "secrets", "wild", "__init__"}
+GROUND = {"errors", "clock", "sample", "metrics", "secrets", "arrivals", "wild", "__init__"}
 TOP = {"__main__"}
 LEFT = {
     "prompts", "plan", "sse", "who", "http1", "dialects", "foreign", "stream", "target", "net", "loop", "control",

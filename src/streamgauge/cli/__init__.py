@@ -108,7 +108,7 @@ def main() -> None:
         code = error.exit
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
-    except Exception:
+    except Exception:  # everything else is our own mistake, which must not look like one of the user or the target
         code = _bug()
     sys.exit(code if isinstance(code, int) else Exit.PASS)
 

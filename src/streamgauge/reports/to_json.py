@@ -62,7 +62,7 @@ def _any_value(kind: type) -> dict[str, Any]:
     """Settings and findings hold values of any kind."""
     if kind is object:
         return {"description": "A value of any kind."}
-    raise NotImplementedError
+    raise NotImplementedError  # how msgspec is told that a type is unknown here; it then says which
 
 
 def schema_text() -> bytes:

@@ -33,7 +33,7 @@ from streamgauge.spec.mistakes import Mistakes, Path, did_you_mean
 from streamgauge.spec.model import REFERENCE, Max, Target, is_json
 from streamgauge.spec.presets import TESTS, Settings
 from streamgauge.spec.prompt_files import PromptSet
-from streamgauge.spec.settings import Overrides, judged_by, settings_of
+from streamgauge.spec.settings import Overrides, judged_by, open_loop_of, settings_of
 
 Kind = Literal["local", "staging", "production"]
 GUARD = {"streams": 10, "requests": 3_000, "tokens": 1_000_000}
@@ -169,10 +169,12 @@ def resolve(
     made = {name: _target(spec, name, environment, base, filler) for name in (*names, *control_names)}
     done = {name: target for name, target in made.items() if target is not None}
     kind, guarded, limits = _limits(spec, environment, done.values(), overrides, filler)
+    arrivals = open_loop_of(spec, test_name, overrides, mistakes)
     filler.secrets.update(secrets_of_proxies(environ))
     remember(*filler.secrets)
     mistakes.raise_if_any()
-    settings = settings_of(spec, test_name, names, overrides, limits.streams.value if limits.streams else None)
+    streams = limits.streams.value if limits.streams else None
+    settings = settings_of(spec, test_name, names, overrides, streams, arrivals)
     return Resolved(
         environment=environment,
         kind=kind,
