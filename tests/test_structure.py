@@ -19,7 +19,7 @@ LEFT = {
     "audit", "worker", "run", "client",
 }  # fmt: skip
 RIGHT = {
-    "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series", "compare",
+    "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series", "compare",
     "verdict", "reports",
 }  # fmt: skip
 BOTH = {"suite", "check", "progress", "cli"}

@@ -13,14 +13,13 @@ from collections.abc import Iterable, Iterator
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
-from streamgauge.sample import Sample
 
 _BREAK = "&#8203;"  # zero width, keeps two signs apart that GitHub would join to a link
 _JOINED = re.compile(r"@(?=\w)|#(?=\d)|\w:(?=//)|\bwww(?=\.)", re.IGNORECASE)
 _MARKUP = re.compile(r"([\\`*\[\]|~$!])|(?<!\w)(_)|(_)(?!\w)")
 
 
-def render(document: Document, samples: Iterable[Sample]) -> Iterator[bytes]:
+def render(document: Document, samples: object) -> Iterator[bytes]:
     """The report, UTF-8. `samples` are not used: the document holds what is told here."""
     document = view.told(document)
     parts = (
