@@ -19,8 +19,8 @@ LEFT = {
     "net", "tunnel", "dial", "loop", "control", "audit", "worker", "run", "client",
 }  # fmt: skip
 RIGHT = {
-    "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series", "compare",
-    "verdict", "reports",
+    "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
+    "compare", "verdict", "reports",
 }  # fmt: skip
 BOTH = {"suite", "check", "progress", "cli"}
 APART = {"simulator", "spec"}
