@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "streamgauge"
 
-GROUND = {"errors", "clock", "sample", "metrics", "secrets", "proxies", "__init__"}
+GROUND = {"errors", "clock", "sample", "metrics", "secrets", "arrivals", "wild", "proxies", "__init__"}
 TOP = {"__main__"}
 LEFT = {
     "prompts", "plan", "sse", "who", "http1", "redirect", "dialects", "foreign", "stream", "target", "fault", "tls",

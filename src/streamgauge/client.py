@@ -32,7 +32,7 @@ from streamgauge.net import addresses_of
 from streamgauge.plan import Shot
 from streamgauge.proxies import UNIX, Proxy, from_environment, parse_proxy, secrets_of_proxy
 from streamgauge.sample import Outcome, Sample
-from streamgauge.secrets import Redactor, secrets_of
+from streamgauge.secrets import Redactor, secrets_in_json, secrets_in_url, secrets_of
 from streamgauge.stream import Limits, Stream, Trace
 from streamgauge.target import Target, Tls, request_for
 
@@ -85,22 +85,24 @@ def target_from_url(
     """
     if dialect not in DIALECTS:
         raise UsageError(f"dialect {dialect!r} is not known; known: {', '.join(DIALECTS)}")
+    shown = Redactor(secrets_in_url(url)).url(url)
     try:
         parts = urlsplit(url)
         unix = parts.scheme == UNIX
         port = None if unix else parts.port
     except ValueError as error:
-        raise UsageError(f"url {url!r}: {error}; it wants the form http://host:port/path") from None
+        raise UsageError(f"url {shown!r}: {error}; it wants the form http://host:port/path") from None
     socket = unquote(parts.netloc) if unix else ""
     if (not socket.startswith("/")) if unix else (parts.scheme not in ("http", "https") or not parts.hostname):
         raise UsageError(
-            f"url {url!r} wants the form http://host:port/path, https://host/path or http+unix://%2Frun%2Fapp.sock/path"
+            f"url {shown!r} wants the form http://host:port/path, https://host/path or "
+            "http+unix://%2Frun%2Fapp.sock/path"
         )
     path = DIALECTS[dialect].default_path if parts.path in ("", "/") else parts.path
     if parts.query:
         path += f"{'&' if '?' in path else '?'}{parts.query}"
     if not all("!" <= c <= "~" for c in path):
-        raise UsageError(f"url {url!r} holds spaces or other characters that must be percent-encoded: %20 for a space")
+        raise UsageError(f"url {shown!r} holds a space or another character that must be percent-encoded (%20)")
     values: dict[str, object] = {
         "name": name,
         "scheme": "http" if unix else parts.scheme,
@@ -130,6 +132,13 @@ def _proxy(wanted: str, values: Mapping[str, object]) -> tuple[Proxy | None, str
     except ValueError as error:
         raise UsageError(f"proxy: {error}") from None
     return choice.proxy, choice.why
+
+
+def secrets_of_target(target: Target) -> tuple[str, ...]:
+    """What is secret in a target by the names it stands under: headers, parameters of the url, keys of the body."""
+    found = [secret for header in target.headers for secret in secrets_of(*header)]
+    found += (*secrets_in_url(target.path), *secrets_in_json(target.body or ""), *secrets_in_json(target.extra))
+    return tuple(dict.fromkeys((*found, *secrets_of_proxy(target.proxy))))
 
 
 def _whole(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -176,8 +185,7 @@ class StreamClient:
     def _start(self, target: Target, clock: Clock | None) -> None:
         self.target = target
         self._clock = clock or SystemClock()
-        secrets = [secret for header in target.headers for secret in secrets_of(*header)]
-        self._redact = Redactor([*secrets, *secrets_of_proxy(target.proxy)]).text
+        self._redact = Redactor(secrets_of_target(target)).text
         self._ended: list[Stream] = []
         self._loop = Loop(self._clock, self._ended.append)
         self._asked = 0

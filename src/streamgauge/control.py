@@ -30,6 +30,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     secrets: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Without what is secret."""
+        return f"<Job of shard {self.shard} of {self.shards}, {len(self.targets)} targets>"
+
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
     """Parent to worker: begin this phase at this time."""

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -33,6 +33,7 @@ from streamgauge.fault import NetError
 from streamgauge.net import addresses_of
 from streamgauge.plan import Phase
 from streamgauge.sample import GOOD, Outcome
+from streamgauge.secrets import is_sensitive, secrets_in_url
 from streamgauge.target import Target
 
 EQUAL_FAILURES = 20
@@ -40,6 +41,7 @@ SILENCE_NS = 10 * S
 GRACE_NS = 30 * S
 INTERRUPT_GRACE_NS = 5 * S
 RESOLVE_EVERY_S = 60.0
+_FOLDERS = ("PWD", "OLDPWD")  # no passwords
 WORKER_STREAMS = 250
 """More streams than this at once are worth another worker, where there is a core for it."""
 
@@ -194,6 +196,18 @@ class Guard:
         return found
 
 
+def without_secrets(environ: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
+    """The environment for a worker: it gets its secrets over its line and needs none here.
+
+    What is left out: variables whose name says secret, and those whose value is one or holds a url with a password.
+    """
+    hidden = frozenset(secrets)
+    return {
+        name: value for name, value in environ.items()
+        if not (value.strip() in hidden or secrets_in_url(value) or (is_sensitive(name) and name not in _FOLDERS))
+    }  # fmt: skip
+
+
 class _Hand:
     """One worker process and the line to it."""
 
@@ -204,6 +218,7 @@ class _Hand:
             [sys.executable, "-m", "streamgauge.worker", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
+            env=without_secrets(os.environ, job.secrets),
         )
         theirs.close()
         self.line = ours

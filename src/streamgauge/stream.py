@@ -39,6 +39,7 @@ from streamgauge.http1 import FramingError, Response, answered_by, kept_headers,
 from streamgauge.plan import Shot
 from streamgauge.redirect import moved_to
 from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
+from streamgauge.secrets import cut_short
 from streamgauge.sse import SseDecoder, SseOverflow
 
 ERROR_BODY = 2_048
@@ -49,6 +50,9 @@ PROBE_BYTES = 65_536
 MOST_SILENT, SILENT_BYTES = 64, 4_096
 """So many events without output, each at most so long, are held until output comes, to tell whose they are."""
 KEEP_TEXT = 1 << 20
+"""So many characters of an answer are kept where it is to be looked at."""
+KEEP_EVENTS, TRACE_BYTES = 8 * KEEP_TEXT, 200
+"""So many bytes of events are kept for StreamClient, each counted with what a Trace takes."""
 _A_PROXYS = frozenset((403, 407, 502, 503, 504))
 """Statuses with which a proxy refuses what it was asked for in plain http."""
 
@@ -77,14 +81,14 @@ class Stream:
     """The state of one request. Drive it with `on_*`; it is finished when `done`."""
 
     __slots__ = (
-        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_last_text", "_limits",
-        "_moved_at", "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse", "_stage",
-        "_terminal", "awaits", "bytes_in", "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done",
-        "end_ns", "events", "first_byte", "first_event", "first_output", "first_reasoning", "first_token", "headers_ns",
-        "id", "kept_open", "kernel_stamps", "known_events", "last_output", "late_ns", "local_port", "longest_gap",
-        "malformed", "max_tokens", "merged", "moved", "output_reads", "peer", "reasoning_events", "redirects",
-        "response", "retried", "sent_ns", "shot", "slack", "stalled_ns", "stalls", "start_ns", "text_events", "tls_ns",
-        "tls_resumed", "tool_events", "unknown", "via", "wall_s", "worker",
+        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept", "_last_text",
+        "_limits", "_moved_at", "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse",
+        "_stage", "_terminal", "_traced", "awaits", "bytes_in", "clock_step", "conn", "conn_requests", "connect_ns",
+        "deadline", "done", "end_ns", "events", "first_byte", "first_event", "first_output", "first_reasoning",
+        "first_token", "headers_ns", "id", "kept_open", "kernel_stamps", "known_events", "last_output", "late_ns",
+        "local_port", "longest_gap", "malformed", "max_tokens", "merged", "moved", "output_reads", "peer",
+        "reasoning_events", "redirects", "response", "retried", "sent_ns", "shot", "slack", "stalled_ns", "stalls",
+        "start_ns", "text_events", "tls_ns", "tls_resumed", "tool_events", "unknown", "via", "wall_s", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -111,6 +115,7 @@ class Stream:
         self._expect = expect
         self._spill = spill
         self._answer: list[str] | None = [] if keep_text or expect is not None else None
+        self._kept = self._traced = 0
         self.events: list[Trace] | None = [] if keep_events else None
         self._dialect = dialect
         self._reader = dialect.reader()
@@ -271,7 +276,7 @@ class Stream:
         try:
             body = response.feed(data)
         except FramingError as error:
-            broken = f"{error}; the read begins: {show(bytes(data[:200]))}"
+            broken = f"{error}; the read begins: {show(bytes(data), within=self.bytes_in > len(data))}"
             body = response.salvage()
         if self.headers_ns is None and response.headers_complete:
             self._on_headers(stamp)
@@ -348,7 +353,8 @@ class Stream:
                 self.known_events += 1
             if self.first_output is None and len(self._silent) < MOST_SILENT and len(data) <= SILENT_BYTES:
                 self._silent.append((name, data))
-            if self.events is not None:
+            if self.events is not None and self._traced < KEEP_EVENTS:
+                self._traced += len(data) + TRACE_BYTES
                 self.events.append(Trace(stamp, slack, name, data, bits))
         if self.first_event is None:
             self.first_event = stamp
@@ -398,7 +404,8 @@ class Stream:
             self.tool_events += 1
         self.slack["last_output"] = slack
         self.known_events += 1
-        if self._answer is not None and len(self._answer) < KEEP_TEXT:
+        if self._answer is not None and self._kept < KEEP_TEXT:
+            self._kept += len(self._reader.text)
             self._answer.append(self._reader.text)
 
     def _after_output(self, stamp: int) -> None:
@@ -591,7 +598,7 @@ class Stream:
         return is_foreign(self._dialect, self._silent)
 
     def _not_ours(self) -> str:
-        return not_ours(self._dialect, self._silent, bytes(self._body[:200]), self.response.headers)
+        return not_ours(self._dialect, self._silent, bytes(self._body[:PROBE_BYTES]), self.response.headers)
 
     def sample(self, redact: Callable[[str], str] = str) -> Sample:
         """The facts. `redact` takes secrets out of every text that came from outside."""
@@ -626,7 +633,7 @@ class Stream:
             cached_tokens=usage.cached if usage else None, streamed_tokens=streamed, max_tokens=self.max_tokens,
             finish=_short(reader.finish, 60, redact), model=_short(reader.model, 120, redact),
             error=_short(self._error, ERROR_BODY, redact), answered_by=_short(answered_by(headers), 120, redact),
-            headers={name: redact(value)[:HEADER] for name, value in kept_headers(headers).items()},
+            headers={name: _shown(value, HEADER, redact) for name, value in kept_headers(headers).items()},
             retry_after_s=self._retry_after, peer=self.peer, conn=self.conn, conn_requests=self.conn_requests,
             retried=self.retried, kept_open=self.kept_open, clock_step=self.clock_step,
             kernel_stamps=self.kernel_stamps, local_port=self.local_port, redirects=self.redirects,
@@ -635,5 +642,9 @@ class Stream:
 
 
 def _short(text: str | None, length: int, redact: Callable[[str], str]) -> str | None:
-    """At most `length` characters; secrets go first, or half of one might stay."""
-    return None if text is None else redact(text)[:length]
+    return None if text is None else _shown(text, length, redact)
+
+
+def _shown(text: str, length: int, redact: Callable[[str], str]) -> str:
+    """At most `length` characters; secrets go first, or half of one might stay. A server may send any amount."""
+    return cut_short(redact(cut_short(text, length + ERROR_BODY)), length)

@@ -1,12 +1,21 @@
-"""Who is asked and how: a `Target` as plain values, and the bytes of one request to it."""
+"""Who is asked and how: a `Target` as plain values, and the bytes of one request to it.
+
+Rules: `request_for` says what a request is. `Requests` gives the same bytes sooner, for the way from due to sent: it
+has one made with marks in place of prompt and ids, and where the marks are all that a second one differs in, later
+requests are that one with the marks replaced. Bodies with fresh ids of their own are made anew each time.
+"""
 
 from __future__ import annotations
+
+import re
+import secrets
 
 import msgspec
 
 from streamgauge import __version__
 from streamgauge.dialects import DIALECTS, with_options
 from streamgauge.dialects.contract import Ask, Dialect
+from streamgauge.dialects.template import json_text
 from streamgauge.http1 import request_bytes
 from streamgauge.proxies import Proxy
 from streamgauge.stream import Limits
@@ -64,6 +73,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     control: bool = False
     """Whether it only stands in for another target by a shorter way: counted in cost, not in the verdict."""
 
+    def __repr__(self) -> str:
+        """Nothing that may be secret: a traceback of somebody's tool may show it."""
+        return f"<Target {self.name} {self.scheme}://{self.authority}{self.path.partition('?')[0]} {self.dialect}>"
+
     @property
     def secure(self) -> bool:
         """Whether TLS is spoken."""
@@ -118,9 +131,55 @@ def request_for(target: Target, dialect: Dialect, prompt: str, trace_id: str, sp
         *asked.headers,
         *target.headers,
     )
-    proxy = target.proxy if not target.secure else None
-    if proxy is None:
+    if target.proxy is None or target.secure:
         return request_bytes(asked.method, asked.path, headers, asked.body)
-    if proxy.authorization is not None:
-        headers += (("Proxy-Authorization", proxy.authorization),)
+    if target.proxy.authorization is not None:
+        headers += (("Proxy-Authorization", target.proxy.authorization),)
     return request_bytes(asked.method, target.origin + asked.path, headers, asked.body)
+
+
+class Requests:
+    """The requests to one target: what is the same in all of them is made once."""
+
+    __slots__ = ("_dialect", "_frame", "target")
+
+    def __init__(self, target: Target, dialect: Dialect) -> None:
+        self.target, self._dialect = target, dialect
+        self._frame = _frame(target, dialect)
+
+    def __repr__(self) -> str:
+        return f"Requests({self.target.name!r}, {'each anew' if self._frame is None else 'framed'})"
+
+    def make(self, prompt: str, trace_id: str, span_id: str) -> bytes:
+        """What `request_for` gives, byte for byte."""
+        if self._frame is None:
+            return request_for(self.target, self._dialect, prompt, trace_id, span_id)
+        head, before, after = self._frame
+        text = json_text(prompt).encode("utf-8", "replace")
+        filled = head % {
+            "trace": trace_id, "root": trace_id[:8], "rest": trace_id[8:], "span": span_id,
+            "length": len(before) + len(text) + len(after),
+        }  # fmt: skip
+        return b"".join((filled.encode("latin-1", "replace"), before, text, after))
+
+
+def _frame(target: Target, dialect: Dialect) -> tuple[str, bytes, bytes] | None:
+    """(head with named places, body before and after the prompt) of every request; None where more than that changes.
+
+    Told by two requests that differ in their marks alone: each must be the frame with its own marks put in.
+    """
+    made = []
+    for _ in range(2):
+        prompt, trace, span = f"mark-{secrets.token_hex(8)}", secrets.token_hex(16), secrets.token_hex(8)
+        whole = request_for(target, dialect, prompt, trace, span)
+        head, _, body = whole.partition(b"\r\n\r\n")
+        parts = body.split(prompt.encode())
+        text = head.decode("latin-1").replace("%", "%%") + "\r\n\r\n"
+        for mark, place in ((trace, "trace"), (f"{trace[:8]}-{trace[8:]}", "root)s-%(rest"), (span, "span")):
+            text = text.replace(mark, f"%({place})s")
+        text, lengths = re.subn(r"\r\nContent-Length: \d+", "\r\nContent-Length: %(length)d", text)
+        if len(parts) != 2 or lengths != 1 or prompt in text:
+            return None
+        made.append((text, parts[0], parts[1]))
+    first, second = made
+    return first if first == second else None

@@ -56,6 +56,8 @@ def parse_url(text: str) -> Url:
     if _CONTROL.search(text) or " " in text:
         raise ValueError(f"{text!r} holds a space or a control character")
     if "://" not in text:
+        if "@" in text.partition("/")[0]:
+            raise ValueError("has no scheme; write http://host/path, and send user and password as a header")
         raise ValueError(f'"{text}" has no scheme; write "{_likely_scheme(text)}://{text.lstrip("/")}"')
     try:
         parts = urlsplit(text)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from streamgauge.spec.mistakes import Path, did_you_mean
+from streamgauge.spec.model import TAG
 
 _SECRET = {"headers", "body", "extra", "url", "path", "proxy"}
 _KINDS = {
@@ -71,7 +72,7 @@ def _number(value: float) -> str:
 
 def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str]:
     """(path below the table, text) of one pydantic error found in a table of `model`."""
-    path = tuple(error["loc"])
+    path = tuple(part for part in error["loc"] if not str(part).startswith(TAG))
     kind = error["type"]
     context: Mapping[str, Any] = error.get("ctx", {})
     value = error["input"]

@@ -54,6 +54,7 @@ from streamgauge.spec.read import (
     read_text,
     read_toml,
 )
+from streamgauge.spec.trace import read_trace
 
 FILE = "streamgauge.toml"
 TARGET = "target"
@@ -90,6 +91,8 @@ class Spec:
     """Files named in the spec lie below it."""
     path: FilePath | None = None
     """The file it was read from; None for one made from --url."""
+    traces: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Test name -> its recorded arrivals, in ns after the first."""
     dotenv: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -202,11 +205,12 @@ def _check(
     mistakes.places = places = Places(file, lines, origins)
     model = _tables(tree, mistakes)
     prompts = _prompts(model, folder, mistakes)
+    traces = _traces(model, folder, mistakes)
     default_paths = _speaking(model, speak, mistakes)
     _relations(model, tree, mistakes)
     dotenv = read_dotenv(folder / DOTENV, mistakes)
     mistakes.raise_if_any()
-    return Spec(model, prompts, default_paths, places, folder, path, dotenv)
+    return Spec(model, prompts, default_paths, places, folder, path, traces, dotenv)
 
 
 def _tables(tree: dict[str, object], mistakes: Mistakes) -> SpecModel:
@@ -304,6 +308,19 @@ def _prompts(model: SpecModel, folder: FilePath, mistakes: Mistakes) -> dict[str
             except UsageError as error:
                 mistakes.add(("prompts", name, "file"), str(error))
     return sets
+
+
+def _traces(model: SpecModel, folder: FilePath, mistakes: Mistakes) -> dict[str, tuple[int, ...]]:
+    """The recorded arrivals of each test that names some; a file that cannot be read is a mistake."""
+    found = {}
+    for name in TESTS:
+        test: Test | None = getattr(model.tests, name)
+        if test is not None and test.trace is not None:
+            try:
+                found[name] = read_trace(folder / test.trace, test.trace)
+            except UsageError as error:
+                mistakes.add(("tests", name, "trace"), str(error))
+    return found
 
 
 def _speaking(model: SpecModel, speak: Speak, mistakes: Mistakes) -> dict[str, str]:
@@ -404,5 +421,6 @@ def digest(spec: Spec) -> str:
         for key in ("url", "proxy"):
             target[key] = redactor.url(target[key]) if target[key] else None
     tree["prompts"] = {name: list(one.texts) for name, one in spec.prompts.items()}
+    tree["traces"] = {name: list(times) for name, times in spec.traces.items()}
     text = json.dumps(tree, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

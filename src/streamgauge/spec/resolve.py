@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from streamgauge.errors import UsageError
 from streamgauge.proxies import Choice, Proxy, from_environment, parse_proxy, secrets_of_proxy
-from streamgauge.secrets import Redactor, is_sensitive, secrets_of
+from streamgauge.secrets import Redactor, is_sensitive, remember, secrets_in_json, secrets_in_url, secrets_of
 from streamgauge.spec.address import Reach, Url, check_header, check_path, join, parse_url, reach
 from streamgauge.spec.criteria import Criterion
 from streamgauge.spec.load import Spec, digest
@@ -27,7 +27,7 @@ from streamgauge.spec.mistakes import Mistakes, Path, did_you_mean
 from streamgauge.spec.model import REFERENCE, Max, Target, is_json
 from streamgauge.spec.presets import TESTS, Settings
 from streamgauge.spec.prompt_files import PromptSet
-from streamgauge.spec.settings import Overrides, judged_by, settings_of
+from streamgauge.spec.settings import Overrides, judged_by, open_loop_of, settings_of
 
 Kind = Literal["local", "staging", "production"]
 GUARD = {"streams": 10, "requests": 3_000, "tokens": 1_000_000}
@@ -169,8 +169,11 @@ def resolve(
     made = {name: _target(spec, name, environment, base, filler) for name in (*names, *control_names)}
     done = {name: target for name, target in made.items() if target is not None}
     kind, guarded, limits = _limits(spec, environment, done.values(), overrides, filler)
+    arrivals = open_loop_of(spec, test_name, overrides, mistakes)
+    remember(*filler.secrets)
     mistakes.raise_if_any()
-    settings = settings_of(spec, test_name, names, overrides, limits.streams.value if limits.streams else None)
+    streams = limits.streams.value if limits.streams else None
+    settings = settings_of(spec, test_name, names, overrides, streams, arrivals)
     return Resolved(
         environment=environment,
         kind=kind,
@@ -291,6 +294,7 @@ def _target(spec: Spec, name: str, environment: str | None, base: Url | None, fi
         )
     if body is not None:
         body = filler.fill(body, (*at, "body"), escape=is_json(target.headers))
+    filler.secrets.update((*secrets_in_url(path), *secrets_in_json(body or ""), *secrets_in_json(target.extra)))
     tls = _tls(spec, target, at, filler.mistakes)
     proxy = _proxy(target, url, (*at, "proxy"), filler)
     if url is None:

@@ -211,7 +211,21 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
             "rate_per_s": (achieved + control_rows) / seconds if rate and seconds else None,
             "duration_s": seconds or None,
         },
+        arrivals=_arrivals(head, plan),
         notes=[*head.notes, *wire.notes()],
+    )
+
+
+def _arrivals(head: Head, phases: list[Planned]) -> str | None:
+    """How the requests to judged targets come due in open loop, in words."""
+    return next(
+        (
+            lane.load.words
+            for phase in phases
+            for lane in phase.lanes
+            if not isinstance(lane.load, Hold) and not set(lane.targets) <= set(head.only_controls)
+        ),
+        None,
     )
 
 
