@@ -260,7 +260,9 @@ class _Opaque:
 
 def _keep_alive(headers: dict[str, str]) -> dict[str, int]:
     """`timeout` (s) and `max` (further requests) of a Keep-Alive header, as far as they are whole numbers."""
-    pairs = (part.partition("=") for part in headers.get("keep-alive", "").lower().split(","))
+    if "keep-alive" not in headers:
+        return {}
+    pairs = (part.partition("=") for part in headers["keep-alive"].lower().split(","))
     return {name.strip(): int(value) for name, _, value in pairs if value.strip().isdecimal() and len(value) < 10}
 
 
