@@ -123,6 +123,13 @@ def target_from_url(
     return msgspec.convert(values, Target)
 
 
+def secrets_of_target(target: Target) -> tuple[str, ...]:
+    """What is secret in a target by the names it stands under: headers, url, keys of the body, its proxy's password."""
+    found = [secret for header in target.headers for secret in secrets_of(*header)]
+    found += (*secrets_in_url(target.path), *secrets_in_json(target.body or ""), *secrets_in_json(target.extra))
+    return tuple(dict.fromkeys([*found, *secrets_of_proxy(target.proxy)]))
+
+
 def _proxy(wanted: str, values: Mapping[str, object]) -> tuple[Proxy | None, str | None]:
     """The proxy that `wanted` names: a url, "none", or what the environment says."""
     try:
@@ -132,13 +139,6 @@ def _proxy(wanted: str, values: Mapping[str, object]) -> tuple[Proxy | None, str
     except ValueError as error:
         raise UsageError(f"proxy: {error}") from None
     return choice.proxy, choice.why
-
-
-def secrets_of_target(target: Target) -> tuple[str, ...]:
-    """What is secret in a target by the names it stands under: headers, parameters of the url, keys of the body."""
-    found = [secret for header in target.headers for secret in secrets_of(*header)]
-    found += (*secrets_in_url(target.path), *secrets_in_json(target.body or ""), *secrets_in_json(target.extra))
-    return tuple(dict.fromkeys((*found, *secrets_of_proxy(target.proxy))))
 
 
 def _whole(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

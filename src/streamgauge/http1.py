@@ -18,12 +18,12 @@ from streamgauge.secrets import cut_short
 from streamgauge.who import who_answered
 
 HEADER_CAP = 64 * 1024
-IDLE_MARGIN_S = 0.5
-"""So much before a server's own idle limit a connection is not used again: the request must get there in time."""
 MOST_INFLATED = 4 << 20
 """One read may inflate to so many bytes..."""
 SPARE, RATIO = 1 << 20, 64
 """... and all of them together to SPARE bytes and RATIO times what came. Streams of tokens stay below 40 times."""
+IDLE_MARGIN_S = 0.5
+"""So much before a server's own idle limit a connection is not used again: the request must get there in time."""
 
 
 class FramingError(ValueError):
@@ -250,7 +250,7 @@ class _Opaque:
     """An encoding that is not known: its bytes are replaced by the name of it, once."""
 
     def __init__(self, encoding: str) -> None:
-        self._words = f"(a body in content-encoding {encoding[:40]!r})".encode("latin-1", "replace")
+        self._words = f"(a body in content-encoding {cut_short(encoding, 60)!r})".encode("latin-1", "replace")
 
     def decompress(self, data: bytes, most: int) -> bytes:
         """The words for the first bytes, nothing for more."""

@@ -131,10 +131,11 @@ def request_for(target: Target, dialect: Dialect, prompt: str, trace_id: str, sp
         *asked.headers,
         *target.headers,
     )
-    if target.proxy is None or target.secure:
+    proxy = target.proxy if not target.secure else None
+    if proxy is None:
         return request_bytes(asked.method, asked.path, headers, asked.body)
-    if target.proxy.authorization is not None:
-        headers += (("Proxy-Authorization", target.proxy.authorization),)
+    if proxy.authorization is not None:
+        headers += (("Proxy-Authorization", proxy.authorization),)
     return request_bytes(asked.method, target.origin + asked.path, headers, asked.body)
 
 
