@@ -164,6 +164,7 @@ def _told(found: ResolvedTarget, target: Target, redact: Redactor) -> dict[str, 
         "model": found.model,
         "control": found.control,
         "addresses": ", ".join(address for address, _ in target.addresses),
+        "proxy": None if target.proxy is None else target.proxy.shown,
     }
 
 
