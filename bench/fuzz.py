@@ -34,7 +34,7 @@ SHARED = 8
 SLOW_S = 2.0
 """No case, of some KB, may take so long, on however busy a machine."""
 _REDACT = Redactor(()).text
-_WILD = (
+WILD = (
     b"\r\n", b"\n\n", b"\r", b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\xf0\x9f", b"data: ", b"event: error\n",
     b"id: \0\n",
     b"retry: 99999999999999999999\n", b":", b"NaN", b"Infinity", b"-1", b"1e999", b"9" * 40, b'"\\ud800"', b"[" * 300,
@@ -182,12 +182,12 @@ def _damaged(rng: random.Random, dialect: str, sent: Wire) -> tuple[str, str | N
     first = follow(dialect, [whole] if whole else [], close)
     again = follow(dialect, [read for read in cut(rng, whole) if read], close)
     wrong = _impossible(first, len(whole)) or _impossible(again, len(whole))
-    if wrong is None and sent.packed is None and _told(first) != _told(again):
-        wrong = f"whole {_told(first)}, in pieces {_told(again)}"
+    if wrong is None and sent.packed is None and facts(first) != facts(again):
+        wrong = f"whole {facts(first)}, in pieces {facts(again)}"
     return str(first.outcome), wrong
 
 
-def _told(sample: Sample) -> tuple[object, ...]:
+def facts(sample: Sample) -> tuple[object, ...]:
     """What must not depend on how bytes were cut into reads."""
     return (
         sample.outcome, sample.http_status, sample.text_events, sample.reasoning_events, sample.tool_events,
@@ -257,7 +257,7 @@ def _damage(rng: random.Random, data: bytearray, first: int) -> None:
         other = rng.randrange(len(data) + 1)
         data[at:to] = data[other : other + to - at]
     else:
-        data[at:at] = rng.choice(_WILD)
+        data[at:at] = rng.choice(WILD)
 
 
 # The long form.

@@ -17,8 +17,10 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 import pytest
-from bench.fuzz import follow, left_behind, run
+from bench.fuzz import WILD, facts, follow, left_behind, run
 from bench.wild_streams import VOICES
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cases import Case, all_cases
 from streamgauge.dialects import DIALECTS
@@ -56,6 +58,25 @@ def test_ten_thousand_wild_streams_of_a_dialect_end_as_they_must(dialect: str) -
     assert tally.slowest_s < SLOW_S
     wanted = {"ok", "truncated", "dropped", "stream_error", "protocol_error", "empty", "filtered", "length_capped"}
     assert wanted | {"first_token_timeout", "stall_timeout"} <= tally.outcomes.keys()
+
+
+PIECES = (TEXT, FINISH, b"data: [DONE]\n\n", b": c\n", b"\r\n", b"0\r\n\r\n", *WILD)
+
+
+@given(
+    st.sampled_from(sorted(DIALECTS)), st.sampled_from([b"", HEAD, HEAD[:-2] + b"transfer-encoding: chunked\r\n\r\n"]),
+    st.lists(st.sampled_from(PIECES) | st.binary(max_size=6), max_size=12),
+    st.lists(st.integers(0, 2_000), max_size=6), st.sampled_from(["close", "reset", "open"]),
+)  # fmt: skip
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_tell_the_same_whole_and_in_pieces_and_raise_nothing(
+    dialect: str, head: bytes, pieces: list[bytes], cuts: list[int], close: str
+) -> None:
+    data = head + b"".join(pieces)
+    places = [0, *sorted({cut for cut in cuts if 0 < cut < len(data)}), len(data)]
+    whole = follow(dialect, [data] if data else [], close)
+    again = follow(dialect, [data[a:b] for a, b in pairwise(places) if a < b], close)
+    assert facts(whole) == facts(again)
 
 
 def test_wild_streams_leave_nothing_behind() -> None:
