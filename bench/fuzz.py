@@ -30,7 +30,7 @@ from streamgauge.sample import Outcome, Sample
 from streamgauge.secrets import Redactor
 from streamgauge.stream import Limits, Stream
 
-SHARED = 8
+SHARED, LOOKED_AT = 8, 2_000
 SLOW_S = 2.0
 """No case, of some KB, may take so long, on however busy a machine."""
 _REDACT = Redactor(()).text
@@ -280,17 +280,18 @@ def measure(asked: argparse.Namespace) -> Found:
         began = time.perf_counter()
         tally = run(dialect, seed, asked.cases)
         took = time.perf_counter() - began
-        left = left_behind(dialect, seed, min(asked.cases, 2_000))
+        left = left_behind(dialect, seed, min(asked.cases, LOOKED_AT))
         grown, slowest = max(grown, left), max(slowest, tally.slowest_s)
         wrong += tally.wrong
         outcomes = ", ".join(f"{name} {count:,}" for name, count in tally.outcomes.most_common())
         rows.append((dialect, f"{tally.cases:,}", f"{took:.0f} s", f"{1e3 * tally.slowest_s:.0f} ms", outcomes))
     for words in wrong:
         progress(words)
+    looked = min(asked.cases, LOOKED_AT)
     bounds = (
         Bound("every case ended as it must, none by an exception", not wrong),
         Bound(f"no case took {SLOW_S:g} s (slowest {slowest:.2f} s)", slowest < SLOW_S),
-        Bound(f"nothing is left behind: {grown / 1024:.0f} KB after 2,000 cases (at most 256)", grown < 256 * 1024),
+        Bound(f"{looked:,} cases leave at most 256 KB behind: {grown / 1024:.0f} KB", grown < 256 * 1024),
     )
     notes = (f"seed {seed}; a case is found again by `bench.fuzz.one(dialect, seed, number)`", *wrong)
     return Found("Hostile streams", ("dialect", "cases", "took", "slowest case", "outcomes"), rows, bounds, notes)
