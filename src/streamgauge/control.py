@@ -13,6 +13,7 @@ import msgspec
 
 from streamgauge.plan import Phase
 from streamgauge.sample import Outcome
+from streamgauge.target import Address as Place
 from streamgauge.target import Target
 
 
@@ -53,7 +54,7 @@ class Address(msgspec.Struct, frozen=True, tag="address"):
     """Parent to worker: a target's addresses were resolved anew."""
 
     target: str
-    addresses: tuple[tuple[str, int], ...]
+    addresses: tuple[Place, ...]
 
 
 Order = Begin | Stop | Address

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from streamgauge.dialects import recognise_event
 from streamgauge.dialects.contract import DONE, Dialect
 from streamgauge.dialects.errors import LOOK_AT, error_text
+from streamgauge.redirect import advice, is_login
 from streamgauge.sample import Outcome
 from streamgauge.secrets import CUT, cut_short
 
@@ -17,7 +18,6 @@ Event = tuple[str, bytes]
 SHOWN = 200
 """So many characters of a body are shown where it has no words for a person."""
 _WHOLE = frozenset(("text/html", "application/json", "application/problem+json"))
-_LOGIN = re.compile(r"log-?in|sign-?in|/auth|/sso|oauth|session/new", re.IGNORECASE)
 _OVERLOADED = re.compile(rb"overloaded|RESOURCE_EXHAUSTED|rate.?limit", re.IGNORECASE)
 
 
@@ -31,13 +31,13 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     """What a whole answer means where a stream was asked for. `body` may be its beginning."""
     if status in (429, 529) or (status == 503 and _OVERLOADED.search(body)):
         return Outcome.RATE_LIMITED
-    if status in (401, 403) or (300 <= status < 400 and _LOGIN.search(headers.get("location", ""))):
+    if status in (401, 403, 407) or (300 <= status < 400 and is_login(headers.get("location", ""))):
         return Outcome.AUTH_ERROR
     return Outcome.PROTOCOL_ERROR if status == 200 else Outcome.HTTP_ERROR
 
 
 def words_of(status: int, headers: Mapping[str, str], body: bytes, redact: Callable[[str], str] = str) -> str:
-    """The server's words in such an answer.
+    """The server's words in such an answer, and what to do about a redirect.
 
     Secrets go before the words are picked out of the body: without its tags a page may hold half of one.
     """
@@ -46,7 +46,10 @@ def words_of(status: int, headers: Mapping[str, str], body: bytes, redact: Calla
     if status == 200:
         words = f"200 with {_media(headers)} where a stream was asked for: {words}"
     location = headers.get("location", "")
-    return f"redirect to {cut_short(location, SHOWN)}: {words}" if location else words
+    if not location:
+        return words
+    said = advice(status, location) if 300 <= status < 400 else ""
+    return f"redirect to {cut_short(location, SHOWN)}: {words}" + (f" ({said})" if said else "")
 
 
 def is_foreign(dialect: Dialect, events: Sequence[Event]) -> bool:

@@ -22,6 +22,8 @@ MOST_INFLATED = 4 << 20
 """One read may inflate to so many bytes..."""
 SPARE, RATIO = 1 << 20, 64
 """... and all of them together to SPARE bytes and RATIO times what came. Streams of tokens stay below 40 times."""
+IDLE_MARGIN_S = 0.5
+"""So much before a server's own idle limit a connection is not used again: the request must get there in time."""
 
 
 class FramingError(ValueError):
@@ -72,6 +74,8 @@ class Response:
         self._body: list[bytes] = []
         self._inflate: _Decompressor | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        # Some servers pad a chunk's size, which a reader must bear (RFC 9112 7.1.1).
+        self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "body" if self.headers_complete else "headers"
@@ -128,6 +132,12 @@ class Response:
         """Whether a close now ends the message rightly."""
         return self.complete or (self.headers_complete and self.until_close)
 
+    @property
+    def idle_s(self) -> float | None:
+        """How long the connection may idle, less what a request needs to get there; None where it was not said."""
+        limit = _keep_alive(self.headers).get("timeout")
+        return None if limit is None else limit - min(IDLE_MARGIN_S, limit / 2)
+
     def release(self) -> None:
         """Break the reference cycle with the parser: the garbage collector rests under load."""
         self._parser = None
@@ -172,14 +182,20 @@ class Response:
         headers = self.headers
         self.chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         self.until_close = not self.chunked and "content-length" not in headers and status not in (204, 304)
-        self.keep_alive = bool(self._parser.should_keep_alive()) and not self.until_close
+        spent = _keep_alive(headers).get("max", 1) < 1
+        self.keep_alive = bool(self._parser.should_keep_alive()) and not self.until_close and not spent
         encoding = headers.get("content-encoding", "").strip().lower()
         if encoding in ("gzip", "x-gzip"):
             self._inflate = _Gzip()
         elif encoding == "deflate":
             self._inflate = _Deflate()
         elif encoding not in ("", "identity"):
-            raise FramingError(f"content-encoding {cut_short(encoding, 60)!r} was not asked for and is not known")
+            if status == 200:
+                raise FramingError(
+                    f"content-encoding {cut_short(encoding, 60)!r} was not asked for and cannot be undone: let the "
+                    "server or the proxy before it heed Accept-Encoding, or leave text/event-stream out of compression"
+                )
+            self._inflate = _Opaque(encoding)  # the status tells what matters
 
     def on_chunk_header(self) -> None:
         """The head of a chunk, whose body follows."""
@@ -228,6 +244,24 @@ class _Deflate:
             zlib_header = len(data) >= 1 and data[0] & 0x0F == 8 and data[0] >> 4 <= 7
             self._inner = zlib.decompressobj(zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
         return b"" if self._inner.eof else self._inner.decompress(data, most)
+
+
+class _Opaque:
+    """An encoding that is not known: its bytes are replaced by the name of it, once."""
+
+    def __init__(self, encoding: str) -> None:
+        self._words = f"(a body in content-encoding {cut_short(encoding, 60)!r})".encode("latin-1", "replace")
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        """The words for the first bytes, nothing for more."""
+        words, self._words = self._words, b""
+        return words
+
+
+def _keep_alive(headers: dict[str, str]) -> dict[str, int]:
+    """`timeout` (s) and `max` (further requests) of a Keep-Alive header, as far as they are whole numbers."""
+    pairs = (part.partition("=") for part in headers.get("keep-alive", "").lower().split(","))
+    return {name.strip(): int(value) for name, _, value in pairs if value.strip().isdecimal() and len(value) < 10}
 
 
 def answered_by(headers: dict[str, str]) -> str | None:

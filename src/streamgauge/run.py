@@ -29,7 +29,8 @@ import msgspec
 from streamgauge.clock import MS, Clock, S
 from streamgauge.control import Address, Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
 from streamgauge.errors import StorageError
-from streamgauge.net import NetError, resolve
+from streamgauge.fault import NetError
+from streamgauge.net import addresses_of
 from streamgauge.plan import Phase
 from streamgauge.sample import GOOD, Outcome
 from streamgauge.secrets import is_sensitive, secrets_in_url
@@ -365,6 +366,7 @@ def conduct(
     *,
     number: int = 0,
     before: Ending | None = None,
+    resolve_every_s: float = RESOLVE_EVERY_S,
 ) -> Ending:
     """Run the plan to its end, heeding Ctrl-C and SIGTERM. Whatever happens, what was measured stays in `folder`.
 
@@ -376,7 +378,7 @@ def conduct(
     for hand in conductor.hands:
         selector.register(hand.line, selectors.EVENT_READ, hand)
     try:
-        with _signals() as caught, _resolving(load.targets, conductor.order):
+        with _signals() as caught, _resolving(load.targets, conductor.order, resolve_every_s):
             _drive(conductor, selector, caught)
     finally:
         statuses = [(hand.shard, hand.farewell()) for hand in conductor.hands]
@@ -450,16 +452,16 @@ def _signals() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def _resolving(targets: tuple[Target, ...], order: Callable[[Order], None]) -> Iterator[None]:
-    """Resolves every target's name again each minute, off the measured path; the workers hear of changes."""
+def _resolving(targets: tuple[Target, ...], order: Callable[[Order], None], every_s: float) -> Iterator[None]:
+    """Resolves every target's name (or its proxy's) again, off the measured path; the workers hear of changes."""
     over = threading.Event()
 
     def look() -> None:
         known = {target.name: target.addresses for target in targets}
-        while not over.wait(RESOLVE_EVERY_S):
+        while not over.wait(every_s):
             for target in targets:
                 try:
-                    found = resolve(target.host, target.port)
+                    found = addresses_of(target)
                 except NetError:
                     continue  # the old addresses stay in use: a resolver's hiccup is not the service's
                 if found != known[target.name]:

@@ -37,6 +37,7 @@ from streamgauge.dialects.errors import bare_error
 from streamgauge.foreign import failure_of, is_foreign, is_whole, not_ours, show, words_of
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
+from streamgauge.redirect import moved_to
 from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
 from streamgauge.secrets import cut_short
 from streamgauge.sse import SseDecoder, SseOverflow
@@ -52,6 +53,8 @@ KEEP_TEXT = 1 << 20
 """So many characters of an answer are kept where it is to be looked at."""
 KEEP_EVENTS, TRACE_BYTES = 8 * KEEP_TEXT, 200
 """So many bytes of events are kept for StreamClient, each counted with what a Trace takes."""
+_A_PROXYS = frozenset((403, 407, 502, 503, 504))
+"""Statuses with which a proxy refuses what it was asked for in plain http."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -78,15 +81,14 @@ class Stream:
     """The state of one request. Drive it with `on_*`; it is finished when `done`."""
 
     __slots__ = (
-        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept",
-        "_last_text", "_limits", "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse",
-        "_stage", "_terminal", "_traced",
-        "bytes_in", "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done", "end_ns", "events",
-        "first_byte", "first_event", "first_output", "first_reasoning", "first_token", "headers_ns", "id", "kept_open",
-        "kernel_stamps", "known_events", "last_output", "late_ns", "local_port", "longest_gap", "malformed",
-        "max_tokens", "merged", "output_reads", "peer", "reasoning_events", "response", "retried", "sent_ns", "shot",
-        "slack", "stalled_ns", "stalls", "start_ns", "text_events", "tls_ns", "tool_events", "unknown", "wall_s",
-        "worker",
+        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept", "_last_text",
+        "_limits", "_moved_at", "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse",
+        "_stage", "_stayed", "_terminal", "_traced", "awaits", "bytes_in", "clock_step", "conn", "conn_requests",
+        "connect_ns", "deadline", "done", "end_ns", "events", "first_byte", "first_event", "first_output", "first_reasoning",
+        "first_token", "headers_ns", "id", "kept_open", "kernel_stamps", "known_events", "last_output", "late_ns",
+        "local_port", "longest_gap", "malformed", "max_tokens", "merged", "moved", "output_reads", "peer",
+        "reasoning_events", "redirects", "response", "retried", "sent_ns", "shot", "slack", "stalled_ns", "stalls",
+        "start_ns", "text_events", "tls_ns", "tls_resumed", "tool_events", "unknown", "via", "wall_s", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -157,7 +159,17 @@ class Stream:
         self.conn_requests = 0
         self.peer: str | None = None
         self.local_port: int | None = None
+        self.via: str | None = None
+        """The proxy that the request itself goes to, where it does: an answer may be the proxy's."""
         self.retried = 0
+        self.redirects = 0
+        self.moved: str | None = None
+        """Where the answer that just ended sends the request on to: it goes on there, or `on_stay` ends it."""
+        self._stayed: str | None = None
+        self._moved_at = 0
+        self.tls_resumed: bool | None = None
+        self.awaits: str | None = None
+        """What a connection in the making waits for, where that is neither TCP nor TLS with the target."""
         self.kept_open = False
         self.kernel_stamps = True
         self.clock_step = False
@@ -201,17 +213,22 @@ class Stream:
         self.deadline = self._cap(now + self._limits.connect_ns)
 
     def on_connected(self, now: int) -> None:
-        """TCP is up (new connections only)."""
-        self.connect_ns = now
+        """The target can be spoken to (new connections only). One made for a redirect's hop changes no stamp."""
+        self.awaits = None
+        if self.sent_ns is None:
+            self.connect_ns = now
 
-    def on_secured(self, now: int) -> None:
-        """TLS is up (new connections only)."""
-        self.tls_ns = now
+    def on_secured(self, now: int, *, resumed: bool = False) -> None:
+        """TLS is up (new connections only). `resumed`: by an earlier session."""
+        if self.sent_ns is None:
+            self.tls_ns = now
+            self.tls_resumed = resumed
 
     def on_sending(self, now: int) -> None:
         """The connection is ready for the request; a server that does not take it is like one that does not answer."""
         self._stage = Outcome.FIRST_TOKEN_TIMEOUT
-        self.deadline = self._cap(now + self._limits.first_output_ns)
+        if not self.redirects:  # a hop has no time of its own
+            self.deadline = self._cap(now + self._limits.first_output_ns)
 
     def on_sent(self, now: int) -> None:
         """`now` was read just before the send() that took the request's last byte."""
@@ -222,11 +239,29 @@ class Stream:
     def on_retry(self, now: int) -> None:
         """A reused connection died without one byte of response: the same request goes out on a new one."""
         self.retried += 1
-        self.sent_ns = None
-        self._stage = Outcome.CONNECT_TIMEOUT
-        self.deadline = self._cap(now + self._limits.connect_ns)
+        if not self.redirects:
+            self.sent_ns = None
+            self._stage = Outcome.CONNECT_TIMEOUT
+            self.deadline = self._cap(now + self._limits.connect_ns)
         self.response.release()
         self.response = Response()
+
+    def on_redirect(self) -> None:
+        """The request goes out again to where `moved` points; `sent` stays that of the first one."""
+        assert self.sent_ns is not None
+        self.redirects += 1
+        self.moved, self.done, self._plain = None, False, False
+        self.headers_ns = self.first_byte = self._retry_after = None
+        self.slack.pop("first_byte", None)
+        self._body.clear()
+        self.response = Response()
+        self.deadline = self._cap(self.sent_ns + self._limits.first_output_ns)
+
+    def on_stay(self, why: str) -> None:
+        """The redirect is not followed: it is the answer."""
+        response = self.response
+        self.moved, self._stayed = None, why
+        self._end(self._moved_at, failure_of(response.status or 0, response.headers, bytes(self._body)))
 
     # The response.
 
@@ -448,8 +483,13 @@ class Stream:
             self._end(stamp, Outcome.TRUNCATED, "the message ended without the dialect's terminal event")
 
     def _on_answer(self, stamp: int) -> None:
-        """A whole answer that is no stream: which failure it is."""
+        """A whole answer that is no stream: a redirect to follow, or which failure it is."""
         response = self.response
+        self.moved = moved_to(response.status or 0, response.headers) if self.sent_ns is not None else None
+        if self.moved is not None:
+            self._moved_at, self.done, self.deadline = stamp, True, None
+            response.release()
+            return
         self._end(stamp, failure_of(response.status or 0, response.headers, bytes(self._body)))
 
     def _ended_well(self) -> Outcome:
@@ -508,7 +548,7 @@ class Stream:
             self._after_stall(now)
             self._end(now, Outcome.STALL_TIMEOUT, f"no output for {limits.stall_ns / 1e9:g} s")
         elif self._stage is Outcome.CONNECT_TIMEOUT:
-            missing = "connection" if self.connect_ns is None else "TLS session"
+            missing = self.awaits or ("connection" if self.connect_ns is None else "TLS session")
             self._end(now, Outcome.CONNECT_TIMEOUT, f"no {missing} after {limits.connect_ns / 1e9:g} s")
         else:
             if self._foreign():
@@ -565,6 +605,10 @@ class Stream:
         error = self._error
         if error is None and self._plain:
             error = words_of(self.response.status or 0, headers, bytes(self._body), redact)
+            if self._stayed is not None:
+                error = f"{error} ({self._stayed})"
+            if self.via is not None and self.response.status in _A_PROXYS:
+                error = f"{error} (asked through the proxy {self.via}, which may have said this itself)"
         usage = reader.usage
         output = usage.output if usage else None
         reasoning = usage.reasoning if usage else None
@@ -596,7 +640,8 @@ class Stream:
             headers={name: _shown(value, HEADER, redact) for name, value in kept_headers(headers).items()},
             retry_after_s=self._retry_after, peer=self.peer, conn=self.conn, conn_requests=self.conn_requests,
             retried=self.retried, kept_open=self.kept_open, clock_step=self.clock_step,
-            kernel_stamps=self.kernel_stamps, local_port=self.local_port,
+            kernel_stamps=self.kernel_stamps, local_port=self.local_port, redirects=self.redirects,
+            tls_resumed=self.tls_resumed,
         )  # fmt: skip
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from streamgauge.suite.prepare import Prepared
     from streamgauge.target import Target
 
-_PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _SHOWN = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
 
@@ -45,6 +44,7 @@ def check(
     dialect: str | None,
     model: str | None,
     headers: tuple[str, ...],
+    proxy: str | None,
     sets: tuple[str, ...],
     preset: str | None,
     as_json: bool,
@@ -60,7 +60,7 @@ def check(
     from streamgauge.spec.resolve import resolve
     from streamgauge.spec.settings import Overrides
 
-    spec = read_spec(config, url, dialect, model, headers, sets)
+    spec = read_spec(config, url, dialect, model, headers, sets, proxy)
     if spec is None:
         above = spec_above()
         step = f"--config {above} takes the one above" if above else "`streamgauge init` writes a spec"
@@ -111,7 +111,6 @@ def _look(target: Target, resolved: Resolved, spec: Spec, clock: Clock) -> Looke
         prompt=sets[len(sets) // 2].texts[0],
         references=_references(spec, target.name),
         redact=resolved.redactor.text,
-        proxy=next((name for name in _PROXIES if os.environ.get(name)), None),
     )
     if looked.length is not None:
         at = datetime.fromtimestamp(clock.wall() / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -126,6 +126,7 @@ def run(
     dialect: str | None,
     model: str | None,
     headers: tuple[str, ...],
+    proxy: str | None,
     sets: tuple[str, ...],
     preset: str | None,
     requests: int | None,
@@ -160,7 +161,7 @@ def run(
     for name in tests:
         if name not in TESTS:
             raise UsageError(f"no test {name!r}{did_you_mean(name, TESTS)} Tests: {', '.join(TESTS)}")
-    spec = read_spec(config, url, dialect, model, headers, sets)
+    spec = read_spec(config, url, dialect, model, headers, sets, proxy)
     overrides = Overrides(
         preset=preset, requests=requests, concurrency=concurrency, rate=rate, arrivals=arrivals,
         trace=trace, duration_s=duration,
