@@ -37,7 +37,7 @@ def valid_report(text: str) -> dict[str, Any]:
 def environment(**more: str) -> dict[str, str]:
     """This environment less what would change a run, plus `more`."""
     drop = ("CI", "STREAMGAUGE_")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(drop) and not k.lower().endswith("_proxy")}
     return {**kept, "COLUMNS": "100", **more}
 
 
