@@ -104,7 +104,8 @@ def _moved_doubt(
 def _over(moved: float, metric: Metric, allowed: float) -> str:
     if moved == math.inf:
         return f"any length, over 5 % of the limit ({allowed:.3g} {metric.unit})"
-    return f"{moved:.3g} {metric.unit}, over 5 % of the limit ({allowed:.3g} {metric.unit})"
+    told = f"{moved:,.0f}" if moved >= 100 else f"{moved:.3g}"
+    return f"{told} {metric.unit}, over 5 % of the limit ({allowed:.3g} {metric.unit})"
 
 
 def unsure(columns: Columns, scope: Scope) -> list[tuple[str, str, str, float]]:

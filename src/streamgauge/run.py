@@ -45,9 +45,11 @@ GRACE_NS = 30 * S
 INTERRUPT_GRACE_NS = 5 * S
 RESOLVE_EVERY_S = 60.0
 SILENT_S = 10.0
-"""A worker speaks ten times a second. One that says nothing for so long while this process runs is stopped or hangs."""
-SLOW_START_S = 60.0
-"""Before its first word it may take longer: a busy machine starts processes slowly."""
+"""A worker speaks ten times a second. One that says nothing for so long while this process runs, and uses no processor
+time in the second half of it, is stopped or hangs."""
+SLOW_S = 60.0
+"""What a worker gets that is at work, or starting: a busy machine may be slow."""
+_AT_WORK_S = 0.02
 _LISTEN_S = 0.1
 _HELD_UP_NS = 250 * MS
 _FOLDERS = ("PWD", "OLDPWD")  # no passwords
@@ -244,6 +246,7 @@ class _Hand:
         self.open_streams = 0
         self.done_at_ns = 0
         self.silent_s = 0.0
+        self._used_s = 0.0
 
     def order(self, message: Order) -> None:
         with contextlib.suppress(OSError):  # a dead worker is noticed by its closed line
@@ -269,8 +272,12 @@ class _Hand:
 
     def hangs(self, awake_s: float) -> bool:
         """Nothing was heard of it for `awake_s` more of this process's running time: whether that is too long."""
-        self.silent_s += awake_s
-        return self.silent_s > (SILENT_S if self.ready else SLOW_START_S)
+        before, self.silent_s = self.silent_s, self.silent_s + awake_s
+        if before < SILENT_S / 2 <= self.silent_s:
+            self._used_s = _processor_s(self.process.pid)
+        if not self.ready or self.silent_s <= SILENT_S or self.silent_s > SLOW_S:
+            return self.silent_s > SLOW_S
+        return _processor_s(self.process.pid) - self._used_s < _AT_WORK_S
 
     def end(self) -> None:
         """End a worker that hangs."""
@@ -285,6 +292,17 @@ class _Hand:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+
+
+def _processor_s(pid: int) -> float:
+    """Processor time that a process has used; 0 where it is gone."""
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 class _Conductor:
