@@ -34,7 +34,7 @@ from streamgauge.simulator import Simulator, start
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="kernel stamps and /proc are Linux")
 MODEL_OF_SIM = "sim-t300-i10-n30"
-SLOWLY = '[["text","a"],' + ",".join('["wait",10],["text","b"]' for _ in range(60)) + ',["finish","stop"]]'
+SLOWLY = '[["wait",90],["text","a"],' + ",".join('["wait",10],["text","b"]' for _ in range(60)) + ',["finish","stop"]]'
 
 
 # What happens to a run as a whole, beside the server in C.
