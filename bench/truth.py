@@ -76,6 +76,8 @@ class Run:
     us_an_event: float
     core: float
     late_ms: float
+    scheduled: str
+    """How the server was: fifo or fair."""
     reads: int = 0
     several: int = 0
     doubled: int = 0
@@ -120,7 +122,10 @@ def measure(asked: argparse.Namespace) -> Found:
         rows.append(row(full, "C epoll, the limit", [most]))
     limit = most.tokens_per_s
     where = f"up to {max(held):,.0f} tok/s, {max(held) / limit:.0%} of it" if held else "at no level here"
-    notes = (f"server and C client carry {limit:,.0f} tok/s on this machine; all bounds of ours hold {where}",)
+    notes = (
+        f"server and C client carry {limit:,.0f} tok/s on this machine; all bounds of ours hold {where}",
+        f"the server's scheduling: {most.scheduled}",
+    )
     return Found(title, COLUMNS, rows, tuple(bounds), notes)
 
 
@@ -128,7 +133,7 @@ def our_run(server: str, case: Case, asked: argparse.Namespace) -> Run:
     """The whole engine: worker processes, samples on disk."""
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
         folder = Path(made)
-        with serving(server, folder / "truth.bin") as (port, _):
+        with serving(server, folder / "truth.bin") as (port, scheduled):
             url, address = f"http://127.0.0.1:{port}/v1/chat/completions", ("127.0.0.1", port)
             requests = case.streams * asked.rounds
             found = conducted(
@@ -154,6 +159,7 @@ def our_run(server: str, case: Case, asked: argparse.Namespace) -> Run:
         us_an_event=used * 1e6 / events,
         core=used * 1e9 / (until - since),
         late_ms=max(answer.late_ns for answer in truth.values()) / 1e6,
+        scheduled=scheduled,
         reads=sum(len(one.beyond) for one in fits),
         several=sum(one.several for one in fits),
         doubled=sum(one.doubled for one in fits),
@@ -168,16 +174,16 @@ def c_run(server: str, client: str, case: Case, asked: argparse.Namespace) -> Ru
     """The C client, with the same load."""
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
         folder = Path(made)
-        with serving(server, folder / "truth.bin") as (port, _):
+        with serving(server, folder / "truth.bin") as (port, scheduled):
             requests = case.streams * asked.rounds
             told = plain_run(
                 client, port, folder, asked.model, case.streams, requests, case.ramp_s, kernel=asked.kernel
             )  # fmt: skip
         truth = read_log(folder / "truth.bin")
-    return _plain(told, truth)
+    return _plain(told, truth, scheduled)
 
 
-def _plain(told: Plain, truth: dict[str, Answer]) -> Run:
+def _plain(told: Plain, truth: dict[str, Answer], scheduled: str) -> Run:
     pairs = [(heard, truth[heard.trace]) for heard in told.held]
     span = told.to_ns - told.from_ns
     events = written(truth.values(), told.from_ns, told.to_ns)
@@ -192,6 +198,7 @@ def _plain(told: Plain, truth: dict[str, Answer]) -> Run:
         us_an_event=told.cpu_ns / 1e3 / events,
         core=told.cpu_ns / span,
         late_ms=max(answer.late_ns for answer in truth.values()) / 1e6,
+        scheduled=scheduled,
     )
 
 

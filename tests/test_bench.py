@@ -22,6 +22,8 @@ TINY = {
     "cost": (*QUICK, "--rounds", "12", "--times", "1"),
     "judge": ("--requests", "60"),
     "simulator": ("--streams", "5", "--tokens", "5"),
+    "fuzz": ("--cases", "40", "--seed", "1"),
+    "openloop": ("--rate", "50", "--seconds", "1"),
     "decides": ("--tests", "ttft", "--drawn", "2", "--real", "1", "--requests", "2"),
 }
 

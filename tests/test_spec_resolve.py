@@ -199,7 +199,7 @@ def test_how_far_away_a_host_counts_as(host: str, where: str) -> None:
     [
         ("example.com/x", 'write "https://example.com/x"'),
         ("localhost:3000/x", 'write "http://localhost:3000/x"'),
-        ("ftp://example.com", "only http and https"),
+        ("ftp://example.com", "only http, https and http+unix"),
         ("https://", "names no host"),
         ("https://u:p@example.com", "no user and password"),
         ("https://example.com:99999", "is not a url"),

@@ -59,11 +59,13 @@ def measure(asked: argparse.Namespace) -> Found:
         for name in asked.tools:
             rows += levels(TOOLS[name], server, asked, found[name])
     versions = ", ".join(f"{TOOLS[name].name} {TOOLS[name].version()}" for name in asked.tools if found[name])
+    notes = [f"versions: {versions}"]
     if asked.plots is not None:
         from bench.peers.draw import drawn
 
-        drawn(asked.plots, {TOOLS[name].name: runs for name, runs in found.items() if runs})
-    return Found(title, COLUMNS, rows, tuple(bounds(found)), (f"versions: {versions}",))
+        pictures = drawn(asked.plots, {TOOLS[name].name: runs for name, runs in found.items() if runs})
+        notes += [f"![{about}]({asked.plots.name}/{name})" for name, about in pictures]
+    return Found(title, COLUMNS, rows, tuple(bounds(found)), tuple(notes))
 
 
 def levels(tool: Tool, server: str, asked: argparse.Namespace, runs: dict[int, Ran]) -> list[tuple[str, ...]]:

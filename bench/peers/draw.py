@@ -14,8 +14,8 @@ SMALLEST = 1e-3
 """An error nearer to nothing is drawn here: the scale is logarithmic."""
 
 
-def drawn(folder: Path, found: dict[str, dict[int, Ran]]) -> None:
-    """peers-error.svg and peers-open.svg in `folder`."""
+def drawn(folder: Path, found: dict[str, dict[int, Ran]]) -> list[tuple[str, str]]:
+    """(file name, what it shows) of the two pictures drawn in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     with mpl.rc_context({"svg.hashsalt": "peers", "svg.fonttype": "none", "font.size": 9}):
         figure, axes = _blank("p95 TTFT: told over true, less one (absolute; below 0.1 % drawn at it)")
@@ -35,6 +35,10 @@ def drawn(folder: Path, found: dict[str, dict[int, Ran]]) -> None:
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.set_ylim(0, 1.05)
         _saved(figure, axes, folder / "peers-open.svg")
+    return [
+        ("peers-error.svg", "error of p95 TTFT by level and tool"),
+        ("peers-open.svg", "share of streams really open by level and tool"),
+    ]
 
 
 def _blank(title: str) -> tuple[Figure, Axes]:

@@ -29,15 +29,12 @@ def read(case: Case) -> Told:
     document = json.loads(next(reports.glob("*.json")).read_text("utf-8"))
     with next(reports.glob("*.csv")).open(newline="", encoding="utf-8") as file:
         found = [float(row["ttft_service_ms"]) for row in csv.DictReader(file) if row["ttft_service_ms"]]
-    measurement = document["measurement"]
-    said = [] if measurement["valid"] else ["verdict INVALID"]
-    said += [_words(one) for one in measurement["invalid_because"]]
-    said += [_words(one) for one in document["warnings"] if "too few" not in _words(one)]
+    causes = document["measurement"]["invalid_because"]
+    more = f" (and {len(causes) - 1} more causes)" if len(causes) > 1 else ""
+    said = [] if document["measurement"]["valid"] else [f"INVALID: {causes[0]}{more}"]
+    if any("read merged" in warning for warning in document["warnings"]):
+        said.append("some ITL quantiles not shown: too many events read merged")
     return Told(quantiles(found), tuple(said))
-
-
-def _words(one: object) -> str:
-    return str(one).partition("\n")[0]
 
 
 TOOL = Tool("streamgauge", lambda: None, lambda: __version__, command, read, warm_up=2)

@@ -8,9 +8,9 @@ is from the first request to the last end, and memory is the sum of resident set
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -134,11 +134,7 @@ class _Tree:
     def look(self) -> None:
         """Take down processor time and memory. A process that ended keeps what it had at the last look."""
         resident = count = 0
-        try:
-            found = [self._root, *self._root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return
-        for process in found:
+        for process in self._all():
             try:
                 with process.oneshot():
                     times = process.cpu_times()
@@ -150,6 +146,18 @@ class _Tree:
         self._peak, self._most = max(self._peak, resident), max(self._most, count)
         self._at_ns.append(time.monotonic_ns())
         self._cpu_s.append(sum(self._seen.values()))
+
+    def kill(self) -> None:
+        """End all of it. Some start sessions of their own, so its process group is not enough."""
+        for process in self._all():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def _all(self) -> list[psutil.Process]:
+        try:
+            return [self._root, *self._root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
 
     def end(self, cpu_s: float) -> None:
         """It is over; the system tells what it and those it waited for used."""
@@ -172,19 +180,22 @@ def _watched(words: list[str], folder: Path, timeout_s: float) -> tuple[int | No
     environ = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     with (folder / OUTPUT).open("wb") as output:
         process = subprocess.Popen(
-            words, cwd=folder, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            start_new_session=True, env=environ,
-        )  # fmt: skip
+            words, cwd=folder, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environ
+        )
     tree = _Tree(process.pid)
     until = time.monotonic() + timeout_s
     ended, late = 0, False
-    while not ended:
-        if not late and time.monotonic() > until:
-            late = True
-            os.killpg(process.pid, signal.SIGKILL)
-        tree.look()
-        time.sleep(SAMPLE_S)
-        ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+    try:
+        while not ended:
+            if not late and time.monotonic() > until:
+                late = True
+                tree.kill()
+            tree.look()
+            time.sleep(SAMPLE_S)
+            ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+    except BaseException:  # Ctrl-C: nothing stays behind
+        tree.kill()
+        raise
     process.returncode = os.waitstatus_to_exitcode(status)
     tree.end(usage.ru_utime + usage.ru_stime)
     return (None if late else process.returncode), tree

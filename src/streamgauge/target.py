@@ -17,7 +17,12 @@ from streamgauge.dialects import DIALECTS, with_options
 from streamgauge.dialects.contract import Ask, Dialect
 from streamgauge.dialects.template import json_text
 from streamgauge.http1 import request_bytes
+from streamgauge.proxies import Proxy
 from streamgauge.stream import Limits
+
+Address = tuple[str, int]
+"""(IP, port), or (path, 0) for a Unix socket."""
+AGENT = f"streamgauge/{__version__}"
 
 
 class Tls(msgspec.Struct, frozen=True):
@@ -28,10 +33,15 @@ class Tls(msgspec.Struct, frozen=True):
     cert: str | None = None
     key: str | None = None
     server_name: str | None = None
+    resume: bool = True
+    """Whether a new connection may take up an earlier one's session."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint and what to ask of it. `addresses` are (IP, port), used in turn; empty: the name did not resolve."""
+    """One endpoint and what to ask of it.
+
+    `addresses` are where to connect, used in turn: the proxy's where there is one. Empty: the name did not resolve.
+    """
 
     name: str
     scheme: str
@@ -39,7 +49,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     path: str
     dialect: str
-    addresses: tuple[tuple[str, int], ...] = ()
+    addresses: tuple[Address, ...] = ()
+    socket: str = ""
+    """Path of the Unix socket it listens on, in place of the network."""
+    proxy: Proxy | None = None
+    proxy_note: str | None = None
+    """Why a proxy that the environment names is or is not used."""
     options: dict[str, object] = {}
     model: str | None = None
     headers: tuple[tuple[str, str], ...] = ()
@@ -58,6 +73,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     control: bool = False
     """Whether it only stands in for another target by a shorter way: counted in cost, not in the verdict."""
 
+    def __repr__(self) -> str:
+        """Nothing that may be secret: a traceback of somebody's tool may show it."""
+        return f"<Target {self.name} {self.scheme}://{self.authority}{self.path.partition('?')[0]} {self.dialect}>"
+
     @property
     def secure(self) -> bool:
         """Whether TLS is spoken."""
@@ -69,6 +88,16 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port as one url has them."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def tunnelled(self) -> bool:
+        """Whether the proxy opens a way to the target (CONNECT), and takes no part in what is said on it."""
+        return self.proxy is not None and self.secure
+
     def speaks(self) -> Dialect:
         """The dialect with this target's options."""
         return with_options(self.dialect, self.options) if self.options else DIALECTS[self.dialect]
@@ -77,6 +106,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 def request_for(target: Target, dialect: Dialect, prompt: str, trace_id: str, span_id: str) -> bytes:
     """The whole request for `prompt`. The target's own headers win over ours.
 
+    A proxy that is asked for an http url itself gets the whole url and its own credentials (RFC 9112 3.2.2).
     One id names the request everywhere: W3C traceparent, and X-Amzn-Trace-Id whose first 8 digits are epoch seconds.
     """
     asked = dialect.request(
@@ -93,7 +123,7 @@ def request_for(target: Target, dialect: Dialect, prompt: str, trace_id: str, sp
     )
     headers = (
         ("Host", target.authority),
-        ("User-Agent", f"streamgauge/{__version__}"),
+        ("User-Agent", AGENT),
         ("Accept", ", ".join(dialect.content_types) or "text/event-stream"),
         ("Accept-Encoding", "identity"),
         ("traceparent", f"00-{trace_id}-{span_id}-01"),
@@ -101,7 +131,12 @@ def request_for(target: Target, dialect: Dialect, prompt: str, trace_id: str, sp
         *asked.headers,
         *target.headers,
     )
-    return request_bytes(asked.method, asked.path, headers, asked.body)
+    proxy = target.proxy if not target.secure else None
+    if proxy is None:
+        return request_bytes(asked.method, asked.path, headers, asked.body)
+    if proxy.authorization is not None:
+        headers += (("Proxy-Authorization", proxy.authorization),)
+    return request_bytes(asked.method, target.origin + asked.path, headers, asked.body)
 
 
 class Requests:

@@ -31,15 +31,15 @@ import msgspec
 from streamgauge.audit import Audit
 from streamgauge.clock import MS, Clock, S, SystemClock
 from streamgauge.control import Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
-from streamgauge.errors import StorageError
+from streamgauge.errors import Exit, StorageError
 from streamgauge.loop import Loop
-from streamgauge.net import tls_context
 from streamgauge.plan import Hold, Lane, Shot, pick, share, spacing_ns, whose
 from streamgauge.prompts import prompt_text
 from streamgauge.sample import GOOD, Outcome, Sample, SampleWriter
 from streamgauge.secrets import Redactor
 from streamgauge.stream import Stream
 from streamgauge.target import Requests, Target
+from streamgauge.tls import proxy_tls, tls_context
 
 FLUSH_NS = 400 * MS
 BACKOFF_NS = 1 * S
@@ -96,6 +96,8 @@ class Worker:
         for target in job.targets:
             if target.secure:
                 tls_context(target.tls)  # reads files: not under load, nor with the last descriptor
+            if target.proxy is not None and target.proxy.secure:
+                tls_context(proxy_tls(target.tls))
         self._redact = Redactor(job.secrets).text
         self._writer = SampleWriter(Path(job.samples))
         self._loop = Loop(clock, self._on_done)
@@ -549,8 +551,9 @@ def main(fd: int) -> None:
     except StorageError as error:
         _last_words(control, disk=str(error))
     except BaseException:
+        # Told once, by the parent and without secrets: not by the interpreter on the way out.
         _last_words(control, failed=Redactor(secrets).text(traceback.format_exc()))
-        raise
+        sys.exit(Exit.INTERNAL)
 
 
 def _last_words(control: socket.socket, *, failed: str | None = None, disk: str | None = None) -> None:

@@ -15,6 +15,7 @@ import click
 
 from streamgauge.cli import complete
 from streamgauge.cli.options import REPORTS, flag, from_variables, reports_folder, target_options
+from streamgauge.cli.say import say
 
 if TYPE_CHECKING:
     from streamgauge.arrivals import Spacing
@@ -125,6 +126,7 @@ def run(
     dialect: str | None,
     model: str | None,
     headers: tuple[str, ...],
+    proxy: str | None,
     sets: tuple[str, ...],
     preset: str | None,
     requests: int | None,
@@ -159,7 +161,7 @@ def run(
     for name in tests:
         if name not in TESTS:
             raise UsageError(f"no test {name!r}{did_you_mean(name, TESTS)} Tests: {', '.join(TESTS)}")
-    spec = read_spec(config, url, dialect, model, headers, sets)
+    spec = read_spec(config, url, dialect, model, headers, sets, proxy)
     overrides = Overrides(
         preset=preset, requests=requests, concurrency=concurrency, rate=rate, arrivals=arrivals,
         trace=trace, duration_s=duration,
@@ -243,7 +245,7 @@ class Asked:
             except TargetError as error:
                 if not outcomes:
                     return self._unusable(error)
-                click.echo(f"streamgauge: {error}", err=True)
+                say(f"streamgauge: {error}", err=True)
                 codes.append(error.exit)
                 continue
             outcomes.append(outcome)
@@ -290,8 +292,8 @@ class Asked:
         assert isinstance(error, TargetError)
         if self.as_json:
             told = {"error": str(error), "target": error.target, "stage": error.stage, "next": error.next}
-            click.echo(json.dumps(told, indent=2))
-        click.echo(f"streamgauge: {error}\n  next: {error.next}", err=True)
+            say(json.dumps(told, indent=2))
+        say(f"streamgauge: {error}\n  next: {error.next}", err=True)
         return error.exit
 
 

@@ -7,7 +7,8 @@ from collections import Counter
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-import click
+from streamgauge.cli.say import say
+from streamgauge.wild import screen
 
 if TYPE_CHECKING:
     from streamgauge.suite.execute import Outcome
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def show_plan(plan: Prepared, *, to_stdout: bool = False) -> None:
     """What would be sent, cost and be decided."""
-    click.echo("\n".join(plan_lines(plan)), err=not to_stdout)
+    say("\n".join(plan_lines(plan)), err=not to_stdout)
 
 
 def plan_lines(plan: Prepared) -> list[str]:
@@ -109,6 +110,6 @@ def show_outcome(outcome: Outcome) -> None:
     for line in terminal.lines(outcome.assessment.document, max(width, 60)):
         console.print(Text.assemble(*[(text, style) for text, style in line]))
     for path in outcome.files:
-        console.print(Text(f"  {path}", style="dim"))
+        console.print(Text(screen(f"  {path}"), style="dim"))
     if outcome.unwritten is not None:
-        click.echo(f"streamgauge: {outcome.unwritten}", err=True)
+        say(f"streamgauge: {outcome.unwritten}", err=True)

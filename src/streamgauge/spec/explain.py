@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from streamgauge.spec.mistakes import Path, did_you_mean
 from streamgauge.spec.model import TAG
 
-_SECRET = {"headers", "body", "extra", "url", "path"}
+_SECRET = {"headers", "body", "extra", "url", "path", "proxy"}
 _KINDS = {
     "string_type": 'a text in quotes, as in "abc"',
     "int_type": "a whole number",

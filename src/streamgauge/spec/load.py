@@ -120,12 +120,28 @@ def find_spec(config: str | None, folder: FilePath) -> FilePath | None:
     return path
 
 
-def load_spec(path: FilePath, *, speak: Speak, environ: Mapping[str, str], sets: Iterable[str] = ()) -> Spec:
-    """The spec in `path` with variables of `environ` and `--set` flags laid over it. UsageError lists every mistake."""
+def load_spec(
+    path: FilePath,
+    *,
+    speak: Speak,
+    environ: Mapping[str, str],
+    sets: Iterable[str] = (),
+    proxy: tuple[str, str] | None = None,
+) -> Spec:
+    """The spec in `path` with variables of `environ` and flags laid over it. UsageError lists every mistake.
+
+    `proxy`: that of every target, and the flag or variable that gave it.
+    """
     file = _shown(path)
     text = read_text(path, "a spec", MAX_SPEC_BYTES, file)
     tree = read_toml(text, file)
-    return _check(tree, file, locate(text), path.parent, path, speak=speak, environ=environ, sets=sets)
+    flags: dict[Path, str] = {}
+    targets = tree.get("targets")
+    if proxy is not None and isinstance(targets, dict):
+        for name, table in targets.items():
+            if isinstance(table, dict):
+                table["proxy"], flags["targets", name, "proxy"] = proxy
+    return _check(tree, file, locate(text), path.parent, path, speak=speak, environ=environ, sets=sets, flags=flags)
 
 
 def from_url(
@@ -136,6 +152,7 @@ def from_url(
     environ: Mapping[str, str],
     model: str | None = None,
     headers: Iterable[tuple[str, str]] = (),
+    proxy: str | None = None,
     sets: Iterable[str] = (),
     folder: FilePath = FilePath(),
     named: Spec | None = None,
@@ -149,11 +166,13 @@ def from_url(
     target: dict[str, object] = {"url": url, "dialect": dialect, "headers": dict(headers)}
     if model is not None:
         target["model"] = model
+    if proxy is not None:
+        target["proxy"] = proxy
     tree: dict[str, object] = {"targets": {TARGET: target}}
     if named is not None:
         kept = named.model.model_dump(by_alias=True, exclude_unset=True, include={"environments", "prompts"})
         tree |= kept
-    keys = {"url": "--url", "model": "--model", "dialect": "--dialect", "headers": "-H"}
+    keys = {"url": "--url", "model": "--model", "dialect": "--dialect", "headers": "-H", "proxy": "--proxy"}
     flags: dict[Path, str] = {("targets", TARGET, key): (origins or {}).get(flag, flag) for key, flag in keys.items()}
     base = named.folder if named is not None else folder
     environ = {name: value for name, value in environ.items() if not name.startswith(f"{PREFIX}TARGETS__")}
@@ -399,7 +418,8 @@ def digest(spec: Spec) -> str:
             name.lower(): value if REFERENCE.search(value) else redactor.headers([(name, value)])[0][1]
             for name, value in sorted(target["headers"].items())
         }
-        target["url"] = redactor.url(target["url"]) if target["url"] else None
+        for key in ("url", "proxy"):
+            target[key] = redactor.url(target[key]) if target[key] else None
     tree["prompts"] = {name: list(one.texts) for name, one in spec.prompts.items()}
     tree["traces"] = {name: list(times) for name, times in spec.traces.items()}
     text = json.dumps(tree, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from streamgauge.proxies import parse_proxy
 from streamgauge.spec.address import check_header, check_path, parse_url
 from streamgauge.spec.criteria import Severity, parse_rule
 from streamgauge.spec.presets import Inconclusive
@@ -145,6 +146,12 @@ class Tls(Table):
     server_name: Text | None = Field(
         default=None, description="Name sent and checked instead of the url's host.", examples=["api.example.com"]
     )
+    resume: bool = Field(
+        default=True,
+        description="Let a new connection take up the TLS session of an earlier one, as browsers and SDKs do; false: "
+        "every handshake is a full one.",
+        examples=[False],
+    )
 
     @model_validator(mode="after")
     def _pairs(self) -> Tls:
@@ -241,6 +248,12 @@ class Target(Table):
         examples=["anthropic-direct"],
     )
     tls: Tls = Field(default_factory=Tls, description="TLS settings.", examples=[{"ca": "certs/ca.pem"}])
+    proxy: Text | None = Field(
+        default=None,
+        description='HTTP proxy to go through: its url, user and password percent-encoded; "none": connect directly. '
+        "When not given: HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, heeding NO_PROXY. May hold ${NAME}.",
+        examples=["http://me:${PROXY_PASSWORD}@proxy.example.com:3128"],
+    )
     expect: Expect | None = Field(
         default=None,
         description="Content check; an answer that fails it is wrong_answer.",
@@ -252,6 +265,13 @@ class Target(Table):
     def _url(cls, value: str | None) -> str | None:
         if value is not None and not REFERENCE.search(value):
             parse_url(value)
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: str | None) -> str | None:
+        if value is not None and not REFERENCE.search(value):
+            parse_proxy(value)
         return value
 
     @field_validator("path")

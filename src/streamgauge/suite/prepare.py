@@ -65,7 +65,7 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     phases = TESTS[settings.test](settings, names, controls)
     targets = targets_of(resolved)
     for target in targets:
-        if target.secure:
+        if target.secure or (target.proxy is not None and target.proxy.secure):
             tls_context(target.tls)  # so that an unusable file is told before anything is connected to
     estimate = estimate_of(resolved, targets, phases, {t.name: recall(root, key_of(t)) for t in targets})
     _hold_back(resolved, estimate, phases)
@@ -134,7 +134,7 @@ def _target(found: ResolvedTarget, settings: Settings, *, control: bool) -> Targ
         max_tokens=settings.max_tokens,
         include_usage=found.include_usage,
         unique=settings.unique_prefix,
-        tls=msgspec.convert({k: getattr(found.tls, k) for k in ("verify", "ca", "cert", "key", "server_name")}, Tls),
+        tls=msgspec.convert({key: getattr(found.tls, key) for key in Tls.__struct_fields__}, Tls),
         expect=found.expect,
         limits=Limits(
             connect_ns=round(times.connect_s * S),
@@ -144,6 +144,9 @@ def _target(found: ResolvedTarget, settings: Settings, *, control: bool) -> Targ
         ),
         rpm=found.rpm,
         control=control,
+        socket=found.socket,
+        proxy=found.proxy,
+        proxy_note=found.proxy_note,
     )
 
 
@@ -230,6 +233,8 @@ def _notes(resolved: Resolved, estimate: Estimate) -> list[str]:
             notes.append(f"{target.name}: the server's certificate was not verified (tls.verify = false)")
         if not resolved.settings.unique_prefix:
             notes.append("prompts were sent without a mark of their own: caches may have flattered TTFT")
+        if target.proxy is not None:
+            notes.append(f"{target.name}: through the proxy {target.proxy.shown}, whose time is part of every number")
         if target.rpm is not None:
             notes.append(
                 f"{target.name}: paced to {target.rpm:g} requests a minute (rpm); waiting for that is no part of TTFT"
