@@ -212,6 +212,25 @@ def test_the_fingerprint_is_this_machines_and_does_not_name_it() -> None:
     assert platform.node() not in msgspec.json.encode(here).decode() or not platform.node()
 
 
+@pytest.mark.parametrize(("of", "flags", "told"), [
+    (fingerprint(), ("--concurrency", "50"), None),
+    (fingerprint(), ("--concurrency", "51"), "51 streams are planned, and this machine was calibrated for 50"),
+    (fingerprint(), ("--rate", "200", "--duration", "9s"), "260 streams are planned, and this machine was calibrated"),
+    (fingerprint(), ("--rate", "20", "--duration", "9s"), None),
+    (HERE, ("--concurrency", "5"), "does not count here: it was made with another"),
+])  # fmt: skip
+def test_a_plan_above_what_was_found_says_so_and_starts_all_the_same(
+    tmp_path: Path, of: Fingerprint, flags: tuple[str, ...], told: str | None
+) -> None:
+    keep(tmp_path / "calibration.json", calibration(of=of, at=datetime.now(UTC)))
+    run = ("run", "ttft", "--url", "http://127.0.0.1:9/v1/chat/completions", "--model", "m", *flags, "--dry-run")
+    done = inline(*run, cwd=tmp_path, STREAMGAUGE_STATE=str(tmp_path))
+    assert done.code == 0
+    assert "calibrat" not in done.out if told is None else told in done.out
+    (plan,) = json.loads(inline(*run, "--json", cwd=tmp_path, STREAMGAUGE_STATE=str(tmp_path)).out)["plan"]
+    assert (told is None) == (not plan["notes"])
+
+
 # For real.
 
 

@@ -22,7 +22,6 @@ from streamgauge.errors import TargetError, UsageError
 from streamgauge.net import tls_context
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.reports.document import Calibration
-from streamgauge.reports.wording import calibrated
 from streamgauge.run import Limits as RunLimits
 from streamgauge.run import Load, workers_for
 from streamgauge.spec.presets import Settings
@@ -249,11 +248,9 @@ def streams_of(estimate: Estimate) -> int:
 
 
 def _beyond(estimate: Estimate, calibration: Calibration | None) -> list[str]:
-    """That this machine was not found able to measure so much, or that what was found no longer counts."""
-    if calibration is None:
+    """That this machine was not found able to measure so much."""
+    if calibration is None or calibration.stale is not None:
         return []
-    if calibration.stale is not None:
-        return [calibrated(calibration)]
     streams, held = streams_of(estimate), calibration.streams or 0
     if streams <= held:
         return []
