@@ -22,7 +22,7 @@ RIGHT = {
     "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
     "compare", "verdict", "reports",
 }  # fmt: skip
-BOTH = {"suite", "check", "progress", "cli"}
+BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}
 
 

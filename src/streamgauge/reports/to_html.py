@@ -97,6 +97,7 @@ def _parts(document: Document) -> dict[str, Any]:
         "findings": [view.finding_parts(finding) for finding in document.findings],
         "quality": view.quality_rows(document),
         "quality_line": view.quality_line(document),
+        "calibration_line": view.calibration_line(document),
         "numbers": view.number_rows(document),
     }
 

@@ -211,6 +211,7 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
             "duration_s": seconds or None,
         },
         arrivals=_arrivals(head, plan),
+        calibration=head.calibration,
         notes=[*head.notes, *wire.notes()],
     )
 
