@@ -19,8 +19,8 @@ LEFT = {
     "audit", "worker", "run", "client",
 }  # fmt: skip
 RIGHT = {
-    "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series", "compare",
-    "verdict", "reports",
+    "bulk", "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
+    "compare", "verdict", "reports",
 }  # fmt: skip
 BOTH = {"suite", "check", "progress", "cli"}
 APART = {"simulator", "spec"}
