@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from streamgauge.reports.to_csv import text_cell
 from streamgauge.sample import Sample
+from streamgauge.wild import csv_cell
 
 STAMPS = ("due", "start", "sent", "first_byte", "first_output", "first_token", "last_output", "end")
 
@@ -81,7 +81,7 @@ def row(s: Sample) -> str:
     slack = None if s.first_token_ns is None else s.first_token_slack_ns / 1e3
     return ",".join(
         (
-            *map(text_cell, (s.id, s.target, s.prompt, s.phase)), str(s.level), s.outcome.value, number(s.http_status),
+            *map(csv_cell, (s.id, s.target, s.prompt, s.phase)), str(s.level), s.outcome.value, number(s.http_status),
             *(number(getattr(s, f"{name}_ns")) for name in STAMPS), number(slack), *map(number, metrics(s).values()),
         )
     )  # fmt: skip

@@ -157,10 +157,10 @@ def _decoded(texts: list[bytes]) -> list[str]:
 def _form(kind: Any) -> str:
     """How a field of this type is written."""
     several = set(kind.__args__) if isinstance(kind, types.UnionType) else {kind}
-    if several <= {int, types.NoneType}:
-        return "number"
     if kind is bool or kind is bytes:
         return "flag" if kind is bool else "bytes"
+    if several <= {int, bool, types.NoneType}:
+        return "number"
     if float in several:
         return "float"
     if isinstance(kind, types.GenericAlias):
@@ -182,7 +182,13 @@ def _table(known: dict[int, int], otherwise: int, kind: Any = np.int64) -> Array
     return np.array([known.get(tag, otherwise) for tag in range(256)], dtype=kind)
 
 
-_FIXED = {**{tag: tag for tag in range(0x80)}, **{tag: tag - 256 for tag in range(0xE0, 256)}, NIL: 0}
+_FIXED = {
+    **{tag: tag for tag in range(0x80)},
+    **{tag: tag - 256 for tag in range(0xE0, 256)},
+    NIL: 0,
+    FALSE: 0,
+    TRUE: 1,
+}
 _UINTS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
 _SMALL = _table(_FIXED, 0)
 """Numbers that are their own first byte."""

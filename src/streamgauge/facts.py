@@ -40,7 +40,7 @@ _DURATIONS = (
 )  # fmt: skip
 _COUNTS = (
     "level", "slot", "http_status", "text_events", "reasoning_events", "tool_events", "merged_events", "output_reads",
-    "stalls", "input_tokens", "output_tokens", "streamed_tokens",
+    "stalls", "input_tokens", "output_tokens", "streamed_tokens", "redirects", "tls_resumed",
 )  # fmt: skip
 _FLAGS = ("clock_step", "kernel_stamps")
 _ID = 32

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from typing import Any
@@ -24,8 +23,8 @@ import numpy.typing as npt
 from streamgauge.facts import MISSING, OUTCOMES, UNTOLD, Facts, FloatArray, blocks_of
 from streamgauge.metrics import METRICS
 from streamgauge.reports.document import Document
-from streamgauge.reports.wording import plain
 from streamgauge.sample import Sample
+from streamgauge.wild import csv_cell
 
 Cells = npt.NDArray[np.uint8]
 """A column of cells: a row each, NUL where nothing stands."""
@@ -47,8 +46,6 @@ COLUMNS = (*_TEXTS, "level", "outcome", "http_status", *_STAMPS, "slack_us", *_V
 """`slack_us`: the width of what is known of first_token's arrival: it lies in (first_token - slack, first_token]."""
 
 _ROWS_A_CHUNK = 2_000
-_HARMLESS = re.compile(r"[A-Za-z0-9_.:/ -]*")
-_FORMULA = re.compile(r"[\s'\"]*[=+\-@|%＝＋－＠]")
 _DIGITS = 10_000
 """Numbers are written four digits at a time."""
 _LARGE = 1e9
@@ -84,25 +81,17 @@ def _rows(facts: Facts) -> bytes:
 def _id_cells(facts: Facts) -> Cells:
     ids = facts["id"]
     if ids.dtype.kind != "S":  # some are no trace ids
-        ids = np.array([text_cell(one).encode() for one in facts.ids()])
+        ids = np.array([csv_cell(one).encode() for one in facts.ids()])
     return _as_cells(ids)
 
 
 @lru_cache(maxsize=8)
 def _text_cells(texts: tuple[str, ...]) -> Cells:
-    return _as_cells(np.array([text_cell(text).encode() for text in texts]))
+    return _as_cells(np.array([csv_cell(text).encode() for text in texts]))
 
 
 def _as_cells(texts: npt.NDArray[np.bytes_]) -> Cells:
     return texts.view(np.uint8).reshape(len(texts), -1)
-
-
-def text_cell(text: str) -> str:
-    """A text that no spreadsheet runs and no separator splits."""
-    clean = plain(text)
-    if _FORMULA.match(clean):
-        clean = "'" + clean
-    return clean if _HARMLESS.fullmatch(clean) else '"' + clean.replace('"', '""') + '"'
 
 
 def number_cell(value: float) -> str:

@@ -3,8 +3,8 @@
 Rules: `report.html.j2` says what stands where, `style.css` how it looks, `charts` draws; here only the parts are put
 together. Every text is escaped by the template engine (autoescape) after `plain` took control characters out of it,
 both for each printed expression, so no text can be forgotten. A Content-Security-Policy in the page forbids what the
-page does not need, should all else fail. The page stays under 2 MB: series are bounded however many requests there were,
-and so are tables however many targets; what a table leaves out it says.
+page does not need, should all else fail. The page stays under 2 MB: series are bounded however many requests
+there were, and so are tables however many targets; what a table leaves out it says.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
 from streamgauge.reports.svg import NARROW, WIDE, Frame
 from streamgauge.series import Ecdf, Gaps, Slow
+from streamgauge.wild import html
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -59,7 +60,7 @@ def _environment() -> Environment:
     from markupsafe import Markup
 
     def finalize(value: Any) -> Any:
-        return value if isinstance(value, Markup) or not isinstance(value, str) else say.plain(value)
+        return value if isinstance(value, Markup) or not isinstance(value, str) else html(value)
 
     environment = Environment(
         loader=PackageLoader("streamgauge.reports", ""),
@@ -106,6 +107,7 @@ def _parts(document: Document) -> dict[str, Any]:
         "findings": [view.finding_parts(finding) for finding in document.findings],
         "quality": view.quality_rows(document),
         "quality_line": view.quality_line(document),
+        "calibration_line": view.calibration_line(document),
         "more_criteria": len(every[_MOST_CRITERIA:]),
         "numbers": numbers[:_MOST_NUMBERS],
         "more_numbers": len(numbers[_MOST_NUMBERS:]),

@@ -26,6 +26,7 @@ from streamgauge.series import series
 from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
 from streamgauge.suite.folder import Head, Story, blocks, read_head, read_story
+from streamgauge.suite.wire import Wire, wire_of
 from streamgauge.suite.words import Words
 from streamgauge.summary import MetricsCollector, Scope, scope_of, summarise
 from streamgauge.verdict import (
@@ -95,7 +96,7 @@ def assess(folder: Path) -> Assessment:
     story = _without_controls(head, read_story(folder))
     windows = [(p.start_ns, p.end_ns) for p in story.phases if p.name in head.judged_phases]
     columns, ticks = _read(folder, windows)
-    stamps = _whose_stamps(columns.facts)
+    wire = wire_of(columns.facts)
     judged_targets = [str(t["name"]) for t in head.targets if t["name"] not in head.only_controls]
     scope = scope_of(
         columns,
@@ -105,7 +106,7 @@ def assess(folder: Path) -> Assessment:
         limits=_request_limits(head.criteria),
     )
     summary = summarise(columns, scope)
-    measurement = _measurement(head, story, columns, scope, ticks, stamps)
+    measurement = _measurement(head, story, columns, scope, ticks, wire)
     doubts = list(measurement.invalid_because)
     judged = judge(
         head.criteria, columns, scope, confidence=head.confidence, partial=story.partial, invalid_because=doubts,
@@ -152,12 +153,6 @@ def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[Columns, _Ticks
     return collector.columns(), ticks
 
 
-def _whose_stamps(facts: Facts) -> str:
-    """Who stamped what arrived: `kernel`, `user` or `mixed`."""
-    kernel = facts["kernel_stamps"][facts["first_byte_ns"] != MISSING]
-    return "kernel" if kernel.all() else "mixed" if kernel.any() else "user"
-
-
 def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
     """What one request must keep to count in goodput: the loosest quantile limit asked of each metric of a request."""
     limits: dict[str, float] = {}
@@ -174,7 +169,7 @@ def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
     return limits
 
 
-def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks: _Ticks, stamps: str) -> Measurement:
+def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks: _Ticks, wire: Wire) -> Measurement:
     rows = scope.rows(columns)
     starts, late = starts_late(columns, rows)
     doubts = run_doubts(columns, scope, starts=starts, missed=late)
@@ -189,7 +184,7 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
     achieved = len(rows)
     control_rows = len(columns.select(targets=head.only_controls or ("",), phases=scope.judged))
     return Measurement(
-        stamps=stamps,
+        stamps=wire.stamps,
         valid=not doubts,
         invalid_because=doubts,
         slack_ms=spread(columns.slack_ms[rows]),
@@ -214,7 +209,22 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
             "rate_per_s": (achieved + control_rows) / seconds if rate and seconds else None,
             "duration_s": seconds or None,
         },
-        notes=[*head.notes, *_stamp_notes(stamps)],
+        arrivals=_arrivals(head, plan),
+        calibration=head.calibration,
+        notes=[*head.notes, *wire.notes()],
+    )
+
+
+def _arrivals(head: Head, phases: list[Planned]) -> str | None:
+    """How the requests to judged targets come due in open loop, in words."""
+    return next(
+        (
+            lane.load.words
+            for phase in phases
+            for lane in phase.lanes
+            if not isinstance(lane.load, Hold) and not set(lane.targets) <= set(head.only_controls)
+        ),
+        None,
     )
 
 
@@ -234,12 +244,6 @@ def _held(columns: Columns, scope: Scope) -> float | None:
 
 def _float(value: int | None) -> float | None:
     return None if value is None else float(value)
-
-
-def _stamp_notes(stamps: str) -> list[str]:
-    if stamps == "kernel":
-        return []
-    return [f"{stamps} stamps: the time is (partly) when our loop read the bytes, not when the kernel received them"]
 
 
 def _with_doubts(measurement: Measurement, word: Word, doubts: list[str]) -> Measurement:

@@ -22,6 +22,7 @@ import msgspec
 
 from streamgauge.errors import StorageError, UsageError
 from streamgauge.plan import Phase as Planned
+from streamgauge.reports.document import Calibration
 from streamgauge.sample import AuditTick, Block, Record, Sample, read_blocks
 from streamgauge.summary import Phase
 from streamgauge.verdict import Criterion
@@ -69,6 +70,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     notes: list[str]
     inconclusive_passes: bool = False
+    calibration: Calibration | None = None
+    """What was known of this machine when the run began."""
     paces: dict[str, float] = {}
     """target -> its rpm, where it has one."""
 
