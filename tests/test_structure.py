@@ -19,7 +19,7 @@ LEFT = {
     "net", "tunnel", "dial", "loop", "control", "audit", "worker", "run", "client",
 }  # fmt: skip
 RIGHT = {
-    "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
+    "bulk", "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
     "compare", "verdict", "reports",
 }  # fmt: skip
 BOTH = {"suite", "check", "calibrate", "progress", "cli"}

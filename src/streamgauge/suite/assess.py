@@ -25,7 +25,7 @@ from streamgauge.sample import AuditTick, Outcome
 from streamgauge.series import series
 from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
-from streamgauge.suite.folder import Head, Story, batches, read_head, read_story
+from streamgauge.suite.folder import Head, Story, blocks, read_head, read_story
 from streamgauge.suite.wire import Wire, wire_of
 from streamgauge.suite.words import Words
 from streamgauge.summary import MetricsCollector, Scope, scope_of, summarise
@@ -146,9 +146,8 @@ def _without_controls(head: Head, story: Story) -> Story:
 def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[Columns, _Ticks]:
     """Every record once: Samples to columns, ticks summed up."""
     collector, ticks = MetricsCollector(), _Ticks()
-    for batch in batches(folder):
-        collector.extend(batch)
-        for record in batch:
+    for block in blocks(folder):
+        for record in collector.take(block):
             if isinstance(record, AuditTick):
                 ticks.add(record, windows)
     return collector.columns(), ticks

@@ -23,7 +23,7 @@ import msgspec
 from streamgauge.errors import StorageError, UsageError
 from streamgauge.plan import Phase as Planned
 from streamgauge.reports.document import Calibration
-from streamgauge.sample import AuditTick, Record, Sample, read_batches
+from streamgauge.sample import AuditTick, Block, Record, Sample, read_blocks
 from streamgauge.summary import Phase
 from streamgauge.verdict import Criterion
 
@@ -218,10 +218,11 @@ def _lines(path: Path) -> Iterator[dict[str, object]]:
 
 def records(folder: Path) -> Iterator[Record]:
     """Every record of every worker and round."""
-    return itertools.chain.from_iterable(batches(folder))
+    for block in blocks(folder):
+        yield from block.records()
 
 
-def batches(folder: Path) -> Iterator[list[Record]]:
-    """The same, some thousand at a time."""
+def blocks(folder: Path) -> Iterator[Block]:
+    """The same, not yet decoded, some thousand at a time."""
     for path in sorted(folder.glob("samples-*.sgs")):
-        yield from read_batches(path)
+        yield from read_blocks(path)
