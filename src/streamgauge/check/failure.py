@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 from streamgauge.check.answer import other_dialect, status
 from streamgauge.check.finding import Finding, fail
 from streamgauge.check.knock import tls_trouble
+from streamgauge.check.pace import cut
 from streamgauge.check.way import GIVE_CERTIFICATE, WANTS_CERTIFICATE, WRONG_CERTIFICATE
 from streamgauge.client import Answer
 from streamgauge.sample import Outcome
@@ -98,7 +99,7 @@ def failure_findings(
         return
     what, remedy = _body(answer)
     text = f"{sample.outcome}: {what}{words}"
-    yield fail("answer", text, remedy or _NEXT.get(sample.outcome, "see the words above"), **facts)
+    yield fail("answer", text, remedy or cut(sample) or _NEXT.get(sample.outcome, "see the words above"), **facts)
 
 
 def _wants_certificate(words: str) -> bool:
