@@ -12,7 +12,7 @@ from streamgauge.check.finding import Finding, ms, ok, shown_ms, warn
 from streamgauge.client import Answer
 from streamgauge.dialects.contract import TEXT
 from streamgauge.findings.cuts import IDLE_MORE, LEAST_S, idle_settings
-from streamgauge.findings.flow import FLUSH, LEAST_EVENTS, flow_of, held_remedy, lump_words
+from streamgauge.findings.flow import FLUSH, LEAST_EVENTS, flow_of, held_remedy, lump_size, lump_words, who_gathers
 from streamgauge.sample import Outcome, Sample, gaps_us
 
 LATER_NS = 300_000_000
@@ -50,7 +50,9 @@ def pace(answer: Answer) -> Finding:
         return warn("pace", text, f"{step}{held_remedy()}; look for compression too", **facts)
     if flow.shape == "lumps":
         assert flow.every_ms is not None
-        return warn("pace", lump_words(flow.every_ms, flow.events / flow.lumps), held_remedy(), **facts)
+        by, cause = who_gathers(flow.every_ms, lump_size(flow, sample.bytes_in))
+        text = lump_words(flow.every_ms, flow.events / flow.lumps, by)
+        return warn("pace", text, f"{held_remedy(first=by)}. {cause}", **facts)
     return ok("pace", f"not buffered: {len(stamps)} text events in {len(reads)} reads", **facts)
 
 

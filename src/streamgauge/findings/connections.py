@@ -84,14 +84,18 @@ def keep_alive_cut(facts: Facts) -> Iterator[Finding]:
 def _how(life: _Life, gone: IntArray) -> tuple[str, dict[str, float | None]]:
     """After how much the connections `gone` were closed."""
     most = int(life.carried.max())
-    if (life.carried[gone] == most).mean() >= MOST_ALIKE:
-        return f"after {most} requests", {"requests_a_connection": float(most)}
     # Closed no earlier than it last took a request, and no later than the next one would have come.
     low, high = float(life.last_begun[gone].max()), float(life.last_ended[gone].min())
-    values: dict[str, float | None] = {"took_requests_until_s": low, "gone_after_s": high}
-    if low <= AGE_WITHIN * high:
-        return f"at an age of about {max(low, high):.1f} s", values
-    return "while they were free", values
+    values: dict[str, float | None] = {
+        "requests_a_connection": float(np.median(life.carried[gone])),
+        "took_requests_until_s": low,
+        "gone_after_s": high,
+    }
+    how = [
+        f"after {most} requests" if (life.carried[gone] == most).mean() >= MOST_ALIKE else "",
+        f"at an age of about {max(low, high):.1f} s" if low <= AGE_WITHIN * high else "",
+    ]
+    return " or ".join(part for part in how if part) or "while they were free", values
 
 
 def _cost(facts: Facts, rows: IntArray) -> dict[str, float | None]:

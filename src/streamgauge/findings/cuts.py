@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from streamgauge.columns import MISSING, BoolArray, FloatArray
+from streamgauge.columns import MISSING, BoolArray, FloatArray, IntArray
 from streamgauge.findings.finding import Facts, Finding
 from streamgauge.sample import NOT_JUDGED, Outcome
 
@@ -29,6 +29,8 @@ AGE_WITHIN_S, SILENCE_WITHIN_S, WITHIN = 0.1, 0.35, 0.01
 ENVOY_CLOSES_AFTER_S = 1.0
 """Its delayed_close_timeout."""
 
+BOTH = 0.8
+"""Of a group equal in one way so many must be equal in the other, or it says nothing."""
 AS_OLD = 0.1
 """A few streams may end by themselves just then."""
 
@@ -37,7 +39,7 @@ IDLE = {
     "HAProxy": "timeout server",
     "Envoy": "stream_idle_timeout",
 }
-TOTAL = {"Envoy": "the route's timeout (15 s by default)"}
+TOTAL = "the route's timeout (Envoy, 15 s by default)"
 IDLE_MORE = "or the idle time-out of a load balancer (60 s at AWS)"
 TOTAL_MORE = "or the longest duration that the platform gives a request or function"
 
@@ -94,19 +96,17 @@ def _alike(values: FloatArray, dead: BoolArray, came: FloatArray, within_s: floa
 
 
 def _told(
-    facts: Facts, rows: np.ndarray, age: FloatArray, silence: FloatArray, by_age: BoolArray, by_silence: BoolArray
+    facts: Facts, rows: IntArray, age: FloatArray, silence: FloatArray, by_age: BoolArray, by_silence: BoolArray
 ) -> Finding:
     both = by_age & by_silence
-    either = bool(both.any()) and int(both.sum()) * 2 >= max(int(by_age.sum()), int(by_silence.sum()))
+    either = int(both.sum()) >= BOTH * max(int(by_age.sum()), int(by_silence.sum()))
     idle = not either and int(by_silence.sum()) > int(by_age.sum())
     group = both if either else by_silence if idle else by_age
     seconds = float((silence if idle else age)[group].max())
     kind = "an idle or total" if either else "an idle" if idle else "a total"
     how = f"after {seconds:.1f} s without output" if idle else f"at {seconds:.1f} s"
-    settings = idle_settings(facts.way)
-    if not idle and not either:
-        settings = "; ".join(f"{name}: {setting}" for name, setting in TOTAL.items())
-    more = TOTAL_MORE if not idle and not either else IDLE_MORE
+    total = not idle and not either
+    settings, more = (TOTAL, TOTAL_MORE) if total else (idle_settings(facts.way), IDLE_MORE)
     k, n = int(group.sum()), len(rows)
     return Finding(
         name="cut_at_equal_ages",
@@ -120,13 +120,14 @@ def _told(
         cause=f"{settings}, {more}",
         check="ask the app itself, past the proxy, for an answer as long or as silent: there it goes on",
         remedy=(
-            f"raise it above the longest {'answer' if not idle else 'silence'} you allow"
-            + ("" if not idle and not either else "; or have the app send a comment line while it waits")
+            f"raise it above the longest {'silence' if idle else 'answer'} you allow"
+            + ("" if total else "; or have the app send a comment line while it waits")
         ),
     )  # fmt: skip
 
 
 def nominal(seconds: float) -> str:
-    """The round number that was probably set."""
-    whole = round(seconds)
-    return f"{whole}" if abs(seconds - whole) <= max(SILENCE_WITHIN_S / 2, WITHIN * seconds) else f"{seconds:.1f}"
+    """The round number that was probably set: a time-out strikes a little after it, or with nginx a little before."""
+    whole = round(seconds + SILENCE_WITHIN_S / 2 - AGE_WITHIN_S / 2)
+    near = -max(AGE_WITHIN_S, WITHIN * seconds) <= whole - seconds <= max(SILENCE_WITHIN_S, WITHIN * seconds)
+    return f"{whole}" if near else f"{seconds:.1f}"

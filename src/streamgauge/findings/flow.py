@@ -29,11 +29,11 @@ LUMP_MS = 100.0
 LEAST_EVENTS, LEAST_IN_ONE_READ = 8, 4
 """Fewer events of text tell nothing."""
 EVENTS_A_LUMP = 2
-ALIKE = 0.35
-"""A distance this near to the median one is like it."""
+ALIKE = 0.2
+"""Lumps are regular where half of the time lies between ones whose distance is the usual one, give or take this."""
 QUICK_MS = 100.0
 """An answer that comes whole so soon was made so soon; nobody held it back."""
-OURS_MS = 20.0
+OURS_MS = LUMP_MS / 2
 """Where the slack of the first token is wider, we may have merged what came singly."""
 LOOKED_AT = 1_000
 """So many answers of a target are looked at, evenly spaced; a share needs no more."""
@@ -60,7 +60,8 @@ class Flow:
     lumps: int
     """Groups of reads."""
     every_ms: float | None
-    """Median distance between them, the last one left out: it holds what was left."""
+    """The usual distance between them, the last one left out, which brings what was left. Weighted by time: small
+    lumps between the big ones (HAProxy's first) say nothing."""
     wait_ms: float | None
     """From sent to the first output."""
     span_ms: float
@@ -71,7 +72,7 @@ def flow_of(*, events: int, gaps_us: array[int], wait_ms: float | None, span_ms:
     """The flow of `events` text events; `gaps_us` lie between reads with text, `slack_ms` is the first token's."""
     far = [gap / 1_000 for gap in gaps_us if gap >= TOGETHER_US]
     body = far[:-1] or far
-    every = median(body) if body else None
+    every = _usual(body)
     shape: Shape = "singly"
     if events < LEAST_IN_ONE_READ or slack_ms > OURS_MS:
         shape = "unclear"
@@ -82,15 +83,45 @@ def flow_of(*, events: int, gaps_us: array[int], wait_ms: float | None, span_ms:
     elif events < LEAST_EVENTS or len(far) < 2:
         shape = "unclear" if events >= EVENTS_A_LUMP * (len(far) + 1) else "singly"
     elif every is not None and every >= LUMP_MS and events >= EVENTS_A_LUMP * (len(far) + 1):
-        alike = sum(abs(gap - every) <= ALIKE * every for gap in body)
-        if alike * 2 >= len(body) and far[-1] <= (1 + ALIKE) * every:
+        alike = sum(gap for gap in body if abs(gap - every) <= ALIKE * every)
+        if alike * 2 >= sum(body):
             shape = "lumps"
     return Flow(shape, events, len(far) + 1, every, wait_ms, span_ms)
 
 
-def lump_words(every_ms: float, events: float) -> str:
-    """What lumps of `events` every so many ms are called."""
-    return f"answers come in lumps of {every_ms:.0f} ms, about {events:.0f} events each: a proxy holds them back"
+def _usual(distances: list[float]) -> float | None:
+    """The distance in which a random moment lies: their median weighted by themselves. None without any."""
+    half = sum(distances) / 2
+    for distance in sorted(distances):
+        half -= distance
+        if half <= 0:
+            return distance
+    return None
+
+
+def lump_size(flow: Flow, bytes_in: float) -> float:
+    """Bytes a full lump: what came of the whole answer in the time of one."""
+    every = flow.every_ms or 0.0
+    return bytes_in * every / (flow.span_ms + every) if every else 0.0
+
+
+def who_gathers(every_ms: float, size: float) -> tuple[str | None, str]:
+    """(likely name, cause) of lumps, by their distance or by their size in bytes; None where neither is telling."""
+    if TIMER_MS[0] <= every_ms <= TIMER_MS[1]:
+        return "HAProxy", (
+            f"a lump every {every_ms:.0f} ms is Linux's 200 ms wait for the rest of a segment, as HAProxy asks for "
+            "without option http-no-delay"
+        )
+    pages = max(round(size / PAGE_BYTES), 1)
+    if abs(size - pages * PAGE_BYTES) <= PAGE_WITHIN * PAGE_BYTES:
+        return "nginx", f"lumps of about {pages * PAGE_BYTES // 1024} KB are a buffer that is passed on when it is full"
+    return None, "somebody on the way, or the app itself, gathers tokens before it passes them on"
+
+
+def lump_words(every_ms: float, events: float, by: str | None) -> str:
+    """What lumps of `events` every so many ms are called; `by` as `who_gathers` tells."""
+    who = "a proxy" if by else "the app or a proxy"
+    return f"answers come in lumps of {every_ms:.0f} ms, about {events:.0f} events each: {who} holds them back"
 
 
 def held_remedy(way: frozenset[str] = frozenset(), first: str | None = None) -> str:
@@ -111,19 +142,17 @@ def lumps(facts: Facts) -> Iterator[Finding]:
         return
     every = median(flow.every_ms or 0.0 for flow in hit.flows)
     each = median(flow.events / flow.lumps for flow in hit.flows)
-    size = median(
-        float(facts.columns.bytes_in[row]) * (flow.every_ms or 0.0) / (flow.span_ms + (flow.every_ms or 0.0))
-        for row, flow in zip(hit.rows, hit.flows, strict=True)
-    )
-    first, cause = _who_gathers(every, size)
+    came = facts.columns.bytes_in[hit.rows].tolist()
+    size = median(lump_size(flow, bytes_in) for flow, bytes_in in zip(hit.flows, came, strict=True))
+    by, cause = who_gathers(every, size)
     yield Finding(
         name="lumps",
         target=facts.target,
-        words=lump_words(every, each),
+        words=lump_words(every, each, by),
         evidence=facts.basis(hit.rows, hit.n, "answers", every_ms=every, events_a_lump=each, bytes_a_lump=size),
         cause=cause,
         check=PAST_THE_PROXY,
-        remedy=held_remedy(facts.way, first),
+        remedy=held_remedy(facts.way, by),
     )
 
 
@@ -167,19 +196,6 @@ def compression_merges(facts: Facts) -> Iterator[Finding]:
         check="leave Accept-Encoding out of the request's headers: then the tokens come singly",
         remedy=f"{FLUSH}; {held_remedy(facts.way)}",
     )
-
-
-def _who_gathers(every_ms: float, size: float) -> tuple[str | None, str]:
-    """(likely name, cause), by the distance of the lumps or by their size in bytes."""
-    if TIMER_MS[0] <= every_ms <= TIMER_MS[1]:
-        return "HAProxy", (
-            f"a lump every {every_ms:.0f} ms is Linux's 200 ms wait for the rest of a segment, as HAProxy asks for "
-            "without option http-no-delay"
-        )
-    pages = max(round(size / PAGE_BYTES), 1)
-    if abs(size - pages * PAGE_BYTES) <= PAGE_WITHIN * PAGE_BYTES:
-        return "nginx", f"lumps of about {pages * PAGE_BYTES // 1024} KB are a buffer that is passed on when it is full"
-    return None, "somebody on the way, or the app itself, gathers tokens before it passes them on"
 
 
 @dataclass(frozen=True, slots=True)
