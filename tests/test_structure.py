@@ -12,11 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "streamgauge"
 
-GROUND = {"errors", "clock", "sample", "metrics", "secrets", "__init__"}
+GROUND = {"errors", "clock", "sample", "metrics", "secrets", "arrivals", "wild", "proxies", "__init__"}
 TOP = {"__main__"}
 LEFT = {
-    "prompts", "plan", "sse", "who", "http1", "dialects", "foreign", "stream", "target", "net", "loop", "control",
-    "audit", "worker", "run", "client",
+    "prompts", "plan", "sse", "who", "http1", "redirect", "dialects", "foreign", "stream", "target", "fault", "tls",
+    "net", "tunnel", "dial", "loop", "control", "audit", "worker", "run", "client",
 }  # fmt: skip
 RIGHT = {
     "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series", "compare",

@@ -165,6 +165,10 @@ class Sample(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False, kw
     clock_step: bool = False
     kernel_stamps: bool = True
     local_port: int | None = None
+    redirects: int = 0
+    """How many redirects were followed; their time lies between `sent` and `first_byte`."""
+    tls_resumed: bool | None = None
+    """Whether the TLS handshake took up an earlier session; None where there was no handshake."""
 
     @property
     def good(self) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamgauge.cli.options import target_options
+from streamgauge.cli.say import coloured, say
 
 if TYPE_CHECKING:
     from streamgauge.check.failure import References
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from streamgauge.suite.prepare import Prepared
     from streamgauge.target import Target
 
-_PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _SHOWN = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
 
@@ -44,6 +44,7 @@ def check(
     dialect: str | None,
     model: str | None,
     headers: tuple[str, ...],
+    proxy: str | None,
     sets: tuple[str, ...],
     preset: str | None,
     as_json: bool,
@@ -59,7 +60,7 @@ def check(
     from streamgauge.spec.resolve import resolve
     from streamgauge.spec.settings import Overrides
 
-    spec = read_spec(config, url, dialect, model, headers, sets)
+    spec = read_spec(config, url, dialect, model, headers, sets, proxy)
     if spec is None:
         above = spec_above()
         step = f"--config {above} takes the one above" if above else "`streamgauge init` writes a spec"
@@ -110,13 +111,12 @@ def _look(target: Target, resolved: Resolved, spec: Spec, clock: Clock) -> Looke
         prompt=sets[len(sets) // 2].texts[0],
         references=_references(spec, target.name),
         redact=resolved.redactor.text,
-        proxy=next((name for name in _PROXIES if os.environ.get(name)), None),
     )
     if looked.length is not None:
         at = datetime.fromtimestamp(clock.wall() / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         warning = remember(Path(), key_of(target), *looked.length, at)
         if warning is not None:
-            click.echo(f"streamgauge: {warning}", err=True)
+            say(f"streamgauge: {warning}", err=True)
     return looked
 
 
@@ -171,17 +171,17 @@ def _machine(looked: Mapping[str, Looked], plans: Iterable[Prepared | str], cloc
 def _print(name: str, findings: Iterable[Finding]) -> None:
     from textwrap import wrap
 
-    click.secho(name, bold=True)
+    click.echo(coloured(name, bold=True))
     for finding in findings:
         word, colour = _SHOWN[finding.level]
         mark = click.style(f"  {word:<5}", fg=colour)
         first, *rest = wrap(finding.text, 84) or [""]
-        click.echo(f"{mark}{finding.what:<9}{first}")
+        click.echo(mark + coloured(f"{finding.what:<9}{first}"))
         for more in rest:
-            click.echo(f"{'':16}{more}")
+            say(f"{'':16}{more}")
         if finding.next is not None:
             for more in wrap(f"next: {finding.next}", 84, subsequent_indent="      "):
-                click.echo(f"{'':16}{more}")
+                say(f"{'':16}{more}")
 
 
 def _print_plans(plans: Mapping[str, Prepared | str]) -> None:
@@ -189,20 +189,22 @@ def _print_plans(plans: Mapping[str, Prepared | str]) -> None:
 
     for test, plan in plans.items():
         if isinstance(plan, str):
-            click.echo(f"plan   {test}: {plan}")
+            say(f"plan   {test}: {plan}")
         else:
-            click.echo("\n".join(plan_lines(plan)))
+            say("\n".join(plan_lines(plan)))
 
 
 def _print_json(looked: Mapping[str, Looked], machine: list[Finding], plans: Mapping[str, Prepared | str]) -> None:
     import msgspec
+
+    from streamgauge.wild import json_bytes
 
     whole = {
         "targets": {name: {"usable": one.usable, "findings": one.findings} for name, one in looked.items()},
         "machine": machine,
         "plans": {test: _plan_facts(plan) for test, plan in plans.items()},
     }
-    click.echo(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
+    click.echo(json_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=2)).decode())
 
 
 def _plan_facts(plan: Prepared | str) -> dict[str, object]:

@@ -7,7 +7,8 @@ from collections import Counter
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-import click
+from streamgauge.cli.say import say
+from streamgauge.wild import screen
 
 if TYPE_CHECKING:
     from streamgauge.suite.execute import Outcome
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def show_plan(plan: Prepared, *, to_stdout: bool = False) -> None:
     """What would be sent, cost and be decided."""
-    click.echo("\n".join(plan_lines(plan)), err=not to_stdout)
+    say("\n".join(plan_lines(plan)), err=not to_stdout)
 
 
 def plan_lines(plan: Prepared) -> list[str]:
@@ -25,7 +26,10 @@ def plan_lines(plan: Prepared) -> list[str]:
     resolved, estimate, settings = plan.resolved, plan.estimate, plan.resolved.settings
     where = f" in {resolved.environment} ({resolved.kind})" if resolved.environment else f" ({resolved.kind})"
     price = "cost unknown (no usd_per_mtok)" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
-    loop = f"{settings.rate:g} requests/s" if settings.rate is not None else f"up to {estimate.streams} streams at once"
+    open_loop = settings.open_loop
+    loop = f"up to {estimate.streams} streams at once"
+    if open_loop is not None:
+        loop = f"{open_loop.words}, about {estimate.most_open:,} open at once (cap {estimate.streams:,})"
     lines = [
         f"plan   {settings.test} {settings.preset}{where}: {', '.join(t.name for t in resolved.targets)}",
         f"       {estimate.requests:,} requests, {loop}{_paced(plan)}, about {_duration(estimate.seconds)}",
@@ -84,7 +88,9 @@ def plan_json(plan: Prepared) -> dict[str, object]:
     return {
         "test": settings.test, "preset": settings.preset, "environment": resolved.environment, "kind": resolved.kind,
         "targets": _addresses(plan), "requests": estimate.requests, "streams": estimate.streams,
-        "rate_per_s": settings.rate, "seconds": round(estimate.seconds, 1), "input_tokens": estimate.input_tokens,
+        "rate_per_s": estimate.rate_per_s,
+        "open_loop": None if settings.open_loop is None else settings.open_loop.words,
+        "most_open": estimate.most_open, "seconds": round(estimate.seconds, 1), "input_tokens": estimate.input_tokens,
         "output_tokens": estimate.output_tokens, "usd": estimate.usd,
         "decides": [one.name for one in plan.criteria if one.gating],
         "shown": [one.name for one in plan.criteria if not one.gating and not one.advisory],
@@ -104,6 +110,6 @@ def show_outcome(outcome: Outcome) -> None:
     for line in terminal.lines(outcome.assessment.document, max(width, 60)):
         console.print(Text.assemble(*[(text, style) for text, style in line]))
     for path in outcome.files:
-        console.print(Text(f"  {path}", style="dim"))
+        console.print(Text(screen(f"  {path}"), style="dim"))
     if outcome.unwritten is not None:
-        click.echo(f"streamgauge: {outcome.unwritten}", err=True)
+        say(f"streamgauge: {outcome.unwritten}", err=True)

@@ -44,6 +44,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     planned: dict[str, float | None]
     achieved: dict[str, float | None]
     """The same keys as `planned`: requests, streams, rate_per_s, duration_s where planned."""
+    arrivals: str | None = None
+    """How requests came due in open loop: `rising from 1 to 100 requests/s over 60 s`; null in closed loop."""
     notes: list[str]
     """What a reader must know: TLS not verified, user stamps, limits overridden, tokens counted from events."""
 

@@ -9,13 +9,12 @@ stands in quotes whenever it holds anything but letters, digits and a few harmle
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator
 
 from streamgauge.metrics import METRICS
 from streamgauge.reports.document import Document
-from streamgauge.reports.wording import plain
 from streamgauge.sample import Sample
+from streamgauge.wild import csv_cell
 
 _TEXTS = ("id", "target", "prompt", "phase")
 _STAMPS = (
@@ -34,8 +33,6 @@ COLUMNS = (*_TEXTS, "level", "outcome", "http_status", *_STAMPS, "slack_us", *_V
 """`slack_us`: the width of what is known of first_token's arrival: it lies in (first_token - slack, first_token]."""
 
 _ROWS_A_CHUNK = 1_000
-_HARMLESS = re.compile(r"[A-Za-z0-9_.:/ -]*")
-_FORMULA = re.compile(r"[\s'\"]*[=+\-@|%＝＋－＠]")
 
 
 def render(document: Document, samples: Iterable[Sample]) -> Iterator[bytes]:
@@ -54,7 +51,7 @@ def _row(sample: Sample) -> str:
     slack = None if sample.first_token_ns is None else sample.first_token_slack_ns / 1e3
     return ",".join(
         (
-            *(text_cell(getattr(sample, name)) for name in _TEXTS),
+            *(csv_cell(getattr(sample, name)) for name in _TEXTS),
             str(sample.level),
             sample.outcome.value,
             _number_cell(sample.http_status),
@@ -63,14 +60,6 @@ def _row(sample: Sample) -> str:
             *(_number_cell(value(sample)) for value in _VALUES.values()),
         )
     )
-
-
-def text_cell(text: str) -> str:
-    """A text that no spreadsheet runs and no separator splits."""
-    clean = plain(text)
-    if _FORMULA.match(clean):
-        clean = "'" + clean
-    return clean if _HARMLESS.fullmatch(clean) else '"' + clean.replace('"', '""') + '"'
 
 
 def _number_cell(value: float | None) -> str:

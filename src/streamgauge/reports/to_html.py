@@ -20,6 +20,7 @@ from streamgauge.reports.document import Document
 from streamgauge.reports.svg import NARROW, WIDE, Frame
 from streamgauge.sample import Sample
 from streamgauge.series import Ecdf, Gaps, Slow
+from streamgauge.wild import html
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -52,7 +53,7 @@ def _environment() -> Environment:
     from markupsafe import Markup
 
     def finalize(value: Any) -> Any:
-        return value if isinstance(value, Markup) or not isinstance(value, str) else say.plain(value)
+        return value if isinstance(value, Markup) or not isinstance(value, str) else html(value)
 
     environment = Environment(
         loader=PackageLoader("streamgauge.reports", ""),

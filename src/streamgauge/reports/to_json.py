@@ -15,6 +15,7 @@ import msgspec
 
 from streamgauge.reports.document import SCHEMA, Document
 from streamgauge.sample import Sample
+from streamgauge.wild import json_bytes
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -26,7 +27,7 @@ def render(document: Document, samples: Iterable[Sample]) -> Iterator[bytes]:
         compact = _encoder.encode(document)
     except UnicodeEncodeError:  # half of a surrogate pair in a server's own words: no UTF-8 can hold it
         compact = _encoder.encode(_without_surrogates(msgspec.to_builtins(document)))
-    yield msgspec.json.format(compact, indent=2) + b"\n"
+    yield json_bytes(msgspec.json.format(compact, indent=2)) + b"\n"
 
 
 def _without_surrogates(value: Any) -> Any:
@@ -61,7 +62,7 @@ def _any_value(kind: type) -> dict[str, Any]:
     """Settings hold values of any kind."""
     if kind is object:
         return {"description": "A value of any kind."}
-    raise NotImplementedError
+    raise NotImplementedError  # how msgspec is told that a type is unknown here; it then says which
 
 
 def schema_text() -> bytes:

@@ -2,18 +2,19 @@
 
 Rules: a missing value is "n/a", never 0. Digits are those a decision needs: whole ms from 10 on, two figures of a small
 share. A value that rounds to its limit keeps digits until the two differ, so that no line says "1,000 ms, limit 1,000
-ms: fail". `plain` takes out of foreign text whatever could move a cursor, turn the reading direction or break a file;
-it does not escape for any form: each form does that itself.
+ms: fail". `plain` (of `wild`) takes out of foreign text whatever could move a cursor, turn the reading direction or
+break a file; what a form needs besides is in `wild` too, a function for each.
 """
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import NamedTuple
 
 from streamgauge.metrics import METRICS
 from streamgauge.sample import Outcome
+from streamgauge.wild import plain as plain
+from streamgauge.wild import shorten as shorten
 
 NOTHING = "n/a"
 """What stands where a value is missing."""
@@ -138,33 +139,6 @@ OUTCOMES: dict[Outcome, Explanation] = {
     ),
     Outcome.CANCELLED: Explanation("The plan ended before the answer did.", "Nothing to do: not counted."),
 }
-
-_INVISIBLE = frozenset({"Cc", "Cs", "Co"})
-_KEPT_FORMAT = frozenset("\u200d\u200c")  # joiners that shape letters and emoji
-_SPOILT = "\ufffd"
-
-
-def plain(text: object, limit: int = 2_048) -> str:
-    """`text` on one line, without control characters, direction marks or lone surrogates, at most `limit` characters.
-
-    White space of any kind becomes one space; what was taken out in the middle of a word shows as U+FFFD.
-    """
-    line = str(text)
-    if not (line.isascii() and line.isprintable()):
-        line = "".join(_visible(char) for char in line[: limit * 4])
-    return shorten(" ".join(line.split()), limit)
-
-
-def _visible(char: str) -> str:
-    kind = unicodedata.category(char)
-    if char.isspace() or kind == "Zs":
-        return " "
-    return _SPOILT if kind in _INVISIBLE or (kind == "Cf" and char not in _KEPT_FORMAT) else char
-
-
-def shorten(text: str, limit: int) -> str:
-    """At most `limit` characters, the last of them an ellipsis where something was cut."""
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def number(value: float | None, digits: int | None = None) -> str:

@@ -27,6 +27,7 @@ from streamgauge.series import series
 from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
 from streamgauge.suite.folder import Head, Story, read_head, read_story, records
+from streamgauge.suite.wire import Wire
 from streamgauge.suite.words import Words
 from streamgauge.summary import MetricsCollector, Scope, scope_of, summarise
 from streamgauge.verdict import (
@@ -88,7 +89,7 @@ def assess(folder: Path) -> Assessment:
     head = read_head(folder)
     story = _without_controls(head, read_story(folder))
     windows = [(p.start_ns, p.end_ns) for p in story.phases if p.name in head.judged_phases]
-    collector, ticks, stamps = _read(folder, windows)
+    collector, ticks, wire = _read(folder, windows)
     columns = collector.columns()
     judged_targets = [str(t["name"]) for t in head.targets if t["name"] not in head.only_controls]
     scope = scope_of(
@@ -99,7 +100,7 @@ def assess(folder: Path) -> Assessment:
         limits=_request_limits(head.criteria),
     )
     summary = summarise(columns, scope)
-    measurement = _measurement(head, story, columns, scope, ticks, stamps)
+    measurement = _measurement(head, story, columns, scope, ticks, wire)
     doubts = list(measurement.invalid_because)
     judged = judge(
         head.criteria, columns, scope, confidence=head.confidence, partial=story.partial, invalid_because=doubts,
@@ -137,15 +138,14 @@ def _without_controls(head: Head, story: Story) -> Story:
     return dataclasses.replace(story, partial=False) if whole else story
 
 
-def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollector, _Ticks, str]:
-    """Every record once: Samples to the collector, ticks summed up, and whose stamps they are."""
-    collector, ticks = MetricsCollector(), _Ticks()
-    kernel = user = 0
+def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollector, _Ticks, Wire]:
+    """Every record once: Samples to the collector, ticks summed up, and what the way was like."""
+    collector, ticks, wire = MetricsCollector(), _Ticks(), Wire()
     for record in records(folder):
         if not isinstance(record, AuditTick):
             collector.add(record)
-            if isinstance(record, Sample) and record.first_byte_ns is not None:
-                kernel, user = (kernel + 1, user) if record.kernel_stamps else (kernel, user + 1)
+            if isinstance(record, Sample):
+                wire.add(record)
             continue
         ticks.sockets = max(ticks.sockets, record.open_sockets)
         ticks.steps += len(record.steps)
@@ -154,8 +154,7 @@ def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollecto
             ticks.cpu_sum += record.cpu
             ticks.cpu_max = max(record.cpu, ticks.cpu_max or 0.0)
             ticks.longest_turn_ns = max(record.longest_turn_ns, ticks.longest_turn_ns or 0)
-    stamps = "kernel" if not user else "user" if not kernel else "mixed"
-    return collector, ticks, stamps
+    return collector, ticks, wire
 
 
 def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
@@ -174,7 +173,7 @@ def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
     return limits
 
 
-def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks: _Ticks, stamps: str) -> Measurement:
+def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks: _Ticks, wire: Wire) -> Measurement:
     rows = scope.rows(columns)
     starts, late = starts_late(columns, rows)
     doubts = run_doubts(columns, scope, starts=starts, missed=late)
@@ -189,7 +188,7 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
     achieved = len(rows)
     control_rows = len(columns.select(targets=head.only_controls or ("",), phases=scope.judged))
     return Measurement(
-        stamps=stamps,
+        stamps=wire.stamps,
         valid=not doubts,
         invalid_because=doubts,
         slack_ms=spread(columns.slack_ms[rows]),
@@ -214,7 +213,21 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
             "rate_per_s": (achieved + control_rows) / seconds if rate and seconds else None,
             "duration_s": seconds or None,
         },
-        notes=[*head.notes, *_stamp_notes(stamps)],
+        arrivals=_arrivals(head, plan),
+        notes=[*head.notes, *wire.notes()],
+    )
+
+
+def _arrivals(head: Head, phases: list[Planned]) -> str | None:
+    """How the requests to judged targets come due in open loop, in words."""
+    return next(
+        (
+            lane.load.words
+            for phase in phases
+            for lane in phase.lanes
+            if not isinstance(lane.load, Hold) and not set(lane.targets) <= set(head.only_controls)
+        ),
+        None,
     )
 
 
@@ -234,12 +247,6 @@ def _held(columns: Columns, scope: Scope) -> float | None:
 
 def _float(value: int | None) -> float | None:
     return None if value is None else float(value)
-
-
-def _stamp_notes(stamps: str) -> list[str]:
-    if stamps == "kernel":
-        return []
-    return [f"{stamps} stamps: the time is (partly) when our loop read the bytes, not when the kernel received them"]
 
 
 def _with_doubts(measurement: Measurement, word: Word, doubts: list[str]) -> Measurement:

@@ -26,6 +26,7 @@ from streamgauge.reports import ReportGenerator
 from streamgauge.run import Ending, Journal, Limits, Listener, conduct, workers_for
 from streamgauge.sample import Sample
 from streamgauge.secrets import Redactor
+from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import ResolvedTarget
 from streamgauge.suite.assess import Assessment, assess
 from streamgauge.suite.folder import Head, create, new_id, write_whole
@@ -160,11 +161,10 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
     )  # fmt: skip
 
 
-def _plain(settings: object) -> dict[str, object]:
-    """Settings as JSON takes them."""
-    assert dataclasses.is_dataclass(settings)
-    assert not isinstance(settings, type)
-    return dict(dataclasses.asdict(settings))
+def _plain(settings: Settings) -> dict[str, object]:
+    """Settings as JSON takes them; the arrivals of an open loop in words, a trace has a million times."""
+    plain = dict(dataclasses.asdict(dataclasses.replace(settings, open_loop=None)))
+    return {**plain, "open_loop": None if settings.open_loop is None else settings.open_loop.words}
 
 
 def _told(found: ResolvedTarget, target: Target, redact: Redactor) -> dict[str, str | None]:
