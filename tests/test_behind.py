@@ -208,9 +208,7 @@ def test_each_finding_says_what_was_set_and_what_to_do(behind: Proxy, found: dic
         assert one.evidence.samples
 
 
-def lines(
-    behind: Proxy, simulator: Simulator, setting: str, model: str = SINGLY, **headers: str
-) -> dict[str, Line]:
+def lines(behind: Proxy, simulator: Simulator, setting: str, model: str = SINGLY, **headers: str) -> dict[str, Line]:
     at = target_from_url(url(behind, simulator, setting), dialect="openai-chat", model=model, headers=headers)
     return {line.what: line for line in look(at, SystemClock()).findings}
 
