@@ -53,7 +53,7 @@ def every(ms: float, n: int, events: int) -> list[tuple[float, int]]:
         ([(300, 40)], "at_once"),
         ([(300, 20), (301, 20)], "at_once"),
         ([(30, 20), (31, 20)], "unclear"),  # so soon that nobody held it back
-        ([(300, 3)], "unclear"),
+        ([(300, 7)], "unclear"),
         ([(300, 14), (560, 4)], "unclear"),  # one distance is none
         ([(sum(gaps), 8) for gaps in accumulate([g] for g in (300, 110, 900, 150, 500, 1_300, 240))], "singly"),
     ],

@@ -83,11 +83,13 @@ def failure_findings(
     if code is not None and code != 200:
         text, told = status(answer, who)
         auth = sample.outcome is Outcome.AUTH_ERROR
-        then = None if auth else _redirect(answer) or _by_status(code, words) or _NEXT.get(sample.outcome)
+        then = (
+            None if auth else _redirect(answer) or cut(sample) or _by_status(code, words) or _NEXT.get(sample.outcome)
+        )
         if sample.retry_after_s is not None:
             text += f", Retry-After {sample.retry_after_s:g} s"
         facts |= {**told, "location": answer.headers.get("location"), "retry_after_s": sample.retry_after_s}
-        yield fail("status", f"{text}: {words}", then, **facts)
+        yield fail("status", f"{text}: {words}", None if auth else then, **facts)
         if code == 407 and target.proxy is not None:
             asks = answer.headers.get("proxy-authenticate", "").partition(" ")[0]
             step = next_step(target.proxy, sample.outcome, f"407 asks for {asks}" if asks else "407")

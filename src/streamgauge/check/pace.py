@@ -11,7 +11,7 @@ from statistics import median
 from streamgauge.check.finding import Finding, ms, ok, shown_ms, warn
 from streamgauge.client import Answer
 from streamgauge.dialects.contract import TEXT
-from streamgauge.findings.cuts import IDLE_MORE, LEAST_S, idle_settings
+from streamgauge.findings.cuts import IDLE_MORE, LEAST_S, TIME_OUT_STATUS, idle_settings
 from streamgauge.findings.flow import FLUSH, LEAST_EVENTS, flow_of, held_remedy, lump_size, lump_words, who_gathers
 from streamgauge.sample import Outcome, Sample, gaps_us
 
@@ -58,7 +58,12 @@ def pace(answer: Answer) -> Finding:
 
 def cut(sample: Sample) -> str | None:
     """What an answer that broke off tells of a time-out on the way: its age and its silence; None where nothing."""
-    if sample.outcome not in (Outcome.DROPPED, Outcome.TRUNCATED) or sample.sent_ns is None:
+    if sample.sent_ns is None:
+        return None
+    if sample.outcome is Outcome.HTTP_ERROR and sample.http_status in TIME_OUT_STATUS:
+        waited = (sample.end_ns - sample.sent_ns) / 1e9
+        return f"who answered waited {waited:.1f} s for the app: {idle_settings()}, {IDLE_MORE}"
+    if sample.outcome not in (Outcome.DROPPED, Outcome.TRUNCATED):
         return None
     heard = max(sample.sent_ns, sample.first_byte_ns or 0, sample.last_output_ns or 0)
     age, silence = (sample.end_ns - sample.sent_ns) / 1e9, (sample.end_ns - heard) / 1e9

@@ -26,8 +26,8 @@ TOGETHER_US = 5_000
 """Reads less than this apart are one lump."""
 LUMP_MS = 100.0
 """Lumps nearer to each other are nothing that a reader sees."""
-LEAST_EVENTS, LEAST_IN_ONE_READ = 8, 4
-"""Fewer events of text tell nothing."""
+LEAST_EVENTS = 8
+"""Fewer events of text tell nothing: a busy machine alone brings a few of them together."""
 EVENTS_A_LUMP = 2
 ALIKE = 0.2
 """Lumps are regular where half of the time lies between ones whose distance is the usual one, give or take this."""
@@ -74,13 +74,11 @@ def flow_of(*, events: int, gaps_us: array[int], wait_ms: float | None, span_ms:
     body = far[:-1] or far
     every = _usual(body)
     shape: Shape = "singly"
-    if events < LEAST_IN_ONE_READ or slack_ms > OURS_MS:
+    if events < LEAST_EVENTS or slack_ms > OURS_MS:
         shape = "unclear"
-    elif span_ms == 0 or (
-        events >= LEAST_EVENTS and span_ms < TOGETHER_US / 1_000 and wait_ms is not None and wait_ms > QUICK_MS
-    ):
+    elif span_ms == 0 or (span_ms < TOGETHER_US / 1_000 and wait_ms is not None and wait_ms > QUICK_MS):
         shape = "at_once"
-    elif events < LEAST_EVENTS or len(far) < 2:
+    elif len(far) < 2:
         shape = "unclear" if events >= EVENTS_A_LUMP * (len(far) + 1) else "singly"
     elif every is not None and every >= LUMP_MS and events >= EVENTS_A_LUMP * (len(far) + 1):
         alike = sum(gap for gap in body if abs(gap - every) <= ALIKE * every)
