@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from streamgauge.dialects import recognise_event
 from streamgauge.dialects.contract import DONE, Dialect
-from streamgauge.dialects.errors import error_text
+from streamgauge.dialects.errors import LOOK_AT, error_text
 from streamgauge.redirect import advice, is_login
 from streamgauge.sample import Outcome
 from streamgauge.secrets import CUT, cut_short
@@ -27,23 +27,29 @@ def is_whole(status: int, headers: Mapping[str, str]) -> bool:
     return status != 200 or media in _WHOLE
 
 
-def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> tuple[Outcome, str]:
-    """What a whole answer means where a stream was asked for, and the server's words. `body` may be its beginning."""
-    words = error_text(body) or show(body) or "no body"
-    location = headers.get("location", "")
+def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
+    """What a whole answer means where a stream was asked for. `body` may be its beginning."""
     if status in (429, 529) or (status == 503 and _OVERLOADED.search(body)):
-        outcome = Outcome.RATE_LIMITED
-    elif status in (401, 403, 407) or (300 <= status < 400 and is_login(location)):
-        outcome = Outcome.AUTH_ERROR
-    elif status == 200:
-        outcome = Outcome.PROTOCOL_ERROR
+        return Outcome.RATE_LIMITED
+    if status in (401, 403, 407) or (300 <= status < 400 and is_login(headers.get("location", ""))):
+        return Outcome.AUTH_ERROR
+    return Outcome.PROTOCOL_ERROR if status == 200 else Outcome.HTTP_ERROR
+
+
+def words_of(status: int, headers: Mapping[str, str], body: bytes, redact: Callable[[str], str] = str) -> str:
+    """The server's words in such an answer, and what to do about a redirect.
+
+    Secrets go before the words are picked out of the body: without its tags a page may hold half of one.
+    """
+    body = redact(body[:LOOK_AT].decode("utf-8", "replace")).encode("utf-8", "replace")
+    words = error_text(body) or show(body) or "no body"
+    if status == 200:
         words = f"200 with {_media(headers)} where a stream was asked for: {words}"
-    else:
-        outcome = Outcome.HTTP_ERROR
+    location = headers.get("location", "")
     if not location:
-        return outcome, words
+        return words
     said = advice(status, location) if 300 <= status < 400 else ""
-    return outcome, f"redirect to {cut_short(location, SHOWN)}: {words}" + (f" ({said})" if said else "")
+    return f"redirect to {cut_short(location, SHOWN)}: {words}" + (f" ({said})" if said else "")
 
 
 def is_foreign(dialect: Dialect, events: Sequence[Event]) -> bool:

@@ -71,6 +71,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     unjudged: tuple[str, ...] = ("warmup",)
     """Phases whose failures do not count towards the stop rule."""
 
+    def __repr__(self) -> str:
+        """Without what is secret."""
+        return f"<Load of {len(self.targets)} targets, {len(self.phases)} phases>"
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:

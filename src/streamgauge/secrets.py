@@ -9,8 +9,8 @@ kept in part), the cut shows as an ellipsis, and what stands beside an ellipsis 
 secret. A value under MIN_LENGTH characters is left alone by value, because "1" or "true" would eat the text around it;
 its header is still hidden by name. What is hidden leaves a mark, so that a reader sees that something was there.
 
-Every value that a Redactor was made with is remembered for the process (`everything`): what goes wrong where no
-Redactor is at hand, a bug of ours for instance, is told through it.
+The secrets of a command are remembered for the process (`remember`): what it tells where no Redactor is at hand, a bug
+of ours for instance, goes through `everything`.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def secrets_of(name: str, value: str) -> tuple[str, ...]:
 
 def secrets_in_url(url: str) -> tuple[str, ...]:
     """The secrets inside a url, or a path with its query: user, password, and parameters whose names say so."""
-    head, _, query = url.partition("?")
-    found = [value for name, value in parse_qsl(query.partition("#")[0]) if is_sensitive(name)]
+    head, _, query = url.partition("#")[0].partition("?")
+    found = [value for name, value in parse_qsl(query) if is_sensitive(name)]
     found += [value for name, _, value in (pair.partition("=") for pair in query.split("&")) if is_sensitive(name)]
     authority = head.partition("://")[2].partition("/")[0]
     if "@" in authority:
@@ -121,6 +121,12 @@ def secrets_in_url(url: str) -> tuple[str, ...]:
         password = userinfo.partition(":")[2]
         found += [userinfo, password, unquote(password)]
     return tuple(dict.fromkeys(one for one in found if len(one) >= MIN_LENGTH and "{" not in one))
+
+
+def secrets_of_proxies(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """User and password in the urls of HTTPS_PROXY and its like."""
+    urls = (value for name, value in environ.items() if name.lower().endswith("_proxy"))
+    return tuple(secret for url in urls for secret in secrets_in_url(url))
 
 
 def secrets_in_json(value: object) -> tuple[str, ...]:
@@ -171,7 +177,6 @@ class Redactor:
         for secret in secrets:
             if len(secret.strip()) >= MIN_LENGTH:
                 forms |= _forms(secret)
-                remember(secret)
         self.mark = next(mark for mark in MARKS if not any(form in mark for form in forms))
         ordered = sorted(forms, key=len, reverse=True)
         self._values = re.compile("|".join(map(re.escape, ordered))) if ordered else None
@@ -264,7 +269,7 @@ def _overlap(left: str, right: str) -> int:
 
 
 def remember(*secrets: str) -> None:
-    """What `everything` is to hide besides; for secrets that no Redactor was made with yet."""
+    """What `everything` is to hide from now on."""
     _known.update(secrets[: max(_MOST_KNOWN - len(_known), 0)])
 
 

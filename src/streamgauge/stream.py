@@ -34,7 +34,7 @@ from streamgauge.dialects.contract import (
     Dialect,
 )
 from streamgauge.dialects.errors import bare_error
-from streamgauge.foreign import failure_of, is_foreign, is_whole, not_ours, show
+from streamgauge.foreign import failure_of, is_foreign, is_whole, not_ours, show, words_of
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
 from streamgauge.redirect import moved_to
@@ -83,8 +83,8 @@ class Stream:
     __slots__ = (
         "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept", "_last_text",
         "_limits", "_moved_at", "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse",
-        "_stage", "_terminal", "_traced", "awaits", "bytes_in", "clock_step", "conn", "conn_requests", "connect_ns",
-        "deadline", "done", "end_ns", "events", "first_byte", "first_event", "first_output", "first_reasoning",
+        "_stage", "_stayed", "_terminal", "_traced", "awaits", "bytes_in", "clock_step", "conn", "conn_requests",
+        "connect_ns", "deadline", "done", "end_ns", "events", "first_byte", "first_event", "first_output", "first_reasoning",
         "first_token", "headers_ns", "id", "kept_open", "kernel_stamps", "known_events", "last_output", "late_ns",
         "local_port", "longest_gap", "malformed", "max_tokens", "merged", "moved", "output_reads", "peer",
         "reasoning_events", "redirects", "response", "retried", "sent_ns", "shot", "slack", "stalled_ns", "stalls",
@@ -165,6 +165,7 @@ class Stream:
         self.redirects = 0
         self.moved: str | None = None
         """Where the answer that just ended sends the request on to: it goes on there, or `on_stay` ends it."""
+        self._stayed: str | None = None
         self._moved_at = 0
         self.tls_resumed: bool | None = None
         self.awaits: str | None = None
@@ -259,9 +260,8 @@ class Stream:
     def on_stay(self, why: str) -> None:
         """The redirect is not followed: it is the answer."""
         response = self.response
-        outcome, words = failure_of(response.status or 0, response.headers, bytes(self._body))
-        self.moved = None
-        self._end(self._moved_at, outcome, f"{words} ({why})")
+        self.moved, self._stayed = None, why
+        self._end(self._moved_at, failure_of(response.status or 0, response.headers, bytes(self._body)))
 
     # The response.
 
@@ -490,10 +490,7 @@ class Stream:
             self._moved_at, self.done, self.deadline = stamp, True, None
             response.release()
             return
-        outcome, words = failure_of(response.status or 0, response.headers, bytes(self._body))
-        if self.via is not None and (response.status or 0) in _A_PROXYS:
-            words = f"{words} (asked through the proxy {self.via}, which may have said this itself)"
-        self._end(stamp, outcome, words)
+        self._end(stamp, failure_of(response.status or 0, response.headers, bytes(self._body)))
 
     def _ended_well(self) -> Outcome:
         """The outcome of a stream whose terminal event came."""
@@ -605,6 +602,13 @@ class Stream:
         assert self._outcome is not None, "sample() before the end"
         assert self.end_ns is not None
         reader, shot, headers = self._reader, self.shot, self.response.headers
+        error = self._error
+        if error is None and self._plain:
+            error = words_of(self.response.status or 0, headers, bytes(self._body), redact)
+            if self._stayed is not None:
+                error = f"{error} ({self._stayed})"
+            if self.via is not None and self.response.status in _A_PROXYS:
+                error = f"{error} (asked through the proxy {self.via}, which may have said this itself)"
         usage = reader.usage
         output = usage.output if usage else None
         reasoning = usage.reasoning if usage else None
@@ -632,7 +636,7 @@ class Stream:
             input_tokens=usage.input if usage else None, output_tokens=output, reasoning_tokens=reasoning,
             cached_tokens=usage.cached if usage else None, streamed_tokens=streamed, max_tokens=self.max_tokens,
             finish=_short(reader.finish, 60, redact), model=_short(reader.model, 120, redact),
-            error=_short(self._error, ERROR_BODY, redact), answered_by=_short(answered_by(headers), 120, redact),
+            error=_short(error, ERROR_BODY, redact), answered_by=_short(answered_by(headers), 120, redact),
             headers={name: _shown(value, HEADER, redact) for name, value in kept_headers(headers).items()},
             retry_after_s=self._retry_after, peer=self.peer, conn=self.conn, conn_requests=self.conn_requests,
             retried=self.retried, kept_open=self.kept_open, clock_step=self.clock_step,

@@ -18,6 +18,7 @@ import click
 
 from streamgauge.cli import complete
 from streamgauge.cli.say import say
+from streamgauge.secrets import remember
 
 if TYPE_CHECKING:
     from streamgauge.cli.draft import Draft
@@ -116,6 +117,7 @@ def init(
         if url is None:
             url, dialect, model = _ask(dialect, model)
         draft = _from_flags(url, dialect, model, headers, taken)
+    remember(*draft.secrets.values())
     names = Names(environment, target, kind)
     _say_guard(draft, names)
     _write(path, draft, names)

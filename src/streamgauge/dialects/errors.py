@@ -16,7 +16,8 @@ from streamgauge.dialects.contract import InBandError, table
 from streamgauge.secrets import cut_short
 
 LONGEST = 300
-_LOOK_AT = 65_536
+LOOK_AT = 16_384
+"""So many bytes of an error's body are looked at for its words."""
 
 # 429 and 503 of HTTP, 529 of Anthropic; rate_limit_error, overloaded_error, RESOURCE_EXHAUSTED, UNAVAILABLE,
 # insufficient_quota, RateLimitError, ServiceUnavailable, engine_overloaded, too_many_requests ...
@@ -65,7 +66,7 @@ def error_text(body: bytes) -> str | None:
 
     One line of at most 300 characters; None where there is none.
     """
-    text = body[:_LOOK_AT].decode("utf-8", "replace").strip("\ufeff \t\r\n").removeprefix("data:").strip()
+    text = body[:LOOK_AT].decode("utf-8", "replace").strip("\ufeff \t\r\n").removeprefix("data:").strip()
     try:
         words = _message(json.loads(text))
         if words is not None:

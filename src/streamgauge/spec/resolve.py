@@ -19,7 +19,15 @@ from urllib.parse import quote
 
 from streamgauge.errors import UsageError
 from streamgauge.proxies import Choice, Proxy, from_environment, parse_proxy, secrets_of_proxy
-from streamgauge.secrets import Redactor, is_sensitive, remember, secrets_in_json, secrets_in_url, secrets_of
+from streamgauge.secrets import (
+    Redactor,
+    is_sensitive,
+    remember,
+    secrets_in_json,
+    secrets_in_url,
+    secrets_of,
+    secrets_of_proxies,
+)
 from streamgauge.spec.address import Reach, Url, check_header, check_path, join, parse_url, reach
 from streamgauge.spec.criteria import Criterion
 from streamgauge.spec.load import Spec, digest
@@ -170,6 +178,7 @@ def resolve(
     done = {name: target for name, target in made.items() if target is not None}
     kind, guarded, limits = _limits(spec, environment, done.values(), overrides, filler)
     arrivals = open_loop_of(spec, test_name, overrides, mistakes)
+    filler.secrets.update(secrets_of_proxies(environ))
     remember(*filler.secrets)
     mistakes.raise_if_any()
     streams = limits.streams.value if limits.streams else None
