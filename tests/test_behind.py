@@ -60,7 +60,7 @@ TWENTY = {"X-Sim-Script": '[["wait", 100], ["tokens", 20, 20]]'}
 GZIP = {"Accept-Encoding": "gzip"}
 SILENT = {"X-Sim-Fault": "stall:4s:at=10"}
 OFTEN = "sim-t5-i5-n4"
-STALLS = Ask(names("cut_at_equal_ages"), "sim-t20-i20-n20-j1200", Rate(4, 16), 8, SILENT)
+STALLS = Ask(names("cut_at_equal_ages"), "sim-t20-i20-n20-j900", Rate(5, 16), 8, SILENT)
 ENDS_AT_TWO = Ask(names("cut_at_equal_ages"), "sim-t20-i20-n150-j300", Rate(4, 16), 6)
 SHORT_LIFE = Ask(names("keep_alive_cut"), "sim-t5-i15-n6", Hold(4), 120)
 ASKED: dict[str, dict[str, Ask]] = {
@@ -217,7 +217,7 @@ def test_check_names_what_the_default_setting_does_and_finds_the_streaming_one_c
     behind: Proxy, simulator: Simulator
 ) -> None:
     told = lines(behind, simulator, "default")
-    assert lines(behind, simulator, "streaming")["pace"].text.startswith("not buffered")
+    assert lines(behind, simulator, "streaming", "sim-t20-i15-n20")["pace"].text.startswith("not buffered")
     if behind.name == "envoy":
         assert told["pace"].text.startswith("not buffered")
         return

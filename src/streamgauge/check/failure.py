@@ -89,7 +89,7 @@ def failure_findings(
         if sample.retry_after_s is not None:
             text += f", Retry-After {sample.retry_after_s:g} s"
         facts |= {**told, "location": answer.headers.get("location"), "retry_after_s": sample.retry_after_s}
-        yield fail("status", f"{text}: {words}", None if auth else then, **facts)
+        yield fail("status", f"{text}: {words}", then, **facts)
         if code == 407 and target.proxy is not None:
             asks = answer.headers.get("proxy-authenticate", "").partition(" ")[0]
             step = next_step(target.proxy, sample.outcome, f"407 asks for {asks}" if asks else "407")
