@@ -30,11 +30,11 @@ from streamgauge.sample import Outcome, Sample
 from streamgauge.secrets import Redactor
 from streamgauge.stream import Limits, Stream
 
-SHARED = 8
+SHARED, LOOKED_AT = 8, 2_000
 SLOW_S = 2.0
 """No case, of some KB, may take so long, on however busy a machine."""
 _REDACT = Redactor(()).text
-_WILD = (
+WILD = (
     b"\r\n", b"\n\n", b"\r", b"\0", b"\xff\xfe", b"\xed\xa0\x80", b"\xf0\x9f", b"data: ", b"event: error\n",
     b"id: \0\n",
     b"retry: 99999999999999999999\n", b":", b"NaN", b"Infinity", b"-1", b"1e999", b"9" * 40, b'"\\ud800"', b"[" * 300,
@@ -182,12 +182,12 @@ def _damaged(rng: random.Random, dialect: str, sent: Wire) -> tuple[str, str | N
     first = follow(dialect, [whole] if whole else [], close)
     again = follow(dialect, [read for read in cut(rng, whole) if read], close)
     wrong = _impossible(first, len(whole)) or _impossible(again, len(whole))
-    if wrong is None and sent.packed is None and _told(first) != _told(again):
-        wrong = f"whole {_told(first)}, in pieces {_told(again)}"
+    if wrong is None and sent.packed is None and facts(first) != facts(again):
+        wrong = f"whole {facts(first)}, in pieces {facts(again)}"
     return str(first.outcome), wrong
 
 
-def _told(sample: Sample) -> tuple[object, ...]:
+def facts(sample: Sample) -> tuple[object, ...]:
     """What must not depend on how bytes were cut into reads."""
     return (
         sample.outcome, sample.http_status, sample.text_events, sample.reasoning_events, sample.tool_events,
@@ -257,7 +257,7 @@ def _damage(rng: random.Random, data: bytearray, first: int) -> None:
         other = rng.randrange(len(data) + 1)
         data[at:to] = data[other : other + to - at]
     else:
-        data[at:at] = rng.choice(_WILD)
+        data[at:at] = rng.choice(WILD)
 
 
 # The long form.
@@ -280,17 +280,18 @@ def measure(asked: argparse.Namespace) -> Found:
         began = time.perf_counter()
         tally = run(dialect, seed, asked.cases)
         took = time.perf_counter() - began
-        left = left_behind(dialect, seed, min(asked.cases, 2_000))
+        left = left_behind(dialect, seed, min(asked.cases, LOOKED_AT))
         grown, slowest = max(grown, left), max(slowest, tally.slowest_s)
         wrong += tally.wrong
         outcomes = ", ".join(f"{name} {count:,}" for name, count in tally.outcomes.most_common())
         rows.append((dialect, f"{tally.cases:,}", f"{took:.0f} s", f"{1e3 * tally.slowest_s:.0f} ms", outcomes))
     for words in wrong:
         progress(words)
+    looked = min(asked.cases, LOOKED_AT)
     bounds = (
         Bound("every case ended as it must, none by an exception", not wrong),
         Bound(f"no case took {SLOW_S:g} s (slowest {slowest:.2f} s)", slowest < SLOW_S),
-        Bound(f"nothing is left behind: {grown / 1024:.0f} KB after 2,000 cases (at most 256)", grown < 256 * 1024),
+        Bound(f"{looked:,} cases leave at most 256 KB behind: {grown / 1024:.0f} KB", grown < 256 * 1024),
     )
     notes = (f"seed {seed}; a case is found again by `bench.fuzz.one(dialect, seed, number)`", *wrong)
     return Found("Hostile streams", ("dialect", "cases", "took", "slowest case", "outcomes"), rows, bounds, notes)

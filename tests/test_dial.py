@@ -49,11 +49,12 @@ from streamgauge.check.look import look
 from streamgauge.client import Answer, StreamClient, target_from_url
 from streamgauge.clock import S, SystemClock
 from streamgauge.dial import ATTEMPT_DELAY_NS
+from streamgauge.facts import Taking
 from streamgauge.plan import Hold
 from streamgauge.sample import Outcome
 from streamgauge.spec.address import parse_url, reach
 from streamgauge.stream import Limits
-from streamgauge.suite.wire import Wire
+from streamgauge.suite.wire import wire_of
 from streamgauge.target import Target, Tls
 from turning import Setting
 
@@ -449,9 +450,8 @@ def test_a_run_tells_how_many_handshakes_were_resumed(tmp_path: Path) -> None:
     with serving(answer_once, certificate()) as server:
         one = target("app", server.url, tls=Tls(ca=CA), limits=PATIENT)
         ran = run(tmp_path, [one], phase("hold", [lane("app", 6, Hold(1))], settles=True))
-    wire = Wire()
-    for sample in ran.samples:
-        wire.add(sample)
-    assert wire.notes() == [
+    taking = Taking()
+    taking.add(ran.samples)
+    assert wire_of(taking.facts()).notes() == [
         "TLS: 5 of 6 handshakes took up an earlier session (tls.resume = false makes each a full one)"
     ]

@@ -297,6 +297,7 @@ def test_a_run_through_a_proxy_keeps_its_password_in_no_file_and_no_output(tmp_p
     assert any(note.startswith("TLS: ") for note in report["measurement"]["notes"])
     note = f"target: through the proxy {through.url}, whose time is part of every number"
     assert note in report["measurement"]["notes"]
+    assert report["run"]["targets"][0]["proxy"] == through.url
     coded = base64.b64encode(b"me:planted p@ss").decode()
     texts = [done.stdout, done.stderr]
     texts += [path.read_bytes().decode("utf-8", "replace") for path in tmp_path.rglob("*") if path.is_file()]

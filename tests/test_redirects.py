@@ -14,9 +14,10 @@ from servers import ANSWER, CA, always, certificate, read_request, serving
 from streamgauge.check.look import look
 from streamgauge.client import StreamClient, target_from_url
 from streamgauge.clock import SystemClock
+from streamgauge.facts import Taking
 from streamgauge.redirect import Elsewhere, redirected
 from streamgauge.sample import Outcome, Sample
-from streamgauge.suite.wire import Wire
+from streamgauge.suite.wire import wire_of
 from streamgauge.target import Tls
 
 Answers = Callable[[bytes], bytes | None]
@@ -183,10 +184,11 @@ def _redirecting(conn: socket.socket) -> None:
 
 
 def test_a_run_tells_how_often_it_was_redirected() -> None:
-    wire = Wire()
-    for sample in asked(once("/v2"), times=2)[0]:
-        wire.add(sample)
-    assert wire.notes()[-1].startswith("2 requests were redirected within their origin, 2 times in all")
+    taking = Taking()
+    taking.add(asked(once("/v2"), times=2)[0])
+    assert (
+        wire_of(taking.facts()).notes()[-1].startswith("2 requests were redirected within their origin, 2 times in all")
+    )
 
 
 def test_check_says_what_to_do_about_a_redirect_that_is_not_followed() -> None:

@@ -26,6 +26,7 @@ from streamgauge.clock import SystemClock
 from streamgauge.control import Job
 from streamgauge.dialects import DIALECTS, with_options
 from streamgauge.errors import UsageError
+from streamgauge.foreign import words_of
 from streamgauge.plan import Hold, Lane, Phase, Shot
 from streamgauge.run import Journal, Load, conduct, without_secrets
 from streamgauge.secrets import Redactor
@@ -309,6 +310,18 @@ def test_a_piece_of_a_secret_beside_an_ellipsis_is_hidden_at_every_cut(name: str
         for end in range(cut + 1, len(secret) + 1):
             assert found_in(redactor.text(f"…{secret[cut:end]}…").encode()) == []
     assert redactor.text("Bearer… and more…") == "Bearer… and more…"
+
+
+@pytest.mark.parametrize(
+    "unit", ["eyJ-", "a.", "bearer ", "?a=", "…", "zq7\"Lo'…", "<script", "<title", "</script  ", "://"]
+)
+def test_no_text_makes_the_search_for_secrets_and_words_slow(unit: str) -> None:
+    """16 KB of it is read in some ms; what is quadratic in it would take a second and hold up every other stream."""
+    text = (unit * 16_384)[:16_384]
+    redact = Redactor(SECRETS.values()).text
+    began = time.process_time()
+    words_of(500, {}, text.encode(), redact)
+    assert time.process_time() - began < 0.6
 
 
 def test_a_text_is_cut_with_a_mark_and_words_that_are_no_piece_stay() -> None:

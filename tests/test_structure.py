@@ -19,10 +19,10 @@ LEFT = {
     "net", "tunnel", "dial", "loop", "control", "audit", "worker", "run", "client",
 }  # fmt: skip
 RIGHT = {
-    "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series", "compare",
-    "verdict", "findings", "reports",
+    "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
+    "compare", "verdict", "findings", "reports",
 }  # fmt: skip
-BOTH = {"suite", "check", "progress", "cli"}
+BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}
 
 

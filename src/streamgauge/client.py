@@ -67,7 +67,7 @@ class Answer:
         if metric is None or metric.value is None:
             known = ", ".join(m.name for m in METRICS.values() if m.value is not None)
             raise UsageError(f"{name!r} is no metric of one request; known: {known}")
-        return metric.value(self.sample)
+        return metric.of(self.sample)
 
 
 def target_from_url(

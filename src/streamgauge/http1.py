@@ -255,12 +255,14 @@ class _Opaque:
     def decompress(self, data: bytes, most: int) -> bytes:
         """The words for the first bytes, nothing for more."""
         words, self._words = self._words, b""
-        return words
+        return words[:most]
 
 
 def _keep_alive(headers: dict[str, str]) -> dict[str, int]:
     """`timeout` (s) and `max` (further requests) of a Keep-Alive header, as far as they are whole numbers."""
-    pairs = (part.partition("=") for part in headers.get("keep-alive", "").lower().split(","))
+    if "keep-alive" not in headers:
+        return {}
+    pairs = (part.partition("=") for part in headers["keep-alive"].lower().split(","))
     return {name.strip(): int(value) for name, _, value in pairs if value.strip().isdecimal() and len(value) < 10}
 
 

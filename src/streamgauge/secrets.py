@@ -53,7 +53,7 @@ _SHAPES = re.compile(
     (?P<bearer>\b(?i:bearer|basic)\s+)(?=[^\s"']*(?:[\d=]|[a-z][A-Z])|[^\s"']{24})[A-Za-z0-9._~+/=-]{8,}
     | \b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}
     | \bAIza[0-9A-Za-z_-]{30,}
-    | \beyJ[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*){1,4}
+    | \beyJ[A-Za-z0-9_-]{8,1024}+(?:\.[A-Za-z0-9_-]*){1,4}
     | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b
     | \bgh[pousr]_[A-Za-z0-9]{20,}
     | \bgithub_pat_[A-Za-z0-9_]{20,}
@@ -205,7 +205,9 @@ class Redactor:
 
     def _piece(self, part: str, *, begins: bool, ends: bool) -> str:
         """`part`, cut at its beginning or end. The shortest piece that is hidden has MIN_LENGTH characters."""
-        if begins and ends and len(part) >= MIN_LENGTH and any(part in form for form in self._whole):
+        if len(part) < MIN_LENGTH:
+            return part
+        if begins and ends and any(part in form for form in self._whole):
             return self.mark
         if ends:
             most = max((_overlap(part, form) for form in self._whole), default=0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamgauge.columns import MISSING, FloatArray, IntArray
-from streamgauge.findings.finding import Facts, Finding
+from streamgauge.findings.finding import Finding, TargetFacts
 from streamgauge.sample import GOOD
 
 LEAST = 6
@@ -39,7 +39,7 @@ class _Life:
     ended_ns: IntArray
 
 
-def no_keep_alive(facts: Facts) -> Iterator[Finding]:
+def no_keep_alive(facts: TargetFacts) -> Iterator[Finding]:
     """Every request needed a connection of its own, though earlier ones had ended."""
     rows, replaced, life = _replaced(facts)
     if replaced < LEAST or replaced * 2 < len(rows) or int(life.carried.max()) > 1:
@@ -55,14 +55,14 @@ def no_keep_alive(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def keep_alive_cut(facts: Facts) -> Iterator[Finding]:
+def keep_alive_cut(facts: TargetFacts) -> Iterator[Finding]:
     """Connections carry several requests, and are then closed: after a number of them, or at an age."""
     rows, replaced, life = _replaced(facts)
     if replaced < LEAST or replaced < SHARE * len(rows) or int(life.carried.max()) == 1:
         return
     gone = np.argsort(life.ended_ns, kind="stable")[:replaced]
     how, values = _how(life, gone)
-    retried = int(facts.columns.retried[rows].sum())
+    retried = int(facts.columns.facts["retried"][rows].sum())
     again = f"; {retried} requests met one that was just gone and had to be sent again" if retried else ""
     yield Finding(
         name="keep_alive_cut",
@@ -98,7 +98,7 @@ def _how(life: _Life, gone: IntArray) -> tuple[str, dict[str, float | None]]:
     return " or ".join(part for part in how if part) or "while they were free", values
 
 
-def _cost(facts: Facts, rows: IntArray) -> dict[str, float | None]:
+def _cost(facts: TargetFacts, rows: IntArray) -> dict[str, float | None]:
     """Medians of what a new connection costs, in ms."""
     found: dict[str, float | None] = {}
     for name in ("connect_ms", "tls_ms"):
@@ -108,28 +108,28 @@ def _cost(facts: Facts, rows: IntArray) -> dict[str, float | None]:
     return found
 
 
-def _replaced(facts: Facts) -> tuple[IntArray, int, _Life]:
+def _replaced(facts: TargetFacts) -> tuple[IntArray, int, _Life]:
     """The target's requests in all phases, how many connections had to be made anew, and the connections' lives."""
     columns = facts.columns
     rows = columns.select(targets=[facts.target])
-    rows = rows[(columns.conn[rows] >= 0) & (columns.sent[rows] != MISSING)]
+    rows = rows[(columns.facts["conn"][rows] >= 0) & (columns.facts["sent_ns"][rows] != MISSING)]
     if not len(rows):
         empty = np.empty(0, dtype=np.int64)
         return rows, 0, _Life(empty, empty, empty.astype(float), empty.astype(float), empty)
-    rows = rows[np.lexsort((columns.end[rows], columns.conn[rows], columns.worker[rows]))]
-    key = columns.worker[rows].astype(np.int64) << 32 | columns.conn[rows]
+    rows = rows[np.lexsort((columns.end[rows], columns.facts["conn"][rows], columns.facts["worker"][rows]))]
+    key = columns.facts["worker"][rows].astype(np.int64) << 32 | columns.facts["conn"][rows]
     first = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
     last = np.concatenate((first[1:], [len(rows)])) - 1
     begun, ended = columns.start[rows], columns.end[rows]
     life = _Life(
         last_row=rows[last],
-        carried=columns.conn_requests[rows[last]].astype(np.int64) + 1,
+        carried=columns.facts["conn_requests"][rows[last]].astype(np.int64) + 1,
         last_begun=(begun[last] - begun[first]) / 1e9,
         last_ended=(ended[last] - begun[first]) / 1e9,
         ended_ns=ended[last],
     )
     failed = int((~columns.having(rows, GOOD)).sum())
-    workers = columns.worker[rows]
+    workers = columns.facts["worker"][rows]
     at_once = sum(_most_open(begun[workers == one], ended[workers == one]) for one in np.unique(workers))
     return rows, max(len(first) - at_once - failed, 0), life
 

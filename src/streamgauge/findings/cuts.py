@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from streamgauge.columns import MISSING, BoolArray, FloatArray, IntArray
-from streamgauge.findings.finding import Facts, Finding
+from streamgauge.findings.finding import Finding, TargetFacts
 from streamgauge.sample import NOT_JUDGED, Outcome
 
 ENDED = (Outcome.DROPPED, Outcome.TRUNCATED, Outcome.STREAM_ERROR)
@@ -49,16 +49,18 @@ def idle_settings(way: frozenset[str] = frozenset()) -> str:
     return " / ".join(IDLE[name] for name in sorted(IDLE, key=lambda name: name not in way))
 
 
-def cut_at_equal_ages(facts: Facts) -> Iterator[Finding]:
+def cut_at_equal_ages(facts: TargetFacts) -> Iterator[Finding]:
     """Deaths at equal ages or after equal silences."""
     columns, rows = facts.columns, facts.rows
-    rows = rows[(columns.sent[rows] != MISSING) & ~columns.having(rows, NOT_JUDGED)]
-    refused = columns.having(rows, [Outcome.HTTP_ERROR]) & np.isin(columns.http_status[rows], TIME_OUT_STATUS)
+    rows = rows[(columns.facts["sent_ns"][rows] != MISSING) & ~columns.having(rows, NOT_JUDGED)]
+    refused = columns.having(rows, [Outcome.HTTP_ERROR]) & np.isin(columns.facts["http_status"][rows], TIME_OUT_STATUS)
     dead = columns.having(rows, ENDED) | refused
     if int(dead.sum()) < LEAST:
         return
-    age = (columns.end[rows] - columns.sent[rows]) / 1e9
-    heard = np.maximum(columns.sent[rows], np.maximum(columns.first_byte[rows], columns.last_output[rows]))
+    age = (columns.end[rows] - columns.facts["sent_ns"][rows]) / 1e9
+    heard = np.maximum(
+        columns.facts["sent_ns"][rows], np.maximum(columns.facts["first_byte_ns"][rows], columns.last_output[rows])
+    )
     silence = np.where(refused, age, (columns.end[rows] - heard) / 1e9)
     if "Envoy" in facts.way:
         late = np.where(refused, 0.0, ENVOY_CLOSES_AFTER_S)
@@ -96,7 +98,7 @@ def _alike(values: FloatArray, dead: BoolArray, came: FloatArray, within_s: floa
 
 
 def _told(
-    facts: Facts, rows: IntArray, age: FloatArray, silence: FloatArray, by_age: BoolArray, by_silence: BoolArray
+    facts: TargetFacts, rows: IntArray, age: FloatArray, silence: FloatArray, by_age: BoolArray, by_silence: BoolArray
 ) -> Finding:
     both = by_age & by_silence
     either = int(both.sum()) >= BOTH * max(int(by_age.sum()), int(by_silence.sum()))

@@ -1,4 +1,4 @@
-"""What a rule reads and what it gives: one target's `Facts` in, a `Finding` with its evidence out."""
+"""What a rule reads and what it gives: one target's `TargetFacts` in, a `Finding` with its evidence out."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class TargetFacts:
     """One target's requests of the judged phases."""
 
     target: str
@@ -70,8 +70,12 @@ class Facts:
             values={name: None if x is None else round(x, 2) for name, x in values.items()},
             from_s=round(float(due.min()), 2) if len(found) else None,
             to_s=round(float(due.max()), 2) if len(found) else None,
-            samples=[self.columns.id[row].tobytes().hex() for row in picked],
+            samples=[_id(self.columns.facts["id"][row]) for row in picked],
         )
 
 
-Rule = Callable[[Facts], Iterator[Finding]]
+Rule = Callable[[TargetFacts], Iterator[Finding]]
+
+
+def _id(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

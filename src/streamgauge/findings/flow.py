@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from streamgauge.columns import MISSING, IntArray
-from streamgauge.findings.finding import Facts, Finding
+from streamgauge.findings.finding import Finding, TargetFacts
 from streamgauge.sample import GOOD
 
 Shape = Literal["singly", "lumps", "at_once", "unclear"]
@@ -133,14 +133,14 @@ def held_remedy(way: frozenset[str] = frozenset(), first: str | None = None) -> 
 PAST_THE_PROXY = "ask the app itself, past the proxy, with streamgauge check: there the tokens come singly"
 
 
-def lumps(facts: Facts) -> Iterator[Finding]:
+def lumps(facts: TargetFacts) -> Iterator[Finding]:
     """Several events at a time, at a regular distance."""
     hit = _hits(facts, ("lumps",), encoded=False)
     if hit is None:
         return
     every = median(flow.every_ms or 0.0 for flow in hit.flows)
     each = median(flow.events / flow.lumps for flow in hit.flows)
-    came = facts.columns.bytes_in[hit.rows].tolist()
+    came = facts.columns.facts["bytes_in"][hit.rows].tolist()
     size = median(lump_size(flow, bytes_in) for flow, bytes_in in zip(hit.flows, came, strict=True))
     by, cause = who_gathers(every, size)
     yield Finding(
@@ -154,13 +154,16 @@ def lumps(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def answer_at_once(facts: Facts) -> Iterator[Finding]:
+def answer_at_once(facts: TargetFacts) -> Iterator[Finding]:
     """The whole answer in one piece."""
     hit = _hits(facts, ("at_once",), encoded=False)
     if hit is None:
         return
     wait = median(flow.wait_ms or 0.0 for flow in hit.flows)
-    byte = float(np.median(facts.columns.first_byte[hit.rows] - facts.columns.sent[hit.rows])) / 1e6
+    byte = (
+        float(np.median(facts.columns.facts["first_byte_ns"][hit.rows] - facts.columns.facts["sent_ns"][hit.rows]))
+        / 1e6
+    )
     early = f", though the first byte comes after {byte:,.0f} ms" if byte < wait / 2 else ""
     cached = ", or it was made at once (a cache)" if wait <= QUICK_MS else ""
     yield Finding(
@@ -177,7 +180,7 @@ def answer_at_once(facts: Facts) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def compression_merges(facts: Facts) -> Iterator[Finding]:
+def compression_merges(facts: TargetFacts) -> Iterator[Finding]:
     """A compressed answer that comes in lumps or whole: its compressor does not flush."""
     hit = _hits(facts, ("lumps", "at_once"), encoded=True)
     if hit is None:
@@ -205,7 +208,7 @@ class _Hits:
     n: int
 
 
-def _hits(facts: Facts, shapes: tuple[Shape, ...], *, encoded: bool) -> _Hits | None:
+def _hits(facts: TargetFacts, shapes: tuple[Shape, ...], *, encoded: bool) -> _Hits | None:
     """The answers of these shapes among the compressed or the other ones; None where they are too few to be told."""
     told = [(row, flow) for row, flow in _flows(facts, encoded=encoded) if flow.shape != "unclear"]
     hit = [(row, flow) for row, flow in told if flow.shape in shapes]
@@ -214,11 +217,11 @@ def _hits(facts: Facts, shapes: tuple[Shape, ...], *, encoded: bool) -> _Hits | 
     return _Hits(np.array([row for row, _ in hit]), [flow for _, flow in hit], len(told))
 
 
-def _flows(facts: Facts, *, encoded: bool) -> Iterator[tuple[int, Flow]]:
+def _flows(facts: TargetFacts, *, encoded: bool) -> Iterator[tuple[int, Flow]]:
     """The flow of good answers, compressed ones or the others, of at most LOOKED_AT of the target."""
     columns = facts.columns
-    keep = columns.having(facts.rows, GOOD) & (columns.encoded[facts.rows] == encoded)
-    rows = facts.rows[keep & (columns.sent[facts.rows] != MISSING)]
+    keep = columns.having(facts.rows, GOOD) & (columns.facts["encoded"][facts.rows] == encoded)
+    rows = facts.rows[keep & (columns.facts["sent_ns"][facts.rows] != MISSING)]
     step = max(-(-len(rows) // LOOKED_AT), 1)
     for row in rows[::step].tolist():
         gaps = array("I", columns.gaps[columns.gaps_from[row] : columns.gaps_from[row + 1]].tobytes())
@@ -228,7 +231,7 @@ def _flows(facts: Facts, *, encoded: bool) -> Iterator[tuple[int, Flow]]:
             flow_of(
                 events=int(columns.text_events[row]),
                 gaps_us=gaps,
-                wait_ms=(first - int(columns.sent[row])) / 1e6,
+                wait_ms=(first - int(columns.facts["sent_ns"][row])) / 1e6,
                 span_ms=(last - first) / 1e6,
                 slack_ms=float(np.nan_to_num(columns.slack_ms[row])),
             ),

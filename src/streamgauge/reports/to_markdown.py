@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
-from streamgauge.sample import Sample
 from streamgauge.wild import markdown as text
 from streamgauge.wild import markdown_code as code
 
 
-def render(document: Document, samples: Iterable[Sample]) -> Iterator[bytes]:
+def render(document: Document, samples: object) -> Iterator[bytes]:
     """The report, UTF-8. `samples` are not used: the document holds what is told here."""
     document = view.told(document)
     parts = (
@@ -204,6 +203,9 @@ def _baselines(document: Document) -> str:
 
 def _quality(document: Document) -> str:
     found = [f"### How well this was measured\n\n{text(view.quality_line(document))}."]
+    known = view.calibration_line(document)
+    if known is not None:
+        found.append(f"{text(known)}.")
     if document.measurement.notes:
         found.append("\n".join(f"- {text(note)}" for note in document.measurement.notes))
     rows = [[text(label), text(value)] for label, value in view.quality_rows(document)]

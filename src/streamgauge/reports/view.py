@@ -414,6 +414,12 @@ def quality_line(document: Document) -> str:
     return line[0].upper() + line[1:]
 
 
+def calibration_line(document: Document) -> str | None:
+    """What this machine can measure at all, in one line; None where it was never calibrated."""
+    found = document.measurement.calibration
+    return None if found is None else say.plain(say.calibrated(found), 400)
+
+
 def quality_rows(document: Document) -> list[tuple[str, str]]:
     """What the generator saw of itself, as (label, value)."""
     m = document.measurement

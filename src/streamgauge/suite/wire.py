@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamgauge.sample import Sample
+from streamgauge.facts import MISSING, UNTOLD, Facts
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Wire:
     """What the Samples tell of the way, over all phases."""
 
@@ -22,15 +22,6 @@ class Wire:
     def stamps(self) -> str:
         """Whose stamps they are."""
         return "kernel" if not self.user else "user" if not self.kernel else "mixed"
-
-    def add(self, sample: Sample) -> None:
-        """Take one Sample in."""
-        if sample.first_byte_ns is not None:
-            self.kernel, self.user = self.kernel + sample.kernel_stamps, self.user + (not sample.kernel_stamps)
-        if sample.tls_resumed is not None:
-            self.handshakes, self.resumed = self.handshakes + 1, self.resumed + sample.tls_resumed
-        if sample.redirects:
-            self.redirected, self.hops = self.redirected + 1, self.hops + sample.redirects
 
     def notes(self) -> list[str]:
         """What a reader must know of it."""
@@ -51,3 +42,17 @@ class Wire:
                 "time is part of TTFT: asking for the last address itself saves it"
             )
         return notes
+
+
+def wire_of(facts: Facts) -> Wire:
+    """What the Samples tell of it."""
+    kernel = facts["kernel_stamps"][facts["first_byte_ns"] != MISSING]
+    resumed, hops = facts["tls_resumed"], facts["redirects"]
+    return Wire(
+        kernel=int(kernel.sum()),
+        user=int((~kernel).sum()),
+        handshakes=int((resumed != UNTOLD).sum()),
+        resumed=int((resumed == 1).sum()),
+        redirected=int((hops > 0).sum()),
+        hops=int(hops.sum()),
+    )
