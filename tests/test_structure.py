@@ -20,7 +20,7 @@ LEFT = {
 }  # fmt: skip
 RIGHT = {
     "bulk", "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
-    "compare", "verdict", "reports",
+    "compare", "verdict", "findings", "reports",
 }  # fmt: skip
 BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}

@@ -642,7 +642,7 @@ class Stream:
             retry_after_s=self._retry_after, peer=self.peer, conn=self.conn, conn_requests=self.conn_requests,
             retried=self.retried, kept_open=self.kept_open, clock_step=self.clock_step,
             kernel_stamps=self.kernel_stamps, local_port=self.local_port, redirects=self.redirects,
-            tls_resumed=self.tls_resumed,
+            tls_resumed=self.tls_resumed, encoded="content-encoding" in headers,
         )  # fmt: skip
 
 
