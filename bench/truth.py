@@ -162,12 +162,16 @@ def serving(server: str, log: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_log(path: Path) -> dict[str, Answer]:
-    """Trace id -> answer. The format stands at the head of truth_server.c."""
-    data, place, found = path.read_bytes(), 0, {}
+    """Trace id -> answer."""
+    return dict(answers(path))
+
+
+def answers(path: Path) -> Iterator[tuple[str, Answer]]:
+    """(trace id, answer) of each that ended. The format stands at the head of truth_server.c."""
+    data, place = path.read_bytes(), 0
     while place < len(data):
         trace, accepted, request, late, count, _ = _HEAD.unpack_from(data, place)
         place += _HEAD.size
         end = place + count * _WRITE.size
-        found[trace.hex()] = Answer(accepted, request, late, tuple(_WRITE.iter_unpack(data[place:end])))
+        yield trace.hex(), Answer(accepted, request, late, tuple(_WRITE.iter_unpack(data[place:end])))
         place = end
-    return found
