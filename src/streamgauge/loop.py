@@ -29,6 +29,8 @@ from streamgauge.target import Target
 IN, OUT = 1, 4  # EPOLLIN and EPOLLOUT
 _SLEPT = 1 * MS  # a shorter wait bounds `look` well enough by itself
 _WAKE_MARGIN = 200 * US  # from data's arrival until the thread is runnable: waking an idle virtual CPU takes this
+_REST = 500 * US  # between two looks under load: half of what counts as merged
+_LONG = 10 * MS  # what a pause counts at most in the mean pace: load that comes back is seen soon
 
 
 class _Selectors:
@@ -109,6 +111,12 @@ class Loop:
         self._timer_number = 0
         self._floor = self._now()
         self._run_delay = RunDelay()
+        self._making = 0
+        """Connections that have not carried a request yet: their stamps are the user's clock."""
+        self._found = self._floor
+        """When a look last found something."""
+        self._pace = _LONG
+        """ns from one ready socket to the next, a moving mean."""
         self.open_streams = 0
         self.made = 0
         self.longest_turn_ns = 0
@@ -177,6 +185,7 @@ class Loop:
         stream.conn, stream.conn_requests, stream.peer = conn.id, 0, conn.address[0]
         fd = conn.sock.fileno()
         self._conns[fd] = conn
+        self._making += 1
         self._poller.register(fd, OUT)
         self._arm(conn, stream)
 
@@ -198,6 +207,8 @@ class Loop:
         assert stream is not None
         stream.on_sending(self._now())
         conn.queue(conn.request)
+        if not conn.carried:
+            self._making -= 1
         conn.carried += 1
         self._push(conn)
         if conn.stream is stream:
@@ -239,6 +250,10 @@ class Loop:
             wake_ns = timers[0][0]
         ready, woke, floor = self._wait(wake_ns)
         now = self._now
+        if ready:
+            since = (woke - self._found) // len(ready)
+            self._pace += ((since if since < _LONG else _LONG) - self._pace) // 8
+            self._found = woke
         if woke >= self._map.next_look:
             self._look_at_clock()
         taken: list[tuple[Connection, bytes | OSError, int, int]] = []
@@ -285,6 +300,8 @@ class Loop:
         epoll's time-outs round up to ms; select on epoll's own descriptor takes the last stretch with us resolution.
         """
         poll, most = self._poller.poll, max(len(self._conns) + len(self._watched), 1)
+        if self._pace < _REST and not self._making:
+            self._rest(wake_ns)
         before, enter = self._floor, self._now()
         ready = poll(0, most)
         left = -1 if wake_ns is None else wake_ns - enter
@@ -304,6 +321,16 @@ class Loop:
             if delay is not None:
                 self._floor = max(enter, woke - delay - _WAKE_MARGIN)
         return ready, woke, self._floor
+
+    def _rest(self, wake_ns: int | None) -> None:
+        """Under load, look again only some time after the last look that found something.
+
+        The kernel keeps the time, so nobody need hurry: several sockets are then drained in one turn, and a turn costs
+        as much as an event. Never past `wake_ns`: what is due is not kept waiting.
+        """
+        until = self._found + _REST
+        if wake_ns is None or until < wake_ns:
+            self._clock.sleep_until(until)
 
     def _decode(self, taken: list[tuple[Connection, bytes | OSError, int, int]], now: int) -> None:
         """Feed what was taken to the streams."""
@@ -484,6 +511,8 @@ class Loop:
         if fd in self._conns:
             self._poller.unregister(fd)
             del self._conns[fd]
+            if not conn.carried:
+                self._making -= 1
         idle = self._pool.get(conn.target.name)
         if idle and conn in idle:
             idle.remove(conn)
