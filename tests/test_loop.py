@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from streamgauge.clock import SystemClock
-from streamgauge.loop import RunDelay
+from streamgauge.drain import RunDelay
 from streamgauge.sample import Outcome
 from streamgauge.stream import Limits
 from test_stream import DONE, HEAD, LAST, MS, PLAIN_502, STOP, R, T

@@ -1,12 +1,8 @@
 """One thread's event loop: many streams, each on its connection; bytes out, stamped bytes in.
 
-Rules: drain, then decode. A turn first takes (stamp, bytes) from every ready socket, and only then feeds them to the
-streams; nothing is parsed, logged or written between two reads of a turn.
-
-What is known of when bytes came: the kernel's stamp is that of a read's last byte. Nothing of the read had come before
-`look`, the latest of: the recv that emptied this socket; the time from which the last wait that did not list it looked;
-where this wait's first look found nothing at all, that look; and, where the thread then slept, its wake-up less the
-time it waited for a processor.
+Rules: drain, then decode. A turn first takes (stamp, bytes) from every ready socket (`drain` says how, and what is
+known of when they came), and only then feeds them to the streams; nothing is parsed, logged or written between two
+reads of a turn.
 
 Timers live in a heap with lazy deletion: a stream's deadline moves with every token, its entry only when it comes up.
 """
@@ -14,83 +10,16 @@ Timers live in a heap with lazy deletion: a stream's deadline moves with every t
 from __future__ import annotations
 
 import heapq
-import select
-import selectors
-import sys
+import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from streamgauge.clock import MS, US, Clock, RealtimeMap, S
-from streamgauge.net import READ_SIZE, Connection, NetError, net_error
+from streamgauge import drain
+from streamgauge.clock import MS, Clock, RealtimeMap
+from streamgauge.drain import IN, OUT, READ_SIZE
+from streamgauge.net import Connection, NetError, net_error
 from streamgauge.sample import Outcome
 from streamgauge.stream import Stream
 from streamgauge.target import Target
-
-IN, OUT = 1, 4  # EPOLLIN and EPOLLOUT
-_SLEPT = 1 * MS  # a shorter wait bounds `look` well enough by itself
-_WAKE_MARGIN = 200 * US  # from data's arrival until the thread is runnable: waking an idle virtual CPU takes this
-_REST = 500 * US  # between two looks under load: half of what counts as merged
-_LONG = 10 * MS  # what a pause counts at most in the mean pace: load that comes back is seen soon
-
-
-class _Selectors:
-    """What we use of epoll, by `selectors`, where there is no epoll."""
-
-    def __init__(self) -> None:
-        self._inner = selectors.DefaultSelector()
-
-    def register(self, fd: int, mask: int) -> None:
-        self._inner.register(fd, self._events(mask))
-
-    def modify(self, fd: int, mask: int) -> None:
-        self._inner.modify(fd, self._events(mask))
-
-    def unregister(self, fd: int) -> None:
-        self._inner.unregister(fd)
-
-    def poll(self, timeout: float, _: int) -> list[tuple[int, int]]:
-        found = self._inner.select(None if timeout < 0 else timeout)
-        return [(key.fd, (IN if got & 1 else 0) | (OUT if got & 2 else 0)) for key, got in found]
-
-    def fileno(self) -> int:
-        return -1  # nothing to select on
-
-    def close(self) -> None:
-        self._inner.close()
-
-    @staticmethod
-    def _events(mask: int) -> int:
-        return (1 if mask & IN else 0) | (2 if mask & OUT else 0)
-
-
-class RunDelay:
-    """How long this thread was runnable without running, in ns, as Linux tells in schedstat; None elsewhere."""
-
-    def __init__(self) -> None:
-        path = Path("/proc/thread-self/schedstat")
-        try:
-            self._file = path.open("rb", buffering=0) if sys.platform == "linux" else None
-            self.total = self.read()
-        except OSError:
-            self._file = None
-            self.total = None
-
-    def read(self) -> int | None:
-        """The running total."""
-        if self._file is None:
-            return None
-        self._file.seek(0)
-        return int(self._file.read(64).split()[1])
-
-    def since_last(self) -> int | None:
-        """ns since the last call."""
-        before, self.total = self.total, self.read()
-        return None if before is None or self.total is None else self.total - before
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
 
 
 class Loop:
@@ -100,23 +29,16 @@ class Loop:
         self._clock = clock
         self._now = clock.now
         self._on_done = on_done
-        self._poller = select.epoll() if hasattr(select, "epoll") else _Selectors()
-        self._epoll_fd = self._poller.fileno()
-        self._map = RealtimeMap(clock)
         self._conns: dict[int, Connection] = {}
+        self._poller = drain.make(clock, lambda fd: self._conns[fd].take())
+        self._map = RealtimeMap(clock)
         self._watched: dict[int, Callable[[], None]] = {}
         self._pool: dict[str, list[Connection]] = {}
         self._turns: dict[str, int] = {}
         self._timers: list[tuple[int, int, Connection]] = []
         self._timer_number = 0
-        self._floor = self._now()
-        self._run_delay = RunDelay()
         self._making = 0
         """Connections that have not carried a request yet: their stamps are the user's clock."""
-        self._found = self._floor
-        """When a look last found something."""
-        self._pace = _LONG
-        """ns from one ready socket to the next, a moving mean."""
         self.open_streams = 0
         self.made = 0
         self.longest_turn_ns = 0
@@ -144,7 +66,7 @@ class Loop:
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Call `ready` in a turn in which `fd` is readable."""
         self._watched[fd] = ready
-        self._poller.register(fd, IN)
+        self._poller.watch(fd)
 
     # Beginning a request.
 
@@ -248,39 +170,23 @@ class Loop:
         timers = self._timers
         if timers and (wake_ns is None or timers[0][0] < wake_ns):
             wake_ns = timers[0][0]
-        ready, woke, floor = self._wait(wake_ns)
+        items, woke = self._poller.wait(wake_ns, self._making > 0)
         now = self._now
-        if ready:
-            since = (woke - self._found) // len(ready)
-            self._pace += ((since if since < _LONG else _LONG) - self._pace) // 8
-            self._found = woke
         if woke >= self._map.next_look:
             self._look_at_clock()
-        taken: list[tuple[Connection, bytes | OSError, int, int]] = []
+        taken: list[tuple[int, Connection, bytes | int, int, int]] = []
         writable: list[Connection] = []
         conns = self._conns
-        for fd, mask in ready:
+        for fd, mask, data, wall, look in items:
             conn = conns.get(fd)
             if conn is None:
                 if fd in self._watched:
                     self._watched[fd]()
                 continue
-            if mask & OUT:
+            if data is not None:
+                taken.append((fd, conn, data, wall, look))
+            if mask & OUT or data is None:
                 writable.append(conn)
-                if mask == OUT or not (conn.ready or conn.handshaking):
-                    continue
-            before = now()
-            try:
-                data, wall = conn.take()
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                taken.append((conn, error, 0, before))
-                continue
-            look = conn.looked if conn.looked > floor else floor
-            if len(data) < READ_SIZE:
-                conn.looked = before
-            taken.append((conn, data, wall, look))
         for conn in writable:
             self._on_writable(conn)
         if taken:
@@ -291,59 +197,20 @@ class Loop:
         if turn > self.longest_turn_ns:
             self.longest_turn_ns = turn
 
-    def _wait(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], int, int]:
-        """Ready descriptors, when it woke, and since when all that lies there came. Sets the floor for the next wait.
-
-        That time is this wait's own only where a first look found nothing. It may not be guessed from how long the wait
-        took: a thread that was held up between two lines looks as if it had slept, and what lay there all along as if
-        it had just come.
-        epoll's time-outs round up to ms; select on epoll's own descriptor takes the last stretch with us resolution.
-        """
-        poll, most = self._poller.poll, max(len(self._conns) + len(self._watched), 1)
-        if self._pace < _REST and not self._making:
-            self._rest(wake_ns)
-        before, enter = self._floor, self._now()
-        ready = poll(0, most)
-        left = -1 if wake_ns is None else wake_ns - enter
-        self._floor = enter
-        if ready or (wake_ns is not None and left <= 0):
-            return ready, enter, before
-        if wake_ns is None:
-            ready = poll(-1, most)
-        elif left > 3 * MS or self._epoll_fd < 0 or self._epoll_fd >= 1024:
-            ready = poll(max(left // MS - 1, 1) / 1e3, most)
-        else:
-            seen = select.select((self._epoll_fd,), (), (), left / S)[0]
-            ready = poll(0, most) if seen else []
-        woke = self._now()
-        if woke - enter >= _SLEPT:
-            delay = self._run_delay.since_last()
-            if delay is not None:
-                self._floor = max(enter, woke - delay - _WAKE_MARGIN)
-        return ready, woke, self._floor
-
-    def _rest(self, wake_ns: int | None) -> None:
-        """Under load, look again only some time after the last look that found something.
-
-        The kernel keeps the time, so nobody need hurry: several sockets are then drained in one turn, and a turn costs
-        as much as an event. Never past `wake_ns`: what is due is not kept waiting.
-        """
-        until = self._found + _REST
-        if wake_ns is None or until < wake_ns:
-            self._clock.sleep_until(until)
-
-    def _decode(self, taken: list[tuple[Connection, bytes | OSError, int, int]], now: int) -> None:
+    def _decode(self, taken: list[tuple[int, Connection, bytes | int, int, int]], now: int) -> None:
         """Feed what was taken to the streams."""
         offset = self._map.offset
-        for conn, data, wall, look in taken:
+        for fd, conn, data, wall, look in taken:
             stream = conn.stream
-            if isinstance(data, OSError):
-                self._lost(conn, data)
+            if not isinstance(data, bytes):
+                self._lost(conn, OSError(data, os.strerror(data)))
                 continue
             if not data:
                 self._closed(conn, now)
                 continue
             self.bytes_in += len(data)
+            if look < conn.looked:
+                look = conn.looked
             if wall:
                 stamp = wall + offset
                 if stamp > now or stamp < look - 50 * MS:
@@ -379,6 +246,10 @@ class Loop:
                 self._closed(conn, now)
             elif stream.deadline is not None and stream.deadline < conn.timer:
                 self._arm(conn, stream)
+            elif not stream.calm and stream.first_token is not None and not conn.target.secure:
+                # The end of a chunked message can be told by its bytes, so what comes before it can wait.
+                stream.calm = True
+                self._poller.calm(fd, stream.response.chunked)
 
     def _ring(self, now: int) -> None:
         """Timers that are up."""
@@ -493,6 +364,7 @@ class Loop:
         conn.request = b""
         # An answer may come before the whole request went out: its rest would stand before the next one.
         if stream.reusable and conn.ready and stream.sent_ns is not None and not conn.ended:
+            self._poller.calm(conn.sock.fileno(), False)
             self._pool.setdefault(conn.target.name, []).append(conn)
         else:
             self._drop(conn)
@@ -539,4 +411,3 @@ class Loop:
         for conn in list(self._conns.values()):
             self._drop(conn)
         self._poller.close()
-        self._run_delay.close()

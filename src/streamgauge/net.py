@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 
+from streamgauge.drain import READ_SIZE
 from streamgauge.errors import UsageError
 from streamgauge.sample import Outcome
 from streamgauge.stream import Stream
@@ -25,7 +26,6 @@ from streamgauge.target import Target, Tls
 
 SO_TIMESTAMPNS = 35
 """Not in the socket module; the value is the same on every Linux architecture but sparc and parisc."""
-READ_SIZE = 65_536
 _TIMESPEC = struct.Struct("qq")
 _KERNEL_STAMPS = sys.platform == "linux"
 

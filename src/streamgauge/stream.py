@@ -76,7 +76,7 @@ class Stream:
     __slots__ = (
         "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_last_text", "_limits",
         "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse", "_stage", "_terminal",
-        "bytes_in", "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done", "end_ns", "events",
+        "bytes_in", "calm", "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done", "end_ns", "events",
         "first_byte", "first_event", "first_output", "first_reasoning", "first_token", "headers_ns", "id", "kept_open",
         "kernel_stamps", "known_events", "last_output", "late_ns", "local_port", "longest_gap", "malformed",
         "max_tokens", "merged", "output_reads", "peer", "reasoning_events", "response", "retried", "sent_ns", "shot",
@@ -154,6 +154,7 @@ class Stream:
         self.retried = 0
         self.kept_open = False
         self.kernel_stamps = True
+        self.calm = False
         self.clock_step = False
 
     def __repr__(self) -> str:
