@@ -20,13 +20,12 @@
 #define MS 1000000LL
 #define S 1000000000LL
 #define STAMP 35 /* SO_TIMESTAMPNS, and the type of its ancillary data */
-enum { READ_SIZE = 65536, MOST = 32, SHORT = 8, LAST_SIZE = 5 };
+enum { READ_SIZE = 65536, MOST = 32 };
 static const int64_t REST = 500 * US, PATIENCE = 5 * MS, LONG = 10 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US;
-static const char LAST[] = "0\r\n\r\n";
 
 typedef struct {
     int64_t looked; /* the recv that emptied it */
-    char known, reads, calm;
+    char reads;
 } Entry;
 
 typedef struct {
@@ -105,7 +104,7 @@ static PyObject *add(Drain *self, int fd, unsigned mask, char reads) {
     if (fd >= 0 && make_room(self, fd) < 0) return PyErr_NoMemory();
     done = control(self, EPOLL_CTL_ADD, fd, mask);
     if (done) {
-        self->entry[fd] = (Entry){.known = 1, .reads = reads};
+        self->entry[fd] = (Entry){.reads = reads};
         self->size++;
     }
     return done;
@@ -142,13 +141,6 @@ static PyObject *drain_unregister(Drain *self, PyObject *args) {
         self->size--;
     }
     return done;
-}
-
-static PyObject *drain_calm(Drain *self, PyObject *args) {
-    int fd, calm;
-    if (!PyArg_ParseTuple(args, "ip:calm", &fd, &calm)) return NULL;
-    if (fd >= 0 && fd < self->entries && self->entry[fd].known) self->entry[fd].calm = (char)calm;
-    Py_RETURN_NONE;
 }
 
 /* Looking and taking. */
@@ -189,6 +181,11 @@ static int tell(PyObject *items, int fd, unsigned mask, PyObject *data, int64_t 
     return bad ? -1 : 0;
 }
 
+static int ends(const char *data, ssize_t size, const char *with) {
+    ssize_t length = (ssize_t)strlen(with);
+    return size >= length && !memcmp(data + size - length, with, length);
+}
+
 /* One read of a ready descriptor: 1 where anything of it must not wait, 0 where it can, -1 with an exception. */
 static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject *items) {
     int fd = event->data.fd;
@@ -221,8 +218,7 @@ static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject 
     int64_t since = entry->looked > floor ? entry->looked : floor;
     if (got < READ_SIZE) entry->looked = before;
     if (tell(items, fd, mask, PyBytes_FromStringAndSize(self->buffer, got), wall, since) < 0) return -1;
-    return !entry->calm || !wall || mask != EPOLLIN || got < SHORT ||
-           !memcmp(self->buffer + got - LAST_SIZE, LAST, LAST_SIZE);
+    return !wall || mask != EPOLLIN || !(ends(self->buffer, got, "\n\n\r\n") || ends(self->buffer, got, "\r\n\r\n\r\n"));
 }
 
 /* Sleep until so long after the last look that found something, where that is before `limit`. */
@@ -270,6 +266,40 @@ static PyObject *drain_wait(Drain *self, PyObject *args) {
 failed:
     Py_DECREF(items);
     return NULL;
+}
+
+/* Reading the commonest read. */
+
+static int hex_digit(char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+static PyObject *whole_event(PyObject *Py_UNUSED(module), PyObject *read) {
+    static PyObject *plain;
+    char *data;
+    Py_ssize_t size, cut = 0, chunk = 0;
+    if (PyBytes_AsStringAndSize(read, &data, &size) < 0) return NULL;
+    for (; cut < size && cut < 7 && hex_digit(data[cut]) >= 0; cut++) chunk = 16 * chunk + hex_digit(data[cut]);
+    if (cut == 0 || cut > 6 || chunk != size - cut - 4 || memcmp(data + cut, "\r\n", 2)) Py_RETURN_NONE;
+    const char *at = data + cut + 2, *end = data + size, *name = NULL, *name_end = NULL;
+    if (end - at > 7 && !memcmp(at, "event: ", 7)) {
+        name = at + 7;
+        for (name_end = name; name_end < end && *name_end > 31 && *name_end < 127; name_end++);
+        if (name_end == name || name_end == end || *name_end != '\n') Py_RETURN_NONE;
+        at = name_end + 1;
+    }
+    if (end - at < 10 || memcmp(at, "data: ", 6)) Py_RETURN_NONE;
+    at += 6;
+    const char *stop = memchr(at, '\n', end - at), *line_end = stop;
+    if (!stop) Py_RETURN_NONE;
+    int crlf = stop > at && stop[-1] == '\r';
+    if (crlf ? end - stop != 5 || memcmp(stop, "\n\r\n\r\n", 5) : end - stop != 4 || memcmp(stop, "\n\n\r\n", 4))
+        Py_RETURN_NONE;
+    line_end -= crlf;
+    if (memchr(at, '\r', line_end - at)) Py_RETURN_NONE;
+    if (!plain && !(plain = PyUnicode_InternFromString("message"))) return NULL;
+    if (!name) return Py_BuildValue("Oy#", plain, at, (Py_ssize_t)(line_end - at));
+    return Py_BuildValue("s#y#", name, (Py_ssize_t)(name_end - name), at, (Py_ssize_t)(line_end - at));
 }
 
 /* Life. */
@@ -332,7 +362,6 @@ static PyMethodDef methods[] = {
     {"watch", (PyCFunction)drain_watch, METH_VARARGS, "Tell when a descriptor is readable, and leave the reading to others."},
     {"modify", (PyCFunction)drain_modify, METH_VARARGS, "Other events of a descriptor."},
     {"unregister", (PyCFunction)drain_unregister, METH_VARARGS, "Forget a descriptor."},
-    {"calm", (PyCFunction)drain_calm, METH_VARARGS, "Whether its reads can wait a little for those of others."},
     {"wait", (PyCFunction)drain_wait, METH_VARARGS, "What came, and when the last look began."},
     {"close", (PyCFunction)drain_close, METH_NOARGS, "Give back what the system lent."},
     {0},
@@ -350,7 +379,13 @@ static PyTypeObject type = {
     .tp_methods = methods,
 };
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, .m_name = "streamgauge._drain", .m_size = -1};
+static PyMethodDef functions[] = {
+    {"whole_event", whole_event, METH_O, "The event (type, data) of a read that is one chunk with one event, else None."},
+    {0},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, .m_name = "streamgauge._drain", .m_size = -1, .m_methods = functions};
 
 PyMODINIT_FUNC PyInit__drain(void) {
     PyObject *made = PyModule_Create(&module);

@@ -8,8 +8,8 @@ found nothing at all, that look; and, where the thread then slept, its wake-up l
 Strategy under load (a ready socket every 0.5 ms or oftener, no connection in the making): the kernel keeps the time, so
 nobody need hurry. The next look comes REST after the last that found something, so that one turn drains several
 sockets; and what can wait is handed on together, after PATIENCE or MOST reads, so that decoding runs with warm caches.
-A read can wait where its stream is calm (in the midst of a plain chunked answer) and does not look like its end: what
-makes room for the next request is never held back.
+A read can wait where its last bytes are the end of an event and of its chunk: there, at least the last chunk is still
+to come. So the end of an answer, which makes room for the next request, is not held back; nor is anything under TLS.
 
 There are two of it with the same contract: `Pure` here, and `native/drain.c` where it could be compiled. The pure one
 is used where STREAMGAUGE_PURE is set.
@@ -22,13 +22,12 @@ import select
 import selectors
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from types import ModuleType
+from typing import Protocol
 
 from streamgauge.clock import MS, US, Clock, S, SystemClock
-
-if TYPE_CHECKING:
-    from streamgauge import _drain
 
 IN, OUT = 1, 4  # EPOLLIN and EPOLLOUT
 READ_SIZE = 65_536
@@ -38,9 +37,8 @@ PATIENCE = 5 * MS
 MOST = 32
 LONG = 10 * MS
 """What a pause counts at most in the mean pace, so that load that comes back is soon seen."""
-LAST_CHUNK = b"0\r\n\r\n"
-SHORT = 8
-"""A read of so few bytes may be the rest of the last chunk."""
+MORE_COMES = (b"\n\n\r\n", b"\r\n\r\n\r\n")
+"""How an event and its chunk end."""
 _SLEPT = 1 * MS  # a shorter wait bounds `look` well enough by itself
 _WAKE_MARGIN = 200 * US  # from data's arrival until the thread is runnable: waking an idle virtual CPU takes this
 
@@ -65,10 +63,6 @@ class Drain(Protocol):
 
     def unregister(self, fd: int) -> None:
         """Forget it."""
-        ...
-
-    def calm(self, fd: int, calm: bool) -> None:
-        """Whether its reads can wait a little for those of others."""
         ...
 
     def wait(self, wake_ns: int | None, eager: bool) -> tuple[list[Item], int]:
@@ -154,7 +148,6 @@ class Pure:
         self._epoll_fd = self._poller.fileno()
         self._looked: dict[int, int] = {}
         """Of each descriptor that is read: the recv that emptied it."""
-        self._calm: set[int] = set()
         self._size = 0
         self._floor = self._found = self._now()
         self._pace = LONG
@@ -186,14 +179,6 @@ class Pure:
         self._poller.unregister(fd)
         self._size -= 1
         self._looked.pop(fd, None)
-        self._calm.discard(fd)
-
-    def calm(self, fd: int, calm: bool) -> None:
-        """Whether its reads can wait a little for those of others."""
-        if calm:
-            self._calm.add(fd)
-        else:
-            self._calm.discard(fd)
 
     def wait(self, wake_ns: int | None, eager: bool) -> tuple[list[Item], int]:
         """What came, and when the last look began."""
@@ -219,7 +204,7 @@ class Pure:
 
     def _drain(self, ready: list[tuple[int, int]], floor: int, items: list[Item]) -> bool:
         """One read of each ready descriptor. Returns whether anything of it must not wait."""
-        now, take, calm, looked_at = self._now, self._take, self._calm, self._looked
+        now, take, looked_at = self._now, self._take, self._looked
         urgent = False
         for fd, mask in ready:
             looked = looked_at.get(fd)
@@ -242,7 +227,7 @@ class Pure:
             items.append((fd, mask, data, wall, looked if looked > floor else floor))
             if len(data) < READ_SIZE:
                 looked_at[fd] = before
-            if fd not in calm or not wall or mask != IN or len(data) < SHORT or data[-5:] == LAST_CHUNK:
+            if not wall or mask != IN or not data.endswith(MORE_COMES):
                 urgent = True
         return urgent
 
@@ -281,25 +266,55 @@ class Pure:
         self._run_delay.close()
 
 
-def _compiled() -> type[_drain.Drain] | None:
+def pure_whole_event(data: bytes) -> tuple[str, bytes] | None:
+    """The event (type, data) where `data` is one whole chunk with one whole event of the commonest forms, else None.
+
+    Almost every read of a token stream is that. Between two chunks, with nothing of an event held back, such a read
+    changes neither framing nor decoder, and need not pass through them.
+    """
+    cut = data.find(b"\r\n")
+    at, name = cut + 2, "message"
+    if data[at : at + 7] == b"event: ":
+        line = data.find(b"\n", at)
+        name, at = data[at + 7 : line].decode("latin-1"), line + 1
+        if not name.isascii() or not name.isprintable() or not name:
+            return None
+    size = data[:cut]
+    if data[at : at + 6] != b"data: " or not 0 < cut <= 6 or not size.isalnum():
+        return None
+    at += 6
+    end = data.find(b"\n", at)
+    crlf = data[end - 1 : end] == b"\r" and end > at
+    if data[end:] != (b"\n\r\n\r\n" if crlf else b"\n\n\r\n"):
+        return None
+    event = data[at : end - crlf]
+    try:
+        whole = int(size, 16) == len(data) - cut - 4
+    except ValueError:
+        return None
+    return (name, event) if whole and b"\r" not in event else None
+
+
+def _compiled() -> ModuleType | None:
     """The compiled one, unless it was not made or not wanted."""
     if os.environ.get("STREAMGAUGE_PURE", "") not in ("", "0"):
         return None
     try:
-        from streamgauge._drain import Drain as Compiled
+        return import_module("streamgauge._drain")
     except ImportError:
         return None
-    return Compiled
 
 
-def made_of() -> str:
-    """Which one runs here: compiled or pure Python."""
-    return "compiled" if _compiled() is not None else "pure Python"
+_made = _compiled()
+whole_event: Callable[[bytes], tuple[str, bytes] | None] = _made.whole_event if _made else pure_whole_event
+MADE_OF = "compiled" if _made else "pure Python"
+"""Which of the two runs here."""
 
 
 def make(clock: Clock, take: Callable[[int], tuple[bytes, int]]) -> Drain:
     """The quickest that this installation has."""
-    compiled = _compiled()
-    if compiled is None:
+    if _made is None:
         return Pure(clock, take)
-    return compiled() if isinstance(clock, SystemClock) and clock.now is SystemClock.now else compiled(clock.now)
+    of_system = isinstance(clock, SystemClock) and clock.now is SystemClock.now
+    made: Drain = _made.Drain() if of_system else _made.Drain(clock.now)
+    return made

@@ -40,12 +40,13 @@ def request_bytes(method: str, path: str, headers: Iterable[tuple[str, str]], bo
 class Response:
     """The framing of one response. Feed it reads; it collects status and headers and hands out body bytes.
 
-    `ahead`: the last bytes fed were the head of a chunk that is yet to come, not body.
+    `ahead`: the last bytes fed were the head of a chunk that is yet to come, not body. `between`: they were the end of
+    a chunk, so that whole chunks may be left out from here (see `whole_event`).
     """
 
     __slots__ = (
-        "_body", "_fed", "_inflate", "_names", "_parser", "ahead", "chunked", "complete", "headers",
-        "headers_complete", "keep_alive", "status", "trailing", "until_close",
+        "_body", "_chunk_over", "_fed", "_inflate", "_names", "_parser", "ahead", "between", "chunked", "complete",
+        "headers", "headers_complete", "keep_alive", "status", "trailing", "until_close",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -58,6 +59,8 @@ class Response:
         self.until_close = False
         self.trailing = False
         self.ahead = False
+        self.between = False
+        self._chunk_over = False
         self._fed = 0
         self._body: list[bytes] = []
         self._inflate: _Decompressor | None = None
@@ -72,6 +75,7 @@ class Response:
 
         FramingError when it is not HTTP/1.1; `salvage` then has the body bytes that came before the fault.
         """
+        self.between = False
         if self.complete:
             self.trailing = True
             return b""
@@ -94,6 +98,7 @@ class Response:
         body = self._body
         if not body:
             return b""
+        self.between = self._chunk_over and data[-2:] == b"\r\n" and self._inflate is None and not self.complete
         whole = body[0] if len(body) == 1 else b"".join(body)
         body.clear()
         return whole if self._inflate is None else self._decode(whole)
@@ -163,6 +168,11 @@ class Response:
     def on_chunk_header(self) -> None:
         """The head of a chunk, whose body follows."""
         self.ahead = True
+        self._chunk_over = False
+
+    def on_chunk_complete(self) -> None:
+        """The end of a chunk, its line end included."""
+        self._chunk_over = True
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""

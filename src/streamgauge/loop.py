@@ -174,7 +174,7 @@ class Loop:
         now = self._now
         if woke >= self._map.next_look:
             self._look_at_clock()
-        taken: list[tuple[int, Connection, bytes | int, int, int]] = []
+        taken: list[tuple[Connection, bytes | int, int, int]] = []
         writable: list[Connection] = []
         conns = self._conns
         for fd, mask, data, wall, look in items:
@@ -184,7 +184,7 @@ class Loop:
                     self._watched[fd]()
                 continue
             if data is not None:
-                taken.append((fd, conn, data, wall, look))
+                taken.append((conn, data, wall, look))
             if mask & OUT or data is None:
                 writable.append(conn)
         for conn in writable:
@@ -197,10 +197,10 @@ class Loop:
         if turn > self.longest_turn_ns:
             self.longest_turn_ns = turn
 
-    def _decode(self, taken: list[tuple[int, Connection, bytes | int, int, int]], now: int) -> None:
+    def _decode(self, taken: list[tuple[Connection, bytes | int, int, int]], now: int) -> None:
         """Feed what was taken to the streams."""
         offset = self._map.offset
-        for fd, conn, data, wall, look in taken:
+        for conn, data, wall, look in taken:
             stream = conn.stream
             if not isinstance(data, bytes):
                 self._lost(conn, OSError(data, os.strerror(data)))
@@ -246,10 +246,6 @@ class Loop:
                 self._closed(conn, now)
             elif stream.deadline is not None and stream.deadline < conn.timer:
                 self._arm(conn, stream)
-            elif not stream.calm and stream.first_token is not None and not conn.target.secure:
-                # The end of a chunked message can be told by its bytes, so what comes before it can wait.
-                stream.calm = True
-                self._poller.calm(fd, stream.response.chunked)
 
     def _ring(self, now: int) -> None:
         """Timers that are up."""
@@ -364,7 +360,6 @@ class Loop:
         conn.request = b""
         # An answer may come before the whole request went out: its rest would stand before the next one.
         if stream.reusable and conn.ready and stream.sent_ns is not None and not conn.ended:
-            self._poller.calm(conn.sock.fileno(), False)
             self._pool.setdefault(conn.target.name, []).append(conn)
         else:
             self._drop(conn)
