@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Protocol
 
 import httptools
 
-from streamgauge.who import who_answered
+from streamgauge.who import TELLING, who_answered
 
 HEADER_CAP = 64 * 1024
 
@@ -26,15 +27,25 @@ class _Decompressor(Protocol):
     def decompress(self, data: bytes, /) -> bytes: ...
 
 
+LENGTH = "\0length"
+
+
 def request_bytes(method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
     """A whole request. `headers` are complete but for Content-Length; later ones of the same name win."""
+    head = request_head(method, path, tuple(headers))
+    return head.replace(LENGTH, str(len(body))).encode("latin-1", "replace") + body
+
+
+@lru_cache(maxsize=256)
+def request_head(method: str, path: str, headers: tuple[tuple[str, str], ...]) -> str:
+    """The head of a request with LENGTH in place of the body's length: most requests of a run differ little."""
     merged: dict[str, tuple[str, str]] = {}
     for name, value in headers:
         merged[name.lower()] = (name, value)
-    merged["content-length"] = ("Content-Length", str(len(body)))
+    merged["content-length"] = ("Content-Length", LENGTH)
     lines = [f"{method} {path} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in merged.values()]
-    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body
+    return "\r\n".join(lines) + "\r\n\r\n"
 
 
 class Response:
@@ -218,7 +229,13 @@ class _Deflate:
 
 def answered_by(headers: dict[str, str]) -> str | None:
     """Who answered, as far as headers tell, in one short line."""
-    return who_answered(headers).chain
+    return _chain(tuple((name, value) for name, value in headers.items() if name in TELLING))
+
+
+@lru_cache(maxsize=1024)
+def _chain(headers: tuple[tuple[str, str], ...]) -> str | None:
+    """The answers of a run have few such sets of headers."""
+    return who_answered(dict(headers)).chain
 
 
 _KEPT = frozenset(

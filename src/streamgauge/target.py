@@ -7,8 +7,10 @@ import msgspec
 from streamgauge import __version__
 from streamgauge.dialects import DIALECTS, with_options
 from streamgauge.dialects.contract import Ask, Dialect
-from streamgauge.http1 import request_bytes
+from streamgauge.http1 import LENGTH, request_head
 from streamgauge.stream import Limits
+
+_TRACE, _AMAZON = "\0trace", "\0amazon"  # what differs from request to request
 
 
 class Tls(msgspec.Struct, frozen=True):
@@ -87,9 +89,12 @@ def request_for(target: Target, dialect: Dialect, prompt: str, trace_id: str, sp
         ("User-Agent", f"streamgauge/{__version__}"),
         ("Accept", ", ".join(dialect.content_types) or "text/event-stream"),
         ("Accept-Encoding", "identity"),
-        ("traceparent", f"00-{trace_id}-{span_id}-01"),
-        ("X-Amzn-Trace-Id", f"Root=1-{trace_id[:8]}-{trace_id[8:]};Parent={span_id};Sampled=1"),
+        ("traceparent", _TRACE),
+        ("X-Amzn-Trace-Id", _AMAZON),
         *asked.headers,
         *target.headers,
     )
-    return request_bytes(asked.method, asked.path, headers, asked.body)
+    head = request_head(asked.method, asked.path, headers)
+    head = head.replace(_TRACE, f"00-{trace_id}-{span_id}-01")
+    head = head.replace(_AMAZON, f"Root=1-{trace_id[:8]}-{trace_id[8:]};Parent={span_id};Sampled=1")
+    return head.replace(LENGTH, str(len(asked.body))).encode("latin-1", "replace") + asked.body
