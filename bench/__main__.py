@@ -18,6 +18,7 @@ NAMES = {
     "truth": "what is measured against a server in C that is on time",
     "accuracy": "what is measured against the simulator's truth log, in every dialect",
     "cost": "processor time a text event, against a C client that decodes nothing",
+    "scale": "how many streams are held open, and the memory each takes",
     "judge": "from samples on disk to written reports: time and memory",
     "simulator": "how late the simulator sends at 1,000 streams",
     "decides": "how often ttft and concurrent pass a healthy service",

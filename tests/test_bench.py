@@ -17,6 +17,7 @@ TINY = {
     "accuracy": (*QUICK, "--dialects", "--rounds", "12"),
     "truth": (*QUICK, "--rounds", "12"),
     "cost": (*QUICK, "--rounds", "12", "--times", "1"),
+    "scale": ("--streams", "6", "--ramp-s", "0.5", "--hold-s", "3"),
     "judge": ("--requests", "60"),
     "simulator": ("--streams", "5", "--tokens", "5"),
     "decides": ("--tests", "ttft", "--drawn", "2", "--real", "1", "--requests", "2"),

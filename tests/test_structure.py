@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent / "src" / "streamgauge"
 GROUND = {"errors", "clock", "sample", "metrics", "secrets", "__init__"}
 TOP = {"__main__"}
 LEFT = {
-    "prompts", "plan", "sse", "who", "http1", "dialects", "foreign", "stream", "target", "net", "loop", "control",
-    "audit", "worker", "run", "client",
+    "prompts", "plan", "compiled", "sse", "who", "http1", "drain", "dialects", "foreign", "stream", "target", "net",
+    "loop", "control", "audit", "worker", "run", "client",
 }  # fmt: skip
 RIGHT = {
     "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series", "compare",

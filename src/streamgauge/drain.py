@@ -11,23 +11,20 @@ sockets; and what can wait is handed on together, after PATIENCE or MOST reads, 
 A read can wait where its last bytes are the end of an event and of its chunk: there, at least the last chunk is still
 to come. So the end of an answer, which makes room for the next request, is not held back; nor is anything under TLS.
 
-There are two of it with the same contract: `Pure` here, and `native/drain.c` where it could be compiled. The pure one
-is used where STREAMGAUGE_PURE is set.
+There are two of it with the same contract: `Pure` here, and `native/drain.c` where it could be compiled.
 """
 
 from __future__ import annotations
 
-import os
 import select
 import selectors
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Protocol
 
 from streamgauge.clock import MS, US, Clock, S, SystemClock
+from streamgauge.compiled import part
 
 IN, OUT = 1, 4  # EPOLLIN and EPOLLOUT
 READ_SIZE = 65_536
@@ -266,55 +263,10 @@ class Pure:
         self._run_delay.close()
 
 
-def pure_whole_event(data: bytes) -> tuple[str, bytes] | None:
-    """The event (type, data) where `data` is one whole chunk with one whole event of the commonest forms, else None.
-
-    Almost every read of a token stream is that. Between two chunks, with nothing of an event held back, such a read
-    changes neither framing nor decoder, and need not pass through them.
-    """
-    cut = data.find(b"\r\n")
-    at, name = cut + 2, "message"
-    if data[at : at + 7] == b"event: ":
-        line = data.find(b"\n", at)
-        name, at = data[at + 7 : line].decode("latin-1"), line + 1
-        if not name.isascii() or not name.isprintable() or not name:
-            return None
-    size = data[:cut]
-    if data[at : at + 6] != b"data: " or not 0 < cut <= 6 or not size.isalnum():
-        return None
-    at += 6
-    end = data.find(b"\n", at)
-    crlf = data[end - 1 : end] == b"\r" and end > at
-    if data[end:] != (b"\n\r\n\r\n" if crlf else b"\n\n\r\n"):
-        return None
-    event = data[at : end - crlf]
-    try:
-        whole = int(size, 16) == len(data) - cut - 4
-    except ValueError:
-        return None
-    return (name, event) if whole and b"\r" not in event else None
-
-
-def _compiled() -> ModuleType | None:
-    """The compiled one, unless it was not made or not wanted."""
-    if os.environ.get("STREAMGAUGE_PURE", "") not in ("", "0"):
-        return None
-    try:
-        return import_module("streamgauge._drain")
-    except ImportError:
-        return None
-
-
-_made = _compiled()
-whole_event: Callable[[bytes], tuple[str, bytes] | None] = _made.whole_event if _made else pure_whole_event
-MADE_OF = "compiled" if _made else "pure Python"
-"""Which of the two runs here."""
-
-
 def make(clock: Clock, take: Callable[[int], tuple[bytes, int]]) -> Drain:
     """The quickest that this installation has."""
-    if _made is None:
+    if part is None:
         return Pure(clock, take)
     of_system = isinstance(clock, SystemClock) and clock.now is SystemClock.now
-    made: Drain = _made.Drain() if of_system else _made.Drain(clock.now)
+    made: Drain = part.Drain() if of_system else part.Drain(clock.now)
     return made

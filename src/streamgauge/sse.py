@@ -13,6 +13,10 @@ tells). The data of an event stays bytes: whether it is UTF-8, and JSON, is for 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from streamgauge.compiled import part
+
 LIMIT_BYTES = 1 << 20
 """One line, or the lines of one event, may be this long."""
 
@@ -181,3 +185,35 @@ class SseDecoder:
 
     def _overflow(self) -> None:
         raise SseOverflow(f"an event or line of the stream is longer than {self._limit:,} bytes")
+
+
+def pure_whole_event(data: bytes) -> tuple[str, bytes] | None:
+    """The event (type, data) where `data` is one whole chunk with one whole event of the commonest forms, else None.
+
+    Almost every read of a token stream is that. Between two chunks, with nothing of an event held back, such a read
+    changes neither framing nor decoder, and need not pass through them.
+    """
+    cut = data.find(b"\r\n")
+    at, name = cut + 2, "message"
+    if data[at : at + 7] == b"event: ":
+        line = data.find(b"\n", at)
+        name, at = data[at + 7 : line].decode("latin-1"), line + 1
+        if not name.isascii() or not name.isprintable() or not name:
+            return None
+    size = data[:cut]
+    if data[at : at + 6] != b"data: " or not 0 < cut <= 6 or not size.isalnum():
+        return None
+    at += 6
+    end = data.find(b"\n", at)
+    crlf = data[end - 1 : end] == b"\r" and end > at
+    if data[end:] != (b"\n\r\n\r\n" if crlf else b"\n\n\r\n"):
+        return None
+    event = data[at : end - crlf]
+    try:
+        whole = int(size, 16) == len(data) - cut - 4
+    except ValueError:
+        return None
+    return (name, event) if whole and b"\r" not in event else None
+
+
+whole_event: Callable[[bytes], tuple[str, bytes] | None] = part.whole_event if part else pure_whole_event

@@ -34,12 +34,11 @@ from streamgauge.dialects.contract import (
     Dialect,
 )
 from streamgauge.dialects.errors import bare_error
-from streamgauge.drain import whole_event
 from streamgauge.foreign import Event, failure_of, is_foreign, is_whole, not_ours, show
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
 from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
-from streamgauge.sse import SseDecoder, SseOverflow
+from streamgauge.sse import SseDecoder, SseOverflow, whole_event
 
 ERROR_BODY = 2_048
 HEADER = 300
