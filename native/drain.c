@@ -21,7 +21,7 @@
 #define S 1000000000LL
 #define STAMP 35 /* SO_TIMESTAMPNS, and the type of its ancillary data */
 enum { READ_SIZE = 65536, MOST = 32 };
-static const int64_t REST = 800 * US, PATIENCE = 5 * MS, LONG = 10 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US;
+static const int64_t REST = 500 * US, PATIENCE = 5 * MS, LONG = 10 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US;
 
 typedef struct {
     int64_t looked; /* the recv that emptied it */

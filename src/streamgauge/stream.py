@@ -356,7 +356,7 @@ class Stream:
                 self.slack["first_token"] = slack
             elif stamp > previous and not self._broken:
                 gaps = self._gaps
-                gap = (stamp - previous + 500) // 1_000
+                gap = round((stamp - previous) / 1_000)
                 gaps.append(gap if gap < MOST_GAP else MOST_GAP)
                 if len(gaps) >= SPILL_GAPS and self._spill is not None:
                     self._hand_on(self._spill)
