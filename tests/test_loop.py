@@ -313,6 +313,17 @@ def test_a_deadline_rings_once_it_has_passed_and_output_puts_it_off(on: Setting)
     assert [s is silent for s in on.ended] == [True, False]
 
 
+def test_timers_of_closed_connections_are_cleared_away(on: Setting) -> None:
+    on.target = msgspec.structs.replace(on.target, addresses=(("127.0.0.1", on.port),))
+    for n in range(1_200):
+        stream, peer = on.asked()
+        peer.close()
+        on.done(stream)
+        on.peers.clear()
+        assert on.loop.timers <= min(n + 1, 1_002)
+    assert on.loop.sockets == 0
+
+
 class Stepping(SystemClock):
     """The machine's clocks, but for a step of wall time that a test makes."""
 

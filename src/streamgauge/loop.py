@@ -21,6 +21,9 @@ from streamgauge.sample import Outcome
 from streamgauge.stream import Stream
 from streamgauge.target import Target
 
+SPARE_TIMERS = 1_000
+"""So many timers of closed connections may wait before they are cleared away."""
+
 
 class Loop:
     """Drives streams over connections: `fire` begins one, `turn` waits and works once, `on_done` gets the ended."""
@@ -33,7 +36,7 @@ class Loop:
         self._poller = drain.make(clock, lambda fd: self._conns[fd].take())
         self._map = RealtimeMap(clock)
         self._watched: dict[int, Callable[[], None]] = {}
-        self._pool: dict[str, list[Connection]] = {}
+        self._pool: dict[str, dict[int, Connection]] = {}
         self._turns: dict[str, int] = {}
         self._timers: list[tuple[int, int, Connection]] = []
         self._timer_number = 0
@@ -52,6 +55,11 @@ class Loop:
     def sockets(self) -> int:
         """Sockets open now, idle ones included."""
         return len(self._conns)
+
+    @property
+    def timers(self) -> int:
+        """Timers that wait, those of closed connections included."""
+        return len(self._timers)
 
     def streams(self) -> Iterator[Stream]:
         """The open streams that have a connection."""
@@ -75,7 +83,7 @@ class Loop:
         self.open_streams += 1
         idle = self._pool.get(target.name)
         while idle:
-            conn = idle.pop()
+            conn = idle.popitem()[1]  # the one that was used last is the warmest
             if conn.stale():
                 self._drop(conn)
                 continue
@@ -162,6 +170,10 @@ class Loop:
             conn.timer = deadline
             self._timer_number += 1
             heapq.heappush(self._timers, (deadline, self._timer_number, conn))
+            if len(self._timers) > 2 * len(self._conns) + SPARE_TIMERS:
+                # A closed connection must not be kept until its deadline.
+                self._timers[:] = [timer for timer in self._timers if timer[2].timer == timer[0]]
+                heapq.heapify(self._timers)
 
     # A turn.
 
@@ -360,7 +372,7 @@ class Loop:
         conn.request = b""
         # An answer may come before the whole request went out: its rest would stand before the next one.
         if stream.reusable and conn.ready and stream.sent_ns is not None and not conn.ended:
-            self._pool.setdefault(conn.target.name, []).append(conn)
+            self._pool.setdefault(conn.target.name, {})[conn.id] = conn
         else:
             self._drop(conn)
         self.open_streams -= 1
@@ -380,10 +392,9 @@ class Loop:
             del self._conns[fd]
             if not conn.carried:
                 self._making -= 1
-        idle = self._pool.get(conn.target.name)
-        if idle and conn in idle:
-            idle.remove(conn)
+        self._pool.get(conn.target.name, {}).pop(conn.id, None)
         conn.stream = None
+        conn.timer = 0
         conn.close()
 
     def cancel(self, why: str) -> None:
@@ -397,7 +408,7 @@ class Loop:
     def readdress(self, target: Target) -> None:
         """Nothing is kept of an address that is no longer the target's: its idle connections are closed."""
         known = set(target.addresses)
-        for conn in list(self._pool.get(target.name, ())):
+        for conn in list(self._pool.get(target.name, {}).values()):
             if conn.address not in known:
                 self._drop(conn)
 
