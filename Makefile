@@ -36,8 +36,8 @@ check: $(VENV)/dev  ## style and types
 test: check  ## style, types, and every test
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(ARGS)
 
-bench: $(VENV)/dev  ## the measurements behind docs/benchmarks.md (minutes; wants a quiet machine)
-	$(BIN)/python -m bench
+bench: $(VENV)/dev  ## the measurements behind docs/benchmarks.md (an hour, ARGS=NAME for one; wants a quiet machine)
+	$(BIN)/python -m bench $(ARGS)
 
 pins:  ## resolve the pinned requirements again (needs uv)
 	bash requirements/pin.sh

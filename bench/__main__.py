@@ -15,12 +15,16 @@ from bench.found import Machine
 NAMES = {
     "startup": "how long the command line takes to answer",
     "decode": "processor time an event from bytes to meaning, in process, against json.loads",
-    "truth": "what is measured against a server in C that is on time",
+    "truth": "what is measured under load, beside a C client, against a server in C that is on time",
+    "slack": "every event's stamp and slack against the write that sent it",
+    "peers": "other load clients and ours, by what each tells and what it takes",
     "accuracy": "what is measured against the simulator's truth log, in every dialect",
     "cost": "processor time a text event, against a C client that decodes nothing",
     "scale": "how many streams are held open, and the memory each takes",
+    "openloop": "1,000 arrivals a second: how late they start, and where the wait goes when they cannot",
     "judge": "from samples on disk to written reports: time and memory",
     "simulator": "how late the simulator sends at 1,000 streams",
+    "fuzz": "hostile streams: wild bytes in every dialect, with known truth where there is one",
     "decides": "how often ttft and concurrent pass a healthy service",
 }
 

@@ -11,14 +11,13 @@ import argparse
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from bench.found import Bound, Found, at, progress
 from bench.load import MODEL, PROMPT, RAMP_S, compiled, conducted, processor
-from bench.truth import SERVER, Answer, answers, serving
+from bench.truth_log import SERVER, answers, serving, written
 from streamgauge.sample import AuditTick, Sample
 
 CLIENT = Path(__file__).with_name("epoll_client.c")
@@ -96,7 +95,7 @@ def engine(server: str, streams: int, asked: argparse.Namespace) -> Cost:
     ticks = [record for record in found if isinstance(record, AuditTick)]
     used, since, until = processor(ticks, held[0].due_ns, max(sample.due_ns for sample in held))
     late = sorted(sample.late_ns / 1e6 for sample in held)
-    us = used * 1e6 / text_events(truth, since, until)
+    us = used * 1e6 / written(truth, since, until)
     return Cost(us, used * 1e9 / (until - since), (at(late, 0.5), at(late, 0.95)))
 
 
@@ -115,9 +114,4 @@ def epoll_client(server: str, client: str, streams: int, asked: argparse.Namespa
         truth = [answer for _, answer in answers(log)]
     told = json.loads(done.stdout)
     since, until = told["from_ns"], told["to_ns"]
-    return Cost(told["cpu_ns"] / 1e3 / text_events(truth, since, until), told["cpu_ns"] / (until - since))
-
-
-def text_events(truth: Iterable[Answer], from_ns: int, to_ns: int) -> int:
-    """Text events that the server wrote in the span: every write of an answer but its last."""
-    return sum(from_ns <= before <= to_ns for answer in truth for before, _ in answer.writes[:-1])
+    return Cost(told["cpu_ns"] / 1e3 / written(truth, since, until), told["cpu_ns"] / (until - since))

@@ -24,7 +24,7 @@ import psutil
 
 from bench.found import Bound, Found, at, progress
 from bench.load import PROMPT, compiled
-from bench.truth import SERVER, answers, serving
+from bench.truth_log import SERVER, answers, serving
 from streamgauge.client import target_from_url
 from streamgauge.clock import S, SystemClock
 from streamgauge.plan import Hold, Lane, Phase

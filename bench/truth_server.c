@@ -1,19 +1,23 @@
-/* A server that streams OpenAI chat completions and knows exactly when it wrote each token. Loopback only.
+/* A server that streams OpenAI completions and knows exactly when it wrote each token. Loopback only.
  *
- *     truth_server LOG [--fifo] [--spin US]
+ *     truth_server LOG [--fifo] [--spin US] [--close] [--accept-us US] [--backlog N]
  *
  * The first line of its output is its port. A request's model says what is streamed: sim-t300-i20-n100 is a first token
  * 300 ms after the whole request, then one every 20 ms, 100 of them, each in a write of its own; j2000 in it adds up to
  * 2 s, drawn anew for each request, to the first. The due times of one answer do not drift. A last write holds the
- * finish, usage, [DONE] and the end of the message. Headers go out with the first token.
+ * finish, usage, [DONE] and the end of the message. Headers go out with the first token. A path that ends in
+ * /chat/completions gets chat chunks, /completions the older ones; a GET a list of one model, at once.
  *
- * On SIGTERM the log is written, all of it from memory, nothing before: for each answer that ended, little-endian,
- *     trace id (16 bytes) | accepted_ns u64 | request_ns u64 | late_ns u64 (most that any write was late) | n u32 | pad u32
+ * On SIGTERM the log is written, all of it from memory, nothing before: for each answer, little-endian,
+ *     trace id (16 bytes) | accepted_ns u64 | request_ns u64 | late_ns u64 (most that any write was late) | n u32 | left u32
  *     n times: before_ns u64 | after_ns u64        of each write, the last one included
- * in CLOCK_MONOTONIC. An answer whose reader left or could not keep up (a short write) is counted, not logged: the
- * program's exit status is 3 then, and it says how many on standard error.
+ * in CLOCK_MONOTONIC. The trace id is that of the request's traceparent, zeros without one. `left` is 1 where the reader
+ * left or could not keep up (a short write), with the writes until then: the program's exit status is 3 if there was any,
+ * and it says how many on standard error.
  *
- * --fifo asks for the real-time scheduler; --spin looks for due times without sleeping in the last US microseconds.
+ * --fifo asks for the real-time scheduler; --spin looks for due times without sleeping in the last US microseconds;
+ * --close ends the connection after each answer; --accept-us takes at most one new connection in so many microseconds,
+ * and --backlog is how many of them the kernel lets wait for that: a service whose connections queue.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -32,11 +36,17 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { REQUEST_SIZE = 16384, BATCH = 1024 };
+enum { REQUEST_SIZE = 65536, BATCH = 1024 };
 enum { WAITING = -1 };
 
 struct write_times {
     uint64_t before, after;
+};
+
+/* How one path's answers are written: whole chunks of the message. */
+struct voice {
+    char first[2048], token[1024], finish[1024];
+    size_t first_size, token_size;
 };
 
 struct conn {
@@ -45,6 +55,7 @@ struct conn {
     uint32_t tokens, sent;
     uint64_t gap;
     unsigned char trace[16];
+    const struct voice *voice;
     size_t size;
     struct write_times *times;
     char in[REQUEST_SIZE];
@@ -53,15 +64,18 @@ struct conn {
 struct head {
     unsigned char trace[16];
     uint64_t accepted, request, late;
-    uint32_t n, pad;
+    uint32_t n, left;
 };
 
+static struct voice chat, plain;
 static struct conn **heap;
 static size_t heap_size, heap_room;
 static char *logged;
 static size_t log_size, log_room;
 static unsigned long spoiled;
 static volatile sig_atomic_t stop;
+static int closing, backlog = 65535;
+static uint64_t accept_ns;
 
 static void check(int good, const char *what) {
     if (!good) {
@@ -131,8 +145,8 @@ static void note(const void *data, size_t size) {
     log_size += size;
 }
 
-static void note_answer(struct conn *c) {
-    struct head head = {.accepted = c->accepted, .request = c->request, .late = c->late, .n = c->sent};
+static void note_answer(struct conn *c, uint32_t left) {
+    struct head head = {.accepted = c->accepted, .request = c->request, .late = c->late, .n = c->sent, .left = left};
     memcpy(head.trace, c->trace, sizeof head.trace);
     note(&head, sizeof head);
     note(c->times, c->sent * sizeof *c->times);
@@ -167,6 +181,7 @@ static void begin(struct conn *c, uint64_t at) {
     c->due = c->start;
     c->sent = 0;
     c->late = 0;
+    c->voice = memmem(c->in, strcspn(c->in, "\r"), "/chat/", 6) ? &chat : &plain;
     free(c->times);
     check((c->times = malloc((c->tokens + 1) * sizeof *c->times)) != NULL, "memory");
     c->size = 0;
@@ -176,11 +191,23 @@ static void begin(struct conn *c, uint64_t at) {
 static void drop(struct conn *c) {
     if (c->heap != WAITING) {
         take(c);
+        note_answer(c, 1);
         spoiled++;
     }
     close(c->fd);
     free(c->times);
     free(c);
+}
+
+/* Some clients look what there is before they ask. */
+static void tell_models(struct conn *c) {
+    static const char list[] = "{\"object\":\"list\",\"data\":[{\"id\":\"sim\",\"object\":\"model\",\"created\":1,"
+                               "\"owned_by\":\"bench\"}]}";
+    char out[512];
+    int size = sprintf(out, "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n\r\n%s",
+                       sizeof list - 1, list);
+    c->size = 0;
+    if (send(c->fd, out, (size_t)size, MSG_NOSIGNAL) != size) drop(c);
 }
 
 static void on_readable(struct conn *c) {
@@ -197,50 +224,55 @@ static void on_readable(struct conn *c) {
     if (!end) return;
     char *length = strcasestr(c->in, "content-length:");
     size_t body = length && length < end ? strtoul(length + 15, NULL, 10) : 0;
-    if (c->size >= (size_t)(end + 4 - c->in) + body) begin(c, at);
+    if (c->size < (size_t)(end + 4 - c->in) + body) return;
+    if (!strncmp(c->in, "GET ", 4)) tell_models(c);
+    else begin(c, at);
 }
 
 /* Answers. */
 
-#define CHUNK(delta, finish) \
-    "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"sim\",\"choices\":" \
-    "[{\"index\":0,\"delta\":" delta ",\"finish_reason\":" finish "}]}\n\n"
-#define ROLE CHUNK("{\"role\":\"assistant\",\"content\":\"\"}", "null")
-#define TOKEN CHUNK("{\"content\":\" word\"}", "null")
-#define FINISH CHUNK("{}", "\"stop\"")
+#define CHUNK(kind, choice, finish) \
+    "data: {\"id\":\"" kind "-1\",\"object\":\"" kind "\",\"created\":1,\"model\":\"sim\",\"choices\":[{\"index\":0," \
+    choice ",\"finish_reason\":" finish "}]}\n\n"
+#define CHAT(delta, finish) CHUNK("chat.completion.chunk", "\"delta\":" delta, finish)
+#define PLAIN(text, finish) CHUNK("text_completion", "\"text\":" text, finish)
+#define USAGE \
+    "data: {\"id\":\"%s-1\",\"object\":\"%s\",\"created\":1,\"model\":\"sim\",\"choices\":[],\"usage\":{" \
+    "\"prompt_tokens\":10,\"completion_tokens\":%u,\"total_tokens\":%u}}\n\ndata: [DONE]\n\n"
 #define HEADERS \
-    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n"
+    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
 
 /* The bytes of a chunk: its size in hex, then the text. */
-static size_t chunk(char *out, const char *text, size_t size) {
-    int head = sprintf(out, "%zx\r\n", size);
-    memcpy(out + head, text, size);
-    memcpy(out + head + size, "\r\n", 2);
-    return (size_t)head + size + 2;
+static size_t chunk(char *out, const char *text) {
+    return (size_t)sprintf(out, "%zx\r\n%s\r\n", strlen(text), text);
+}
+
+static void give_voices(void) {
+    const char *end = closing ? "connection: close\r\n\r\n" : "\r\n";
+    chat.first_size = (size_t)sprintf(chat.first, HEADERS "%s", end);
+    chat.first_size += chunk(chat.first + chat.first_size, CHAT("{\"role\":\"assistant\",\"content\":\"\"}", "null"));
+    chat.first_size += chunk(chat.first + chat.first_size, CHAT("{\"content\":\" word\"}", "null"));
+    chat.token_size = chunk(chat.token, CHAT("{\"content\":\" word\"}", "null"));
+    strcpy(chat.finish, CHAT("{}", "\"stop\"") USAGE);
+    plain.first_size = (size_t)sprintf(plain.first, HEADERS "%s", end);
+    plain.first_size += chunk(plain.first + plain.first_size, PLAIN("\" word\"", "null"));
+    plain.token_size = chunk(plain.token, PLAIN("\" word\"", "null"));
+    strcpy(plain.finish, PLAIN("\"\"", "\"stop\"") USAGE);
 }
 
 static void write_next(struct conn *c) {
-    static char first[2048], token[1024];
-    static size_t first_size, token_size;
+    const struct voice *voice = c->voice;
     char last[2048];
-    const char *data = token;
-    size_t size;
-    if (!first_size) {
-        first_size = (size_t)sprintf(first, "%s", HEADERS);
-        first_size += chunk(first + first_size, ROLE, sizeof ROLE - 1);
-        first_size += chunk(first + first_size, TOKEN, sizeof TOKEN - 1);
-        token_size = chunk(token, TOKEN, sizeof TOKEN - 1);
-    }
-    size = token_size;
+    const char *data = voice->token;
+    size_t size = voice->token_size;
     if (c->sent == 0) {
-        data = first;
-        size = first_size;
+        data = voice->first;
+        size = voice->first_size;
     } else if (c->sent == c->tokens) {
+        const char *kind = voice == &chat ? "chat.completion.chunk" : "text_completion";
         char text[1024];
-        int length = sprintf(text, "%sdata: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1,"
-                             "\"model\":\"sim\",\"choices\":[],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":%u,"
-                             "\"total_tokens\":%u}}\n\ndata: [DONE]\n\n", FINISH, c->tokens, c->tokens + 10);
-        size = chunk(last, text, (size_t)length);
+        snprintf(text, sizeof text, voice->finish, kind, kind, c->tokens, c->tokens + 10);
+        size = chunk(last, text);
         memcpy(last + size, "0\r\n\r\n", 5);
         size += 5;
         data = last;
@@ -261,7 +293,8 @@ static void write_next(struct conn *c) {
         return;
     }
     take(c);
-    note_answer(c);
+    note_answer(c, 0);
+    if (closing) drop(c);
 }
 
 static void on_signal(int number) {
@@ -275,15 +308,16 @@ static int listener(void) {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
     check(fd >= 0, "socket");
     check(bind(fd, (struct sockaddr *)&at, sizeof at) == 0, "bind");
-    check(listen(fd, 65535) == 0, "listen");
+    check(listen(fd, backlog) == 0, "listen");
     check(getsockname(fd, (struct sockaddr *)&at, &size) == 0, "getsockname");
     printf("%d\n", ntohs(at.sin_port));
     fflush(stdout);
     return fd;
 }
 
-static void accept_all(int listening, int epoll) {
-    for (;;) {
+/* Everybody who waits, or with --accept-us the first of them. */
+static void accept_some(int listening, int epoll) {
+    do {
         int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK), on = 1;
         if (fd < 0) return;
         struct conn *c = calloc(1, sizeof *c);
@@ -294,23 +328,29 @@ static void accept_all(int listening, int epoll) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
         struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
         check(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0, "epoll_ctl");
-    }
+    } while (!accept_ns);
 }
 
 static void serve(int listening, uint64_t spin_ns) {
     static struct epoll_event events[BATCH];
     int epoll = epoll_create1(0);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    check(epoll_ctl(epoll, EPOLL_CTL_ADD, listening, &event) == 0, "epoll_ctl");
+    uint64_t next_accept = 0;
+    if (!accept_ns) check(epoll_ctl(epoll, EPOLL_CTL_ADD, listening, &event) == 0, "epoll_ctl");
     while (!stop) {
         uint64_t at = now(), left = heap_size ? heap[0]->due : at + 100000000u;
+        if (accept_ns && next_accept < left) left = next_accept;
         left = left > at ? left - at : 0;
         left = left > spin_ns ? left - spin_ns : 0;
         struct timespec wait = {.tv_sec = (time_t)(left / 1000000000u), .tv_nsec = (long)(left % 1000000000u)};
         int ready = epoll_pwait2(epoll, events, BATCH, &wait, NULL);
         for (int i = 0; i < ready; i++) {
-            if (events[i].data.ptr == NULL) accept_all(listening, epoll);
+            if (events[i].data.ptr == NULL) accept_some(listening, epoll);
             else on_readable(events[i].data.ptr);
+        }
+        if (accept_ns && now() >= next_accept) {
+            accept_some(listening, epoll);
+            next_accept = now() + accept_ns;
         }
         /* At most so many writes between two looks at the sockets, so that a request's own time is seen soon. */
         for (int i = 0; i < 64 && heap_size && heap[0]->due <= now(); i++) write_next(heap[0]);
@@ -321,11 +361,14 @@ int main(int count, char **words) {
     uint64_t spin_ns = 0;
     int fifo = 0;
     if (count < 2) {
-        fprintf(stderr, "usage: truth_server LOG [--fifo] [--spin US]\n");
+        fprintf(stderr, "usage: truth_server LOG [--fifo] [--spin US] [--close] [--accept-us US] [--backlog N]\n");
         return 2;
     }
     for (int i = 2; i < count; i++) {
         if (!strcmp(words[i], "--fifo")) fifo = 1;
+        else if (!strcmp(words[i], "--close")) closing = 1;
+        else if (!strcmp(words[i], "--accept-us") && i + 1 < count) accept_ns = strtoull(words[++i], NULL, 10) * 1000u;
+        else if (!strcmp(words[i], "--backlog") && i + 1 < count) backlog = atoi(words[++i]);
         else if (!strcmp(words[i], "--spin") && i + 1 < count) spin_ns = strtoull(words[++i], NULL, 10) * 1000u;
     }
     struct rlimit files;
@@ -336,6 +379,7 @@ int main(int count, char **words) {
         struct sched_param param = {.sched_priority = 1};
         fifo = sched_setscheduler(0, SCHED_FIFO, &param) == 0;
     }
+    give_voices();
     prctl(PR_SET_TIMERSLACK, 1);
     signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);

@@ -114,22 +114,21 @@ static PyObject *drain_register(Drain *self, PyObject *args) {
     int fd;
     unsigned mask;
     if (!PyArg_ParseTuple(args, "iI:register", &fd, &mask)) return NULL;
-    return add(self, fd, mask, (mask & EPOLLIN) != 0);
+    return add(self, fd, mask, 1);
 }
 
 static PyObject *drain_watch(Drain *self, PyObject *args) {
     int fd;
-    if (!PyArg_ParseTuple(args, "i:watch", &fd)) return NULL;
-    return add(self, fd, EPOLLIN, 0);
+    unsigned mask;
+    if (!PyArg_ParseTuple(args, "iI:watch", &fd, &mask)) return NULL;
+    return add(self, fd, mask, 0);
 }
 
 static PyObject *drain_modify(Drain *self, PyObject *args) {
     int fd;
     unsigned mask;
     if (!PyArg_ParseTuple(args, "iI:modify", &fd, &mask)) return NULL;
-    PyObject *done = control(self, EPOLL_CTL_MOD, fd, mask);
-    if (done && mask & EPOLLIN) self->entry[fd].reads = 1;
-    return done;
+    return control(self, EPOLL_CTL_MOD, fd, mask);
 }
 
 static PyObject *drain_unregister(Drain *self, PyObject *args) {
@@ -359,7 +358,7 @@ static PyObject *drain_repr(Drain *self) {
 
 static PyMethodDef methods[] = {
     {"register", (PyCFunction)drain_register, METH_VARARGS, "Look at a descriptor from now on."},
-    {"watch", (PyCFunction)drain_watch, METH_VARARGS, "Tell when a descriptor is readable, and leave the reading to others."},
+    {"watch", (PyCFunction)drain_watch, METH_VARARGS, "Tell when there is something with a descriptor, and leave the reading to others."},
     {"modify", (PyCFunction)drain_modify, METH_VARARGS, "Other events of a descriptor."},
     {"unregister", (PyCFunction)drain_unregister, METH_VARARGS, "Forget a descriptor."},
     {"wait", (PyCFunction)drain_wait, METH_VARARGS, "What came, and when the last look began."},

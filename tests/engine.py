@@ -9,11 +9,12 @@ from pathlib import Path
 
 import msgspec
 
+from streamgauge.arrivals import Rate
 from streamgauge.client import target_from_url
 from streamgauge.clock import S, SystemClock
 from streamgauge.control import Report
-from streamgauge.net import NetError, resolve
-from streamgauge.plan import Hold, Lane, Phase, Rate
+from streamgauge.net import NetError, addresses_of
+from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.run import Began, Ending, Journal, Load, conduct
 from streamgauge.sample import Sample, read_records
 from streamgauge.target import Target
@@ -29,7 +30,7 @@ def target(name: str, url: str, *, model: str = MODEL, **more: object) -> Target
     if made.addresses:
         return made
     try:
-        return msgspec.structs.replace(made, addresses=resolve(made.host, made.port))
+        return msgspec.structs.replace(made, addresses=addresses_of(made))
     except NetError:
         return made
 
@@ -65,6 +66,7 @@ def run(
     targets: Iterable[Target],
     *phases: Phase,
     grace_s: float = 30,
+    resolve_every_s: float = 60,
     began: Callable[[str], None] = lambda name: None,
     heard: Callable[[Report], None] = lambda report: None,
 ) -> Ran:
@@ -82,7 +84,7 @@ def run(
     journal = Journal(folder)
     number = next(_round)
     try:
-        ending = conduct(load, folder, SystemClock(), journal, listen, number=number)
+        ending = conduct(load, folder, SystemClock(), journal, listen, number=number, resolve_every_s=resolve_every_s)
     finally:
         journal.close()
     records = [record for path in folder.glob(f"samples-{number}-*.sgs") for record in read_records(path)]

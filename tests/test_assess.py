@@ -9,8 +9,9 @@ import pytest
 
 from folders import Event, end, phase, run_folder, stop
 from made import MS, made, run_of
+from streamgauge.arrivals import Rate
 from streamgauge.errors import Exit
-from streamgauge.plan import Hold, Lane, Phase, Rate
+from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.reports import FORMS, terminal
 from streamgauge.sample import Outcome, Sample
 from streamgauge.suite.assess import Assessment, assess

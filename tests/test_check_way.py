@@ -244,13 +244,6 @@ def test_a_port_that_never_answers_is_told_after_the_targets_time_out() -> None:
     assert "firewall" in (last(looked).next or "")
 
 
-def test_a_set_proxy_is_named_where_the_direct_way_fails() -> None:
-    at = target(9, "http")
-    way = Way((("127.0.0.1", 9),), 0, (Knock(("127.0.0.1", 9), error=NetError(Outcome.UNREACHABLE, "no route")),))
-    *_, connect = way_findings(at, way, 0.0, "HTTPS_PROXY")
-    assert "HTTPS_PROXY is set here" in (connect.next or "")
-
-
 @pytest.fixture
 def half(good: int) -> Way:
     """A name with two addresses of which one refuses."""

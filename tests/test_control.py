@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import made
+from streamgauge.arrivals import Rate
 from streamgauge.audit import Audit
 from streamgauge.clock import MS, FakeClock, S, SystemClock
 from streamgauge.control import Address, Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
 from streamgauge.loop import Loop
-from streamgauge.plan import Hold, Lane, Phase, Rate
+from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.sample import AuditTick, Outcome
 from streamgauge.target import Target, Tls
 

@@ -62,6 +62,7 @@ def pair() -> tuple[socket.socket, socket.socket]:
         theirs = listener.accept()[0]
     ours.setblocking(False)
     ours.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    time.sleep(0.02)  # the first socket of a machine that asks for stamps gets them a little later
     theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return ours, theirs
 
@@ -117,7 +118,7 @@ def test_a_watched_descriptor_is_told_of_and_left_unread(made: Callable[[dict[in
     ours, theirs = socket.socketpair()
     with ours, theirs:
         one = made({})
-        one.watch(ours.fileno())
+        one.watch(ours.fileno(), IN)
         theirs.send(b"order")
         assert [item[2] for item in one.wait(time.monotonic_ns() + 2000 * MS, False)[0]] == [None]
         assert ours.recv(9) == b"order"

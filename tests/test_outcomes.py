@@ -38,8 +38,9 @@ from servers import (
     serving,
     token,
 )
+from streamgauge.arrivals import Rate
 from streamgauge.clock import S
-from streamgauge.plan import Hold, Rate
+from streamgauge.plan import Hold
 from streamgauge.sample import Outcome
 from streamgauge.simulator import Simulator, start
 from streamgauge.stream import Limits

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats as scipy_stats
 
-from streamgauge.plan import Hold, Lane, Rate, pick, share
+from streamgauge.plan import Hold, Lane, pick, share
 
 S = 1_000_000_000
 
@@ -34,25 +32,6 @@ def test_a_hold_wants_its_level_after_the_spread(level: int, spread_s: float, at
 def test_slots_that_are_there_already_stay_and_only_new_ones_are_spread() -> None:
     hold = Hold(10, 9 * S)
     assert [hold.rises(slot, 1) // S for slot in range(10)] == [0, 0, 1, 2, 3, 4, 5, 6, 7, 8]
-
-
-def test_constant_arrivals_keep_their_rate_without_drift() -> None:
-    offsets = list(itertools.islice(Rate(300.0, cap=10).offsets(1), 3_001))
-    assert offsets[3_000] == 10 * S
-    assert max(abs(b - a - S / 300) for a, b in itertools.pairwise(offsets)) <= 1
-
-
-def test_poisson_arrivals_have_exponential_gaps_by_a_ks_test() -> None:
-    offsets = list(itertools.islice(Rate(50.0, cap=10, arrivals="poisson").offsets(7), 5_000))
-    gaps = [(b - a) / S for a, b in itertools.pairwise([0, *offsets])]
-    assert scipy_stats.kstest(gaps, "expon", args=(0, 1 / 50.0)).pvalue > 0.01
-
-
-def test_the_same_seed_gives_the_same_arrivals_and_another_one_others() -> None:
-    rate = Rate(50.0, cap=10, arrivals="poisson")
-    first, again, other = (list(itertools.islice(rate.offsets(seed), 20)) for seed in (3, 3, 4))
-    assert first == again
-    assert first != other
 
 
 @given(st.integers(0, 100_000), st.integers(1, 64))

@@ -15,6 +15,7 @@ from documents import passing
 from hostile import HOSTILE, hostile
 from streamgauge.reports import ReportGenerator, to_csv
 from streamgauge.sample import Outcome, Sample
+from streamgauge.wild import csv_cell
 
 HEADER = (
     "id,target,prompt,phase,level,outcome,http_status,due_ns,start_ns,sent_ns,first_byte_ns,first_output_ns,"
@@ -98,7 +99,7 @@ def test_a_hostile_text_stays_in_its_cell_and_is_no_formula(text: str):
 
 @given(st.text())
 def test_no_text_at_all_breaks_a_cell(text: str):
-    cell = to_csv.text_cell(text)
+    cell = csv_cell(text)
     ((before, value, after),) = csv.reader([f"x,{cell},y"], strict=True)
     assert (before, after) == ("x", "y")
     assert not any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in value)
@@ -109,4 +110,4 @@ def test_no_text_at_all_breaks_a_cell(text: str):
 
 
 def test_a_spreadsheet_with_another_separator_sees_one_cell():
-    assert to_csv.text_cell("a;=cmd()") == '"a;=cmd()"'
+    assert csv_cell("a;=cmd()") == '"a;=cmd()"'

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamgauge.arrivals import Rate
 from streamgauge.dialects import with_options
 from streamgauge.errors import UsageError
 from streamgauge.spec.address import parse_url, reach
@@ -198,7 +199,7 @@ def test_how_far_away_a_host_counts_as(host: str, where: str) -> None:
     [
         ("example.com/x", 'write "https://example.com/x"'),
         ("localhost:3000/x", 'write "http://localhost:3000/x"'),
-        ("ftp://example.com", "only http and https"),
+        ("ftp://example.com", "only http, https and http+unix"),
         ("https://", "names no host"),
         ("https://u:p@example.com", "no user and password"),
         ("https://example.com:99999", "is not a url"),
@@ -278,7 +279,7 @@ def test_an_open_loop_has_a_cap_that_stays_below_the_hard_stop() -> None:
     assert resolve(single("http://localhost"), None, {}, "ttft", Overrides(rate=2)).settings.concurrency == 120
     assert resolve(single("https://api.example.com"), None, {}, "ttft", Overrides(rate=2)).settings.concurrency == 10
     both = resolve(single("http://localhost"), None, {}, "ttft", Overrides(rate=2, concurrency=7)).settings
-    assert (both.rate, both.concurrency) == (2, 7)
+    assert (both.open_loop, both.concurrency) == (Rate(2, 7), 7)
 
 
 def test_requests_of_the_concurrent_preset_are_shared_by_the_targets(tmp_path: Path) -> None:

@@ -38,9 +38,19 @@ TABLES: dict[str, type[BaseModel]] = {
     "targets.NAME.expect": m.Expect,
     "prompts.NAME": m.Prompts,
     "tests.TEST": m.Test,
+    "tests.TEST.rate": m.RateCourse,
     "tests.TEST.timeouts": m.Timeouts,
     "a criterion": m.Criterion,
 }
+
+RAMP = {"from": 1, "to": 100, "over": 60}
+SPIKE = {"base": 5, "peak": 100, "at": 30, "for": 10}
+PARTNERS: dict[str, dict[str, object]] = {
+    "key": {"cert": "c.pem"},
+    **dict.fromkeys(("from_", "to", "over"), RAMP),
+    **dict.fromkeys(("base", "peak", "at", "for_"), SPIKE),
+}
+"""What a key cannot do without."""
 
 
 def toml(value: object) -> str:
@@ -58,8 +68,9 @@ def kind(schema_part: dict[str, Any]) -> str:
     """A JSON type in words."""
     if "$ref" in schema_part:
         return "table"
-    if "anyOf" in schema_part:
-        kinds = [kind(one) for one in schema_part["anyOf"] if one.get("type") != "null"]
+    several = schema_part.get("anyOf") or schema_part.get("oneOf")
+    if several:
+        kinds = [kind(one) for one in several if one.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "enum" in schema_part:
         return ", ".join(f'"{one}"' for one in schema_part["enum"])
@@ -118,8 +129,7 @@ def test_each_key_has_a_description_and_an_example_that_its_own_check_accepts() 
             needed = {
                 f.alias or n: with_required[f.alias or n] for n, f in table.model_fields.items() if f.is_required()
             }
-            partner = {"key": {"cert": "c.pem"}}.get(name, {})
-            table.model_validate({**needed, **partner, **part})
+            table.model_validate({**needed, **PARTNERS.get(name, {}), **part})
 
 
 def specs_in_docs() -> list[str]:

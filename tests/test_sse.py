@@ -74,6 +74,25 @@ def message(data: bytes) -> tuple[str, bytes]:
 
 
 RULES: list[tuple[str, bytes, Events]] = [
+    # 9.2.5: the format of the stream.
+    ("an empty stream has no events", b"", []),
+    ("a stream of a byte order mark alone has no events", b"\xef\xbb\xbf", []),
+    ("lines may end with LF", b"data: x\ndata: y\n\n", [message(b"x\ny")]),
+    ("a comment may be empty and may hold anything", b":\n::\n:data: no\n:\xff\x00\n\ndata: x\n\n", [message(b"x")]),
+    ("any character but a colon may stand in a name", b"da ta: n\n\xff: n\n\x00: n\ndata: x\n\n", [message(b"x")]),
+    # 9.2.6: how it is read.
+    ("only the first colon divides name and value", b"data: a: b:c\n\n", [message(b"a: b:c")]),
+    ("a line without a colon is a name with an empty value", b"event: a\nevent\ndata\n\n", [message(b"")]),
+    ("names are compared literally, without case folding", b"Data: n\ndATA: n\nEvent: n\ndata: x\n\n", [message(b"x")]),
+    ("a space before the name makes another name", b" data: n\n\tdata: n\ndata: x\n\n", [message(b"x")]),
+    ("only U+0020 behind the colon is dropped, no tab", b"data:\tx\ndata:\xc2\xa0y\n\n", [message(b"\tx\n\xc2\xa0y")]),
+    ("white space at the end of a value stays", b"data: x \nevent: a \n\n", [("a ", b"x ")]),
+    ("an empty data buffer dispatches nothing", b"id: 1\nevent: a\n\n", []),
+    ("a data buffer of one line end is an event without data", b"data\n\n", [message(b"")]),
+    ("one LF is taken from the end of the data buffer, not more", b"data: x\ndata\ndata\n\n", [message(b"x\n\n")]),
+    ("buffers are empty after an event", b"event: a\ndata: x\n\ndata: y\n\n", [("a", b"x"), message(b"y")]),
+    ("fields may stand in any order", b"id: 1\ndata: x\nretry: 5\nevent: a\ndata: y\n\n", [("a", b"x\ny")]),
+    ("the end of the file discards what is pending", b"data: x\n\nevent: a\ndata: y\n:c\n", [message(b"x")]),
     ("a block of one data line is a message", b"data: {}\n\n", [message(b"{}")]),
     ("a leading byte order mark is dropped", b"\xef\xbb\xbfdata: x\n\n", [message(b"x")]),
     ("only one byte order mark is dropped", b"\xef\xbb\xbf\xef\xbb\xbfdata: x\n\n", []),
@@ -147,6 +166,37 @@ def test_retry_takes_digits_only() -> None:
     assert decoder.retry_ms == 2500
     decoder.feed(b"retry: 1e3\nretry:\nretry: -1\nretry: \xd9\xa3\n\n")
     assert decoder.retry_ms == 2500
+
+
+def test_the_last_event_id_is_set_at_the_blank_line_also_without_data_and_lasts() -> None:
+    decoder = SseDecoder()
+    assert decoder.feed(b"id: 7\n\n") == []
+    assert decoder.last_event_id == "7"
+    decoder.feed(b"data: x\n\ndata: y\n\n")
+    assert decoder.last_event_id == "7"
+    decoder.feed(b"id: \xe2\x98\x83 x\ndata: z\n\n")
+    assert decoder.last_event_id == "\u2603 x"
+
+
+def test_retry_is_read_in_base_ten() -> None:
+    decoder = SseDecoder()
+    decoder.feed(b"retry: 0012\n\n")
+    assert decoder.retry_ms == 12
+    decoder.feed(b"retry: 0x10\nretry: 1_000\nretry:  5\nretry: 5 \n\n")
+    assert decoder.retry_ms == 12
+
+
+def test_bytes_are_decoded_as_utf_8_with_what_is_none_replaced() -> None:
+    decoder = SseDecoder()
+    assert decoder.feed(b"event: a\xffb\nid: \xfe\ndata: x\n\n") == [("a\ufffdb", b"x")]
+    assert decoder.last_event_id == "\ufffd"
+
+
+def test_a_code_point_cut_by_two_reads_is_whole() -> None:
+    decoder = SseDecoder()
+    assert decoder.feed("event: \u2603".encode()[:-1]) == []
+    assert decoder.feed("\u2603\ndata: \U0001f642".encode()[2:-2]) == []
+    assert decoder.feed("\U0001f642\n\n".encode()[2:]) == [("\u2603", "\U0001f642".encode())]
 
 
 def test_comments_are_counted_and_are_no_events() -> None:

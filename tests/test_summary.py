@@ -394,15 +394,15 @@ def approximately(value: object) -> object:
 @settings(max_examples=30, deadline=None)
 @given(SOME)
 def test_every_metric_has_the_population_that_the_table_of_metrics_says(samples: list[Sample]):
-    """in_population and value are asked Sample by Sample; columns must agree."""
+    """in_population and `of` are asked Sample by Sample; columns must agree."""
     summary = collected(samples).summary(judged=["hold"])
 
     for name in ("ttft_ms", "ttft_service_ms", "queue_ms", "longest_gap_ms"):
         metric = METRICS[name]
         assert metric.value is not None
         of = [s for s in samples if s.phase == "hold" and in_population(metric, s)]
-        seen = sorted(v for s in of if (v := metric.value(s)) is not None)
-        owed = sum(metric.value(s) is None and metric.owed == "text" and s.owes_text for s in of)
+        seen = sorted(v for s in of if (v := metric.of(s)) is not None)
+        owed = sum(metric.of(s) is None and metric.owed == "text" and s.owes_text for s in of)
         assert summary.metrics[name].n == len(seen) + owed
         assert summary.metrics[name].censored == owed
         assert summary.metrics[name].min == (pytest.approx(seen[0]) if seen else None)

@@ -7,6 +7,7 @@ import http.server
 import io
 import json
 import re
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from streamgauge import __version__
 from streamgauge.client import StreamClient, target_from_url
 from streamgauge.errors import UsageError
 from streamgauge.prompts import prompt_text
-from streamgauge.target import Target, request_for
+from streamgauge.target import Requests, Target, request_for
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -153,3 +154,37 @@ def test_a_mark_comes_first_and_is_another_for_each_request(one: str, other: str
     assert re.fullmatch(r"\[[0-9a-f]{12}\]\nOne\?", first)
     assert (first == second) == (one == other), "nothing in common from the start on, but for the bracket"
     assert one not in first or len(one) < 6, "the trace id itself stays here"
+
+
+ASKED: dict[str, tuple[Target, str]] = {
+    "openai": (target(model="m", max_tokens=32), "framed"),
+    "openai with extra": (target(model="m", extra={"seed": 1, "note": "50 % %(trace)s"}, system='"%d"'), "framed"),
+    "anthropic": (target(dialect="anthropic", model="c", max_tokens=9), "framed"),
+    "gemini": (target(dialect="gemini", model="g", max_tokens=9), "framed"),
+    "own ids in headers": (target(model="m", headers=(("traceparent", "none"), ("X-Percent", "100%s"))), "framed"),
+    "a body of one's own": (target(body='{"q":"{prompt}","n":{max_tokens}}', max_tokens=3), "framed"),
+    "a body that names the prompt twice": (target(body='{"q":"{prompt}","again":"{prompt}"}'), "each anew"),
+    "a fresh id in each": (target(body='{"q":"{prompt}","id":"{uuid}"}'), "each anew"),
+    "ai-sdk": (target(dialect="ai-sdk"), "each anew"),
+    "the prompt in the path": (target(url="http://127.0.0.1:8000/ask?q={prompt}", body="{prompt}"), "each anew"),
+}
+IDS = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@pytest.mark.parametrize("name", ASKED)
+@given(st.text(max_size=60), st.uuids(), st.integers(1, 2**64 - 1))
+def test_a_request_made_of_what_is_the_same_is_the_request(name: str, prompt: str, trace: uuid.UUID, span: int) -> None:
+    one, how = ASKED[name]
+    requests = Requests(one, one.speaks())
+    assert how in repr(requests)
+    ids = (trace.hex, f"{span:016x}")
+    made, whole = requests.make(prompt, *ids), request_for(one, one.speaks(), prompt, *ids)
+    assert IDS.sub(b"", made) == IDS.sub(b"", whole)
+
+
+def test_half_a_surrogate_pair_in_a_prompt_is_the_same_question_mark_in_both() -> None:
+    one = target(model="m")
+    made = Requests(one, one.speaks()).make("a\udcffb", TRACE, SPAN)
+    whole = request_for(one, one.speaks(), "a\udcffb", TRACE, SPAN)
+    bodies = [json.loads(data.partition(b"\r\n\r\n")[2]) for data in (made, whole)]
+    assert bodies[0] == bodies[1]

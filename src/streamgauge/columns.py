@@ -1,8 +1,8 @@
 """Samples as columns: what the right half computes from, held as arrays so that a million requests fit and are quick.
 
-Strategy: Samples are taken one by one, turned into arrays by the thousand and then let go. Kept of each are its slice
-(target, prompt, phase, level), its outcome, a few stamps, the value of every metric, and its gaps; of the ten slowest
-of each target and phase the Sample itself; of failures one example a kind.
+Strategy: Samples are taken as they come, turned into arrays some thousand at a time (`facts`) and then let go. Kept of
+each are its facts and its gaps; of the ten slowest of each target and phase the Sample itself; of failures one example
+a kind. The value of every metric is computed from the facts of all at once.
 
 Rules:
 - A metric's value comes from `metrics.METRICS` and nowhere else. NaN and MISSING stand for "not reached".
@@ -15,36 +15,28 @@ Rules:
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from streamgauge.metrics import BY_EVENTS, FROM_DUE, METRICS, Metric, Value
+from streamgauge.facts import CODE, MISSING, OUTCOMES, Facts, FloatArray, Taking
+from streamgauge.metrics import BY_EVENTS, FROM_DUE, METRICS, Formula, Metric
 from streamgauge.sample import GOOD, NOT_JUDGED, GapsPart, Outcome, Record, Sample
 
-FloatArray = npt.NDArray[np.float64]
+__all__ = ["MISSING", "OUTCOMES", "Columns", "Failure", "FloatArray", "Intake", "Population", "population", "waited_ns"]
+
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 Moved = Literal["as_is", "earliest", "latest"]
 
-MISSING = int(np.iinfo(np.int64).min)
-"""A stamp that was not reached."""
-CHUNK = 8_192
-"""Samples held as objects before they become arrays."""
+CHUNK = 2_048
+"""Samples held as objects before they become arrays: few enough to stay in the processor's cache."""
 SLOWEST = 10
 KINDS_OF_FAILURE = 1_000
 """Beyond so many kinds, who answered is no longer told apart."""
-
-OUTCOMES = tuple(Outcome)
-_CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
-_FORMS: dict[str, tuple[Value | None, Value | None, Value | None]] = {
-    **{name: (metric.value, metric.early, metric.late) for name, metric in METRICS.items() if metric.value},
-    **{f"{name} by events": (value, slack, slack) for name, (value, slack) in BY_EVENTS.items()},
-}
-"""For each metric, and each second form of one: value, early, late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +57,8 @@ class Failure:
 class Columns:
     """All Samples of a run, an array a field, row i the i-th Sample taken. Stamps in ns, metrics in their own unit."""
 
+    facts: Facts
+    """What every Sample said; the fields below are views of it or were computed from it."""
     targets: tuple[str, ...]
     prompts: tuple[str, ...]
     phases: tuple[str, ...]
@@ -135,7 +129,7 @@ class Columns:
     def having(self, rows: IntArray, outcomes: Iterable[Outcome]) -> BoolArray:
         """Whether each of `rows` ended in one of these outcomes."""
         among = np.zeros(len(OUTCOMES), dtype=np.bool_)
-        among[[_CODE[outcome] for outcome in outcomes]] = True
+        among[[CODE[outcome] for outcome in outcomes]] = True
         return among[self.outcome[rows]]
 
     def counted(self, name: str, rows: IntArray) -> IntArray:
@@ -200,165 +194,189 @@ def waited_ns(sample: Sample) -> int:
 
 
 class Intake:
-    """Takes records one by one and gives Columns. Linear in time and memory: about 260 bytes a Sample, 4 a gap."""
+    """Takes records one by one and gives Columns. Linear in time and memory: about 450 bytes a Sample, 4 a gap."""
 
     def __init__(self) -> None:
         self._pending: list[Sample] = []
-        self._pending_gaps: list[bytes] = []
+        self._taking = Taking()
         self._parts: dict[str, list[GapsPart]] = {}
-        self._chunks: dict[str, list[npt.NDArray[Any]]] = {}
-        self._names: tuple[dict[str, int], dict[str, int], dict[str, int]] = ({}, {}, {})
-        self._good: dict[str, int] = {}
-        self._counted: dict[str, int] = {}
+        self._gaps: list[npt.NDArray[np.uint32]] = []
+        self._lengths: list[IntArray] = []
         self._slow: dict[tuple[str, str], list[tuple[int, str, int, Sample]]] = {}
-        self._failures: dict[tuple[str, str, str, int | None, str | None], Failure] = {}
-        self.n = 0
+        self._failures: dict[tuple[str, str, str, int | None, str | None], _Kind] = {}
+        self._stored = 0
 
     def __repr__(self) -> str:
         return f"Intake(n={self.n})"
 
+    @property
+    def n(self) -> int:
+        """How many Samples were taken."""
+        return self._stored + len(self._pending)
+
     def add(self, record: Record) -> None:
         """Take one Sample or part of a Sample's gaps. What the worker saw of itself is not for here."""
-        if isinstance(record, GapsPart):
-            self._parts.setdefault(record.id, []).append(record)
-        elif isinstance(record, Sample):
-            self._take(record)
+        self.extend((record,))
 
-    def _take(self, sample: Sample) -> None:
-        self.n += 1
-        gaps = sample.gaps
-        if sample.gap_parts:
-            parts = sorted(self._parts.pop(sample.id, []), key=lambda part: part.part)
-            gaps = b"".join(part.gaps for part in parts) + gaps
-        self._pending_gaps.append(gaps)
-        self._pending.append(sample)
-        if sample.good:
-            self._good[sample.target] = self._good.get(sample.target, 0) + 1
-            if sample.output_tokens is not None:
-                self._counted[sample.target] = self._counted.get(sample.target, 0) + 1
-        elif sample.outcome is not Outcome.CANCELLED:
-            self._take_failure(sample)
-        if sample.judged:
-            # The id breaks ties, so that which ten are kept does not depend on the order of arrival.
-            heap = self._slow.setdefault((sample.target, sample.phase), [])
-            entry = (waited_ns(sample), sample.id, self.n, sample)
+    def extend(self, records: Iterable[Record]) -> None:
+        """Take many of them."""
+        pending = self._pending
+        for record in records:
+            if isinstance(record, Sample):
+                pending.append(record)
+            elif isinstance(record, GapsPart):
+                self._parts.setdefault(record.id, []).append(record)
+        if len(pending) >= CHUNK:
+            self._store()
+
+    def _store(self) -> None:
+        """Turn the pending Samples into arrays and let them go."""
+        samples = self._pending
+        if not samples:
+            return
+        facts = self._taking.add(samples)
+        gaps = [self._whole_gaps(sample) if sample.gap_parts else sample.gaps for sample in samples]
+        self._gaps.append(np.frombuffer(b"".join(gaps), dtype="<u4"))
+        self._lengths.append(np.array(list(map(len, gaps)), dtype=np.int64) // 4)
+        self._note_slow(samples, facts)
+        failed = ~_among(facts, (*GOOD, Outcome.CANCELLED))
+        for i in np.flatnonzero(failed).tolist():
+            self._note_failure(samples[i])
+        self._stored += len(samples)
+        self._pending = []
+
+    def _whole_gaps(self, sample: Sample) -> bytes:
+        parts = sorted(self._parts.pop(sample.id, []), key=lambda part: part.part)
+        return b"".join(part.gaps for part in parts) + sample.gaps
+
+    def _note_slow(self, samples: Sequence[Sample], facts: Facts) -> None:
+        """Keep the ten slowest of each target and phase. The id breaks ties: the order of arrival decides nothing."""
+        waited = np.array(list(map(waited_ns, samples)), dtype=np.int64)
+        phases = facts.names["phase"]
+        groups, group = np.unique(facts["target"].astype(np.int64) * len(phases) + facts["phase"], return_inverse=True)
+        heaps = [
+            self._slow.setdefault((facts.names["target"][one // len(phases)], phases[one % len(phases)]), [])
+            for one in groups.tolist()
+        ]
+        bars = np.array([heap[0][0] if len(heap) == SLOWEST else MISSING for heap in heaps], dtype=np.int64)
+        for i in np.flatnonzero((waited >= bars[group]) & ~_among(facts, NOT_JUDGED)).tolist():
+            heap, sample = heaps[group[i]], samples[i]
+            entry = (int(waited[i]), sample.id, self._stored + i, sample)
             if len(heap) < SLOWEST:
                 heapq.heappush(heap, entry)
             elif entry[:2] > heap[0][:2]:
                 heapq.heapreplace(heap, entry)
-        if len(self._pending) >= CHUNK:
-            self._store()
 
-    def _take_failure(self, sample: Sample) -> None:
+    def _note_failure(self, sample: Sample) -> None:
         key = (sample.phase, sample.target, sample.outcome.value, sample.http_status, sample.answered_by)
         if key not in self._failures and len(self._failures) >= KINDS_OF_FAILURE:
             key = (*key[:4], None)
-        known = self._failures.get(key)
-        if known is None:
-            self._failures[key] = Failure(*key, count=1, message=sample.error, example_id=sample.id)
-        else:
-            first = min(known.example_id, sample.id)
-            message = known.message if first == known.example_id else sample.error
-            self._failures[key] = replace(known, count=known.count + 1, message=message, example_id=first)
-
-    def _store(self) -> None:
-        """Turn the pending Samples into one array a column."""
-        samples, gaps = self._pending, self._pending_gaps
-        if not samples:
-            return
-        n = len(samples)
-        chunk: dict[str, npt.NDArray[Any]] = {}
-        for place, name in enumerate(("target", "prompt", "phase")):
-            codes = self._names[place]
-            chunk[name] = np.array([codes.setdefault(getattr(s, name), len(codes)) for s in samples], dtype=np.int32)
-        for name in ("level", "slot", "text_events", "stalls"):
-            chunk[name] = np.array([getattr(s, name) for s in samples], dtype=np.int32)
-        for name in ("due", "start", "first_output", "last_output", "end"):
-            stamps = (getattr(s, f"{name}_ns") for s in samples)
-            chunk[name] = np.fromiter((MISSING if ns is None else ns for ns in stamps), np.int64, n)
-        chunk["outcome"] = np.array([_CODE[s.outcome] for s in samples], dtype=np.int8)
-        for name, field in (("usage", "output_tokens"), ("input_tokens", "input_tokens")):
-            counts = (getattr(s, field) for s in samples)
-            chunk[name] = np.fromiter((-1 if tokens is None else tokens for tokens in counts), np.int32, n)
-        chunk["merged"] = np.array([s.merged_events for s in samples], dtype=np.int32)
-        chunk["owes_text"] = np.array([s.owes_text for s in samples], dtype=np.bool_)
-        for name in ("clock_step", "kernel_stamps"):
-            chunk[name] = np.array([getattr(s, name) for s in samples], dtype=np.bool_)
-        chunk["late_ms"] = np.array([s.late_ns / 1e6 for s in samples], dtype=np.float32)
-        slack = (np.nan if s.first_token_ns is None else s.first_token_slack_ns / 1e6 for s in samples)
-        chunk["slack_ms"] = np.fromiter(slack, np.float32, n)
-        chunk["lengths"] = np.array([len(part) // 4 for part in gaps], dtype=np.int64)
-        chunk["gaps"] = np.frombuffer(b"".join(gaps), dtype="<u4")
-        for name, (value, early, late) in _FORMS.items():
-            for role, function, kind in (
-                ("value", value, np.float64),
-                ("early", early, np.float32),
-                ("late", late, np.float32),
-            ):
-                if function is not None:
-                    found = map(function, samples)
-                    chunk[f"{role} {name}"] = np.fromiter((np.nan if x is None else x for x in found), kind, n)
-        for name, array in chunk.items():
-            self._chunks.setdefault(name, []).append(array)
-        self._pending, self._pending_gaps = [], []
+        kind = self._failures.setdefault(key, _Kind(sample))
+        kind.count += 1
+        if sample.id < kind.example.id:
+            kind.example = sample
 
     def columns(self) -> Columns:
         """Everything taken so far. More may be added after it."""
         self._store()
-        targets, prompts, phases = (tuple(codes) for codes in self._names)
-        target = self._whole("target", np.int32)
-        uses = {name: self._good.get(name, 0) == self._counted.get(name, 0) > 0 for name in targets}
-        counted = np.array([uses[name] for name in targets] or [False], dtype=np.bool_)[target]
-        usage, events = self._whole("usage", np.int32), self._whole("text_events", np.int32)
-        metrics = [name for name in _FORMS if name in METRICS]
+        facts = self._taking.facts()
+        for parts in (self._gaps, self._lengths):
+            if len(parts) > 1:
+                parts[:] = [np.concatenate(parts)]
+        none = np.empty(0, dtype=np.uint32)
+        uses = _use_usage(facts)
+        counted = np.array(uses or [False], dtype=np.bool_)[facts["target"]]
+        usage, events = facts["output_tokens"], facts["text_events"]
+        late_ms = (facts["late_ns"] / 1e6).astype(np.float32)
+        values, early, late = _forms(facts, counted)
         return Columns(
-            targets=targets,
-            prompts=prompts,
-            phases=phases,
-            target=target,
-            prompt=self._whole("prompt", np.int32),
-            phase=self._whole("phase", np.int32),
-            level=self._whole("level", np.int32),
-            slot=self._whole("slot", np.int32),
-            outcome=self._whole("outcome", np.int8),
-            due=self._whole("due", np.int64),
-            start=self._whole("start", np.int64),
-            first_output=self._whole("first_output", np.int64),
-            last_output=self._whole("last_output", np.int64),
-            end=self._whole("end", np.int64),
-            values={name: self._form("value", name, counted, np.float64) for name in metrics},
-            early={name: self._form("early", name, counted, np.float32) for name in metrics if _FORMS[name][1]},
-            late={name: self._form("late", name, counted, np.float32) for name in metrics if _FORMS[name][2]},
-            owes_text=self._whole("owes_text", np.bool_),
-            clock_step=self._whole("clock_step", np.bool_),
-            kernel_stamps=self._whole("kernel_stamps", np.bool_),
-            slack_ms=self._whole("slack_ms", np.float32),
-            late_ms=self._whole("late_ms", np.float32),
+            facts=facts,
+            targets=facts.names["target"],
+            prompts=facts.names["prompt"],
+            phases=facts.names["phase"],
+            target=facts["target"],
+            prompt=facts["prompt"],
+            phase=facts["phase"],
+            level=facts["level"],
+            slot=facts["slot"],
+            outcome=facts["outcome"],
+            due=facts["due_ns"],
+            start=facts["start_ns"],
+            first_output=facts["first_output_ns"],
+            last_output=facts["last_output_ns"],
+            end=facts["end_ns"],
+            values=values,
+            early=early,
+            late=late,
+            owes_text=facts["owes_text"],
+            clock_step=facts["clock_step"],
+            kernel_stamps=facts["kernel_stamps"],
+            slack_ms=_slack_ms(facts),
+            late_ms=late_ms,
             # A failed request of a counting target may have no usage: what it streamed then counts by its events.
             tokens=np.where(counted & (usage >= 0), usage, events),
             usage=usage,
-            input_tokens=self._whole("input_tokens", np.int32),
+            input_tokens=facts["input_tokens"],
             text_events=events,
-            merged=self._whole("merged", np.int32),
-            stalls=self._whole("stalls", np.int32),
-            gaps=self._whole("gaps", np.uint32),
-            gaps_from=np.concatenate(([0], np.cumsum(self._whole("lengths", np.int64)))),
-            tokens_from={name: "usage" if uses[name] else "events" for name in targets},
+            merged=facts["merged_events"],
+            stalls=facts["stalls"],
+            gaps=self._gaps[0] if self._gaps else none,
+            gaps_from=np.concatenate(([0], np.cumsum(self._lengths[0] if self._lengths else none, dtype=np.int64))),
+            tokens_from={
+                name: "usage" if own else "events" for name, own in zip(facts.names["target"], uses, strict=True)
+            },
             slowest=tuple(sample for heap in self._slow.values() for *_, sample in heap),
-            failures=tuple(self._failures.values()),
+            failures=tuple(
+                Failure(*key, count=kind.count, message=kind.example.error, example_id=kind.example.id)
+                for key, kind in self._failures.items()
+            ),
         )
 
-    def _whole(self, name: str, kind: Any) -> npt.NDArray[Any]:
-        """The column's chunks as one array, which takes their place: no column is held twice."""
-        chunks = self._chunks.get(name, [])
-        if len(chunks) != 1:
-            whole = np.concatenate(chunks) if chunks else np.empty(0, dtype=kind)
-            self._chunks[name] = chunks = [whole.astype(kind, copy=False)]
-        return chunks[0]
 
-    def _form(self, role: str, name: str, counted: BoolArray, kind: Any) -> npt.NDArray[Any]:
-        """A metric's column, for each target in the form that its tokens allow."""
-        plain = self._whole(f"{role} {name}", kind)
-        if name not in BY_EVENTS or counted.all():
-            return plain
-        return np.where(counted, plain, self._whole(f"{role} {name} by events", kind))
+@dataclass(slots=True)
+class _Kind:
+    """Failures of one kind: the one with the least id stands for all."""
+
+    example: Sample
+    count: int = 0
+
+
+def _among(facts: Facts, outcomes: Iterable[Outcome]) -> BoolArray:
+    return np.isin(facts["outcome"], [CODE[outcome] for outcome in outcomes])
+
+
+def _use_usage(facts: Facts) -> list[bool]:
+    """For each target, whether every good Sample of it has usage."""
+    good, targets = _among(facts, GOOD), len(facts.names["target"])
+    ended = np.bincount(facts["target"][good], minlength=targets)
+    counted = np.bincount(facts["target"][good & (facts["output_tokens"] >= 0)], minlength=targets)
+    return [bool(a == b > 0) for a, b in zip(ended, counted, strict=True)]
+
+
+def _forms(
+    facts: Facts, counted: BoolArray
+) -> tuple[dict[str, FloatArray], dict[str, npt.NDArray[np.float32]], dict[str, npt.NDArray[np.float32]]]:
+    """Value, early and late of each metric with a value a request, for each target as its tokens allow."""
+
+    def computed(formula: Formula, by_events: Formula | None) -> FloatArray:
+        plain: FloatArray = formula(facts.fact)
+        return plain if by_events is None else np.where(counted, plain, by_events(facts.fact))
+
+    every_target_counts = bool(counted.all())
+    values, early, late = {}, {}, {}
+    for name, metric in METRICS.items():
+        if metric.value is None:
+            continue
+        value, slack = (None, None) if every_target_counts else BY_EVENTS.get(name, (None, None))
+        values[name] = computed(metric.value, value)
+        if metric.early is not None:
+            early[name] = computed(metric.early, slack).astype(np.float32)
+        if metric.late is not None:
+            late[name] = early[name] if metric.late is metric.early else computed(metric.late, slack).astype(np.float32)
+    return values, early, late
+
+
+def _slack_ms(facts: Facts) -> npt.NDArray[np.float32]:
+    found = (facts["first_token_slack_ns"] / 1e6).astype(np.float32)
+    found[facts["first_token_ns"] == MISSING] = np.nan
+    return found

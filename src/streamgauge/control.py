@@ -13,6 +13,7 @@ import msgspec
 
 from streamgauge.plan import Phase
 from streamgauge.sample import Outcome
+from streamgauge.target import Address as Place
 from streamgauge.target import Target
 
 
@@ -28,6 +29,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     shards: int
     seed: int
     secrets: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Without what is secret."""
+        return f"<Job of shard {self.shard} of {self.shards}, {len(self.targets)} targets>"
 
 
 class Begin(msgspec.Struct, frozen=True, tag="begin"):
@@ -49,7 +54,7 @@ class Address(msgspec.Struct, frozen=True, tag="address"):
     """Parent to worker: a target's addresses were resolved anew."""
 
     target: str
-    addresses: tuple[tuple[str, int], ...]
+    addresses: tuple[Place, ...]
 
 
 Order = Begin | Stop | Address

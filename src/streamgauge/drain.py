@@ -44,14 +44,14 @@ Item = tuple[int, int, bytes | int | None, int, int]
 
 
 class Drain(Protocol):
-    """What the loop needs of it. Descriptors registered with IN are read, others are only told of."""
+    """What the loop needs of it. Descriptors that are registered are read, those watched only told of."""
 
     def register(self, fd: int, mask: int) -> None:
         """Look at `fd` from now on."""
         ...
 
-    def watch(self, fd: int) -> None:
-        """Tell when `fd` is readable, and leave the reading to others."""
+    def watch(self, fd: int, mask: int) -> None:
+        """Tell when there is something with `fd`, and leave the reading to others."""
         ...
 
     def modify(self, fd: int, mask: int) -> None:
@@ -157,19 +157,16 @@ class Pure:
         """Look at `fd` from now on."""
         self._poller.register(fd, mask)
         self._size += 1
-        if mask & IN:
-            self._looked[fd] = 0
+        self._looked[fd] = 0
 
-    def watch(self, fd: int) -> None:
-        """Tell when `fd` is readable, and leave the reading to others."""
-        self._poller.register(fd, IN)
+    def watch(self, fd: int, mask: int) -> None:
+        """Tell when there is something with `fd`, and leave the reading to others."""
+        self._poller.register(fd, mask)
         self._size += 1
 
     def modify(self, fd: int, mask: int) -> None:
         """Other events of it."""
         self._poller.modify(fd, mask)
-        if mask & IN:
-            self._looked.setdefault(fd, 0)
 
     def unregister(self, fd: int) -> None:
         """Forget it."""

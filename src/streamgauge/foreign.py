@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from streamgauge.dialects import recognise_event
 from streamgauge.dialects.contract import DONE, Dialect
-from streamgauge.dialects.errors import error_text
+from streamgauge.dialects.errors import LOOK_AT, error_text
+from streamgauge.redirect import advice, is_login
 from streamgauge.sample import Outcome
+from streamgauge.secrets import CUT, cut_short
 
 Event = tuple[str, bytes]
 """(type, data)."""
 
+SHOWN = 200
+"""So many characters of a body are shown where it has no words for a person."""
 _WHOLE = frozenset(("text/html", "application/json", "application/problem+json"))
-_LOGIN = re.compile(r"log-?in|sign-?in|/auth|/sso|oauth|session/new", re.IGNORECASE)
 _OVERLOADED = re.compile(rb"overloaded|RESOURCE_EXHAUSTED|rate.?limit", re.IGNORECASE)
 
 
@@ -24,20 +27,29 @@ def is_whole(status: int, headers: Mapping[str, str]) -> bool:
     return status != 200 or media in _WHOLE
 
 
-def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> tuple[Outcome, str]:
-    """What a whole answer means where a stream was asked for, and the server's words. `body` may be its beginning."""
-    words = error_text(body) or show(body[:200]) or "no body"
-    location = headers.get("location", "")
+def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
+    """What a whole answer means where a stream was asked for. `body` may be its beginning."""
     if status in (429, 529) or (status == 503 and _OVERLOADED.search(body)):
-        outcome = Outcome.RATE_LIMITED
-    elif status in (401, 403) or (300 <= status < 400 and _LOGIN.search(location)):
-        outcome = Outcome.AUTH_ERROR
-    elif status == 200:
-        outcome = Outcome.PROTOCOL_ERROR
+        return Outcome.RATE_LIMITED
+    if status in (401, 403, 407) or (300 <= status < 400 and is_login(headers.get("location", ""))):
+        return Outcome.AUTH_ERROR
+    return Outcome.PROTOCOL_ERROR if status == 200 else Outcome.HTTP_ERROR
+
+
+def words_of(status: int, headers: Mapping[str, str], body: bytes, redact: Callable[[str], str] = str) -> str:
+    """The server's words in such an answer, and what to do about a redirect.
+
+    Secrets go before the words are picked out of the body: without its tags a page may hold half of one.
+    """
+    body = redact(body[:LOOK_AT].decode("utf-8", "replace")).encode("utf-8", "replace")
+    words = error_text(body) or show(body) or "no body"
+    if status == 200:
         words = f"200 with {_media(headers)} where a stream was asked for: {words}"
-    else:
-        outcome = Outcome.HTTP_ERROR
-    return outcome, f"redirect to {location[:200]}: {words}" if location else words
+    location = headers.get("location", "")
+    if not location:
+        return words
+    said = advice(status, location) if 300 <= status < 400 else ""
+    return f"redirect to {cut_short(location, SHOWN)}: {words}" + (f" ({said})" if said else "")
 
 
 def is_foreign(dialect: Dialect, events: Sequence[Event]) -> bool:
@@ -53,13 +65,14 @@ def not_ours(dialect: Dialect, events: Sequence[Event], body: bytes, headers: Ma
     """What came instead of this dialect, and in which one it is, where that is known."""
     spoken = next(filter(None, (recognise_event(name, data) for name, data in events)), None)
     named = f"it speaks {spoken}, not {dialect.name}" if spoken else "no event of this dialect"
-    begins = body[:200] or b"\n".join(data for _, data in events)[:200]
+    begins = body or b"\n".join(data for _, data in events)
     return f"{named}; it begins: {show(begins)} (200 with {_media(headers)})"
 
 
-def show(data: bytes) -> str:
-    """Wild bytes as one printable line."""
-    return "".join(c if c.isprintable() else " " for c in data.decode("utf-8", "replace")).strip()
+def show(data: bytes, *, within: bool = False) -> str:
+    """The beginning of wild bytes as one printable line. `within`: more came before them."""
+    text = cut_short(data[: 4 * SHOWN + 4].decode("utf-8", "replace"), SHOWN)
+    return (CUT if within else "") + "".join(c if c.isprintable() else " " for c in text).strip()
 
 
 def _media(headers: Mapping[str, str]) -> str:

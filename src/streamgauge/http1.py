@@ -1,8 +1,9 @@
 """HTTP/1.1 on the wire: a request as bytes, and the framing of one response by httptools. No I/O, no clock.
 
 Rules: `Response` takes bytes as they arrive and gives body bytes, whatever the chunks; it judges nothing. Headers are
-capped at 64 KB. 1xx responses are skipped. A body that runs until the connection closes is whole when it closes
-(httptools has no finish()), which `whole_at_close` tells.
+capped at 64 KB, and so is what comes between two bytes of body; a body is inflated within bounds (`MOST_INFLATED`). 1xx
+responses are skipped. A body that runs until the connection closes is whole when it closes (httptools has no finish()),
+which `whole_at_close` tells.
 """
 
 from __future__ import annotations
@@ -14,9 +15,16 @@ from typing import Protocol
 
 import httptools
 
+from streamgauge.secrets import cut_short
 from streamgauge.who import TELLING, who_answered
 
 HEADER_CAP = 64 * 1024
+MOST_INFLATED = 4 << 20
+"""One read may inflate to so many bytes..."""
+SPARE, RATIO = 1 << 20, 64
+"""... and all of them together to SPARE bytes and RATIO times what came. Streams of tokens stay below 40 times."""
+IDLE_MARGIN_S = 0.5
+"""So much before a server's own idle limit a connection is not used again: the request must get there in time."""
 
 
 class FramingError(ValueError):
@@ -24,28 +32,20 @@ class FramingError(ValueError):
 
 
 class _Decompressor(Protocol):
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-LENGTH = "\0length"
+    def decompress(self, data: bytes, most: int, /) -> bytes:
+        """What the next bytes inflate to, or the first `most` bytes of it (the rest is lost); `most` is at least 1."""
+        ...
 
 
 def request_bytes(method: str, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
     """A whole request. `headers` are complete but for Content-Length; later ones of the same name win."""
-    head = request_head(method, path, tuple(headers))
-    return head.replace(LENGTH, str(len(body))).encode("latin-1", "replace") + body
-
-
-@lru_cache(maxsize=256)
-def request_head(method: str, path: str, headers: tuple[tuple[str, str], ...]) -> str:
-    """The head of a request with LENGTH in place of the body's length: most requests of a run differ little."""
     merged: dict[str, tuple[str, str]] = {}
     for name, value in headers:
         merged[name.lower()] = (name, value)
-    merged["content-length"] = ("Content-Length", LENGTH)
+    merged["content-length"] = ("Content-Length", str(len(body)))
     lines = [f"{method} {path} HTTP/1.1"]
     lines += [f"{name}: {value}" for name, value in merged.values()]
-    return "\r\n".join(lines) + "\r\n\r\n"
+    return "\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body
 
 
 class Response:
@@ -56,8 +56,9 @@ class Response:
     """
 
     __slots__ = (
-        "_body", "_chunk_over", "_fed", "_inflate", "_names", "_parser", "ahead", "between", "chunked", "complete",
-        "headers", "headers_complete", "keep_alive", "status", "trailing", "until_close",
+        "_body", "_chunk_over", "_fed", "_idle", "_inflate", "_names", "_packed", "_parser", "_unpacked", "ahead",
+        "between", "chunked", "complete", "headers", "headers_complete", "keep_alive", "status", "trailing",
+        "until_close",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -73,9 +74,13 @@ class Response:
         self.between = False
         self._chunk_over = False
         self._fed = 0
+        self._idle = 0  # bytes since the last one of body
+        self._packed = self._unpacked = 0
         self._body: list[bytes] = []
         self._inflate: _Decompressor | None = None
         self._parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        # Some servers pad a chunk's size, which a reader must bear (RFC 9112 7.1.1).
+        self._parser.set_dangerous_leniencies(lenient_spaces_after_chunk_size=True)
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "body" if self.headers_complete else "headers"
@@ -108,8 +113,12 @@ class Response:
             return b""
         body = self._body
         if not body:
+            self._idle += len(data)
+            if self._idle > HEADER_CAP:
+                raise FramingError(f"{HEADER_CAP} bytes came without one of body: a trailer or chunk head without end")
             return b""
         self.between = self._chunk_over and data[-2:] == b"\r\n" and self._inflate is None and not self.complete
+        self._idle = 0
         whole = body[0] if len(body) == 1 else b"".join(body)
         body.clear()
         return whole if self._inflate is None else self._decode(whole)
@@ -121,8 +130,8 @@ class Response:
         if self._inflate is None:
             return whole
         try:
-            return self._inflate.decompress(whole)
-        except zlib.error:  # then this was the fault
+            return self._decode(whole)
+        except FramingError:  # then this was the fault
             return b""
 
     @property
@@ -130,16 +139,29 @@ class Response:
         """Whether a close now ends the message rightly."""
         return self.complete or (self.headers_complete and self.until_close)
 
+    @property
+    def idle_s(self) -> float | None:
+        """How long the connection may idle, less what a request needs to get there; None where it was not said."""
+        limit = _keep_alive(self.headers).get("timeout")
+        return None if limit is None else limit - min(IDLE_MARGIN_S, limit / 2)
+
     def release(self) -> None:
         """Break the reference cycle with the parser: the garbage collector rests under load."""
         self._parser = None
 
     def _decode(self, data: bytes) -> bytes:
+        """Undo the content encoding, within bounds: a small body can inflate without end."""
         assert self._inflate is not None
+        self._packed += len(data)
+        room = max(min(MOST_INFLATED, SPARE + RATIO * self._packed - self._unpacked), 0)
         try:
-            return self._inflate.decompress(data)
+            out = self._inflate.decompress(data, room + 1)
         except zlib.error as error:
             raise FramingError(f"content-encoding cannot be undone: {error}") from None
+        if len(out) > room:
+            raise FramingError(f"{self._packed:,} bytes inflate to over {self._unpacked + room:,}: no token stream")
+        self._unpacked += len(out)
+        return out
 
     # What httptools calls, in the order of a message.
 
@@ -167,14 +189,20 @@ class Response:
         headers = self.headers
         self.chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         self.until_close = not self.chunked and "content-length" not in headers and status not in (204, 304)
-        self.keep_alive = bool(self._parser.should_keep_alive()) and not self.until_close
+        spent = _keep_alive(headers).get("max", 1) < 1
+        self.keep_alive = bool(self._parser.should_keep_alive()) and not self.until_close and not spent
         encoding = headers.get("content-encoding", "").strip().lower()
         if encoding in ("gzip", "x-gzip"):
             self._inflate = _Gzip()
         elif encoding == "deflate":
             self._inflate = _Deflate()
         elif encoding not in ("", "identity"):
-            raise FramingError(f"content-encoding {encoding!r} was not asked for and is not known")
+            if status == 200:
+                raise FramingError(
+                    f"content-encoding {cut_short(encoding, 60)!r} was not asked for and cannot be undone: let the "
+                    "server or the proxy before it heed Accept-Encoding, or leave text/event-stream out of compression"
+                )
+            self._inflate = _Opaque(encoding)  # the status tells what matters
 
     def on_chunk_header(self) -> None:
         """The head of a chunk, whose body follows."""
@@ -203,28 +231,51 @@ class _Gzip:
     def __init__(self) -> None:
         self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
 
-    def decompress(self, data: bytes) -> bytes:
-        """Inflate the next bytes; what follows the last member and is no member is padding."""
-        out = self._inner.decompress(data)
-        while self._inner.eof and self._inner.unused_data[:1] == b"\x1f":
-            rest = self._inner.unused_data
-            self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
-            out += self._inner.decompress(rest)
-        return out
+    def decompress(self, data: bytes, most: int) -> bytes:
+        """Inflate the next bytes; what follows the last member and is no member is padding, and forgotten."""
+        out = bytearray()
+        while data and len(out) < most:
+            if self._inner.eof:
+                if data[:1] != b"\x1f":
+                    break
+                self._inner = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            out += self._inner.decompress(data, most - len(out))
+            data = self._inner.unused_data
+        return bytes(out)
 
 
 class _Deflate:
     """`deflate` is zlib by RFC 9110 and raw by habit of some servers: the first bytes decide."""
 
     def __init__(self) -> None:
-        self._inner: _Decompressor | None = None
+        self._inner: zlib._Decompress | None = None
 
-    def decompress(self, data: bytes) -> bytes:
-        """Inflate the next bytes."""
+    def decompress(self, data: bytes, most: int) -> bytes:
+        """Inflate the next bytes; what follows the end is forgotten."""
         if self._inner is None:
             zlib_header = len(data) >= 1 and data[0] & 0x0F == 8 and data[0] >> 4 <= 7
             self._inner = zlib.decompressobj(zlib.MAX_WBITS if zlib_header else -zlib.MAX_WBITS)
-        return self._inner.decompress(data)
+        return b"" if self._inner.eof else self._inner.decompress(data, most)
+
+
+class _Opaque:
+    """An encoding that is not known: its bytes are replaced by the name of it, once."""
+
+    def __init__(self, encoding: str) -> None:
+        self._words = f"(a body in content-encoding {cut_short(encoding, 60)!r})".encode("latin-1", "replace")
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        """The words for the first bytes, nothing for more."""
+        words, self._words = self._words, b""
+        return words[:most]
+
+
+def _keep_alive(headers: dict[str, str]) -> dict[str, int]:
+    """`timeout` (s) and `max` (further requests) of a Keep-Alive header, as far as they are whole numbers."""
+    if "keep-alive" not in headers:
+        return {}
+    pairs = (part.partition("=") for part in headers["keep-alive"].lower().split(","))
+    return {name.strip(): int(value) for name, _, value in pairs if value.strip().isdecimal() and len(value) < 10}
 
 
 def answered_by(headers: dict[str, str]) -> str | None:

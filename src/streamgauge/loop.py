@@ -4,6 +4,8 @@ Rules: drain, then decode. A turn first takes (stamp, bytes) from every ready so
 known of when they came), and only then feeds them to the streams; nothing is parsed, logged or written between two
 reads of a turn.
 
+Connections are made beside the measured path (`dial`), at the end of a turn.
+
 Timers live in a heap with lazy deletion: a stream's deadline moves with every token, its entry only when it comes up.
 """
 
@@ -14,12 +16,16 @@ import os
 from collections.abc import Callable, Iterator
 
 from streamgauge import drain
-from streamgauge.clock import MS, Clock, RealtimeMap
+from streamgauge.clock import MS, Clock, RealtimeMap, S
+from streamgauge.dial import Dial
 from streamgauge.drain import IN, OUT, READ_SIZE
-from streamgauge.net import Connection, NetError, net_error
+from streamgauge.fault import NetError
+from streamgauge.net import Connection
+from streamgauge.redirect import Elsewhere, redirected
 from streamgauge.sample import Outcome
 from streamgauge.stream import Stream
 from streamgauge.target import Target
+from streamgauge.tls import Sessions
 
 SPARE_TIMERS = 1_000
 """So many timers of closed connections may wait before they are cleared away."""
@@ -30,7 +36,7 @@ class Loop:
 
     def __init__(self, clock: Clock, on_done: Callable[[Stream], None]) -> None:
         self._clock = clock
-        self._now = clock.now
+        self.now = self._now = clock.now
         self._on_done = on_done
         self._conns: dict[int, Connection] = {}
         self._poller = drain.make(clock, lambda fd: self._conns[fd].take())
@@ -38,10 +44,10 @@ class Loop:
         self._watched: dict[int, Callable[[], None]] = {}
         self._pool: dict[str, dict[int, Connection]] = {}
         self._turns: dict[str, int] = {}
-        self._timers: list[tuple[int, int, Connection]] = []
+        self._dials: set[Dial] = set()
+        self.sessions = Sessions()
+        self._timers: list[tuple[int, int, Connection | Dial]] = []
         self._timer_number = 0
-        self._making = 0
-        """Connections that have not carried a request yet: their stamps are the user's clock."""
         self.open_streams = 0
         self.made = 0
         self.longest_turn_ns = 0
@@ -53,8 +59,8 @@ class Loop:
 
     @property
     def sockets(self) -> int:
-        """Sockets open now, idle ones included."""
-        return len(self._conns)
+        """Sockets open now, idle ones and those in the making included."""
+        return len(self._conns) + len(self._dials)
 
     @property
     def timers(self) -> int:
@@ -62,29 +68,55 @@ class Loop:
         return len(self._timers)
 
     def streams(self) -> Iterator[Stream]:
-        """The open streams that have a connection."""
+        """The open streams."""
         for conn in self._conns.values():
             if conn.stream is not None:
                 yield conn.stream
+        for dial in self._dials:
+            yield dial.stream
 
     def connection(self, number: int) -> Connection | None:
         """The connection with this number, if it is still open."""
         return next((conn for conn in self._conns.values() if conn.id == number), None)
 
-    def watch(self, fd: int, ready: Callable[[], None]) -> None:
-        """Call `ready` in a turn in which `fd` is readable."""
+    # What others wait for: the parent's line, connections in the making.
+
+    def watch(self, fd: int, ready: Callable[[], None], mask: int = IN) -> None:
+        """Call `ready` at the end of a turn in which `fd` was (readable, unless `mask` says otherwise)."""
         self._watched[fd] = ready
-        self._poller.watch(fd)
+        self._poller.watch(fd, mask)
+
+    def rewatch(self, fd: int, mask: int) -> None:
+        """Wait for something else on it."""
+        self._poller.modify(fd, mask)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget it."""
+        del self._watched[fd]
+        self._poller.unregister(fd)
+
+    def number(self) -> int:
+        """A number for a connection."""
+        self.made += 1
+        return self.made - 1
+
+    def wake(self, dial: Dial, at_ns: int) -> None:
+        """See to it that the dial rings no later than this."""
+        if dial.timer == 0 or at_ns < dial.timer:
+            dial.timer = at_ns
+            self._timer_number += 1
+            heapq.heappush(self._timers, (at_ns, self._timer_number, dial))
 
     # Beginning a request.
 
     def fire(self, stream: Stream, target: Target, request: bytes) -> None:
         """Send `request` for `stream` (already started) on an idle connection or a new one."""
         self.open_streams += 1
+        stream.via = target.proxy.shown if target.proxy is not None and not target.secure else None
         idle = self._pool.get(target.name)
         while idle:
             conn = idle.popitem()[1]  # the one that was used last is the warmest
-            if conn.stale():
+            if conn.stale() or (conn.good_until is not None and conn.good_until <= self._now()):
                 self._drop(conn)
                 continue
             conn.stream, conn.request = stream, request
@@ -97,39 +129,27 @@ class Loop:
         """A new connection. The addresses take turns."""
         addresses = target.addresses
         if not addresses:
-            self._finish(stream, NetError(Outcome.DNS_ERROR, f"{target.host!r} does not resolve"))
+            words = f"{target.host!r}" if target.proxy is None else f"the proxy {target.proxy.shown}: its name"
+            self._finish(stream, NetError(Outcome.DNS_ERROR, f"{words} does not resolve"))
             return
         turn = self._turns.get(target.name, 0) % len(addresses)
         self._turns[target.name] = turn + 1
-        self._call(stream, target, request, addresses[turn:] + addresses[:turn])
+        dial = Dial(self, stream, target, request, addresses[turn:] + addresses[:turn])
+        self._dials.add(dial)
+        dial.start()
 
-    def _call(self, stream: Stream, target: Target, request: bytes, addresses: tuple[tuple[str, int], ...]) -> None:
-        """Connect to the first of `addresses`."""
-        try:
-            conn = Connection(target, addresses[0], self.made)
-        except NetError as error:
-            self._elsewhere(stream, target, request, addresses[1:], error)
+    def on_dialled(self, dial: Dial, conn: Connection | None, error: NetError | None) -> None:
+        """A connection was made, or could not be."""
+        self._dials.discard(dial)
+        dial.timer = 0
+        if conn is None:
+            self._finish(dial.stream, error)
             return
-        self.made += 1
-        conn.stream, conn.request, conn.others = stream, request, addresses[1:]
-        stream.conn, stream.conn_requests, stream.peer = conn.id, 0, conn.address[0]
         fd = conn.sock.fileno()
         self._conns[fd] = conn
-        self._making += 1
-        self._poller.register(fd, OUT)
-        self._arm(conn, stream)
-
-    def _elsewhere(
-        self, stream: Stream, target: Target, request: bytes, others: tuple[tuple[str, int], ...], error: NetError
-    ) -> None:
-        """No connection there: at once to the next address, as browsers do, until each was tried.
-
-        A service on 127.0.0.1 alone is not down because `localhost` also means ::1.
-        """
-        if others and error.outcome in (Outcome.CONNECT_REFUSED, Outcome.UNREACHABLE):
-            self._call(stream, target, request, others)
-        else:
-            self._finish(stream, error)
+        self._poller.register(fd, IN)
+        conn.stream, conn.request = dial.stream, dial.request
+        self._send(conn)
 
     def _send(self, conn: Connection) -> None:
         """Put the request on the wire."""
@@ -137,8 +157,6 @@ class Loop:
         assert stream is not None
         stream.on_sending(self._now())
         conn.queue(conn.request)
-        if not conn.carried:
-            self._making -= 1
         conn.carried += 1
         self._push(conn)
         if conn.stream is stream:
@@ -160,7 +178,7 @@ class Loop:
             return
         if stream.sent_ns is None:
             stream.on_sent(sent)
-            stream.local_port = conn.local_port
+        stream.local_port = conn.local_port
         self._poller.modify(conn.sock.fileno(), IN)
 
     def _arm(self, conn: Connection, stream: Stream) -> None:
@@ -182,18 +200,19 @@ class Loop:
         timers = self._timers
         if timers and (wake_ns is None or timers[0][0] < wake_ns):
             wake_ns = timers[0][0]
-        items, woke = self._poller.wait(wake_ns, self._making > 0)
+        items, woke = self._poller.wait(wake_ns, bool(self._dials))
         now = self._now
         if woke >= self._map.next_look:
             self._look_at_clock()
         taken: list[tuple[Connection, bytes | int, int, int]] = []
         writable: list[Connection] = []
+        woken: list[Callable[[], None]] = []
         conns = self._conns
         for fd, mask, data, wall, look in items:
             conn = conns.get(fd)
             if conn is None:
                 if fd in self._watched:
-                    self._watched[fd]()
+                    woken.append(self._watched[fd])
                 continue
             if data is not None:
                 taken.append((conn, data, wall, look))
@@ -203,6 +222,8 @@ class Loop:
             self._on_writable(conn)
         if taken:
             self._decode(taken, now())
+        for advance in woken:
+            advance()
         if timers:
             self._ring(now())
         turn = now() - woke
@@ -233,9 +254,6 @@ class Loop:
                 stamp = now
                 if stream is not None:
                     stream.kernel_stamps = False
-            if not conn.ready:
-                self._handshake(conn, data)
-                continue
             try:
                 plain = conn.decipher(data)
             except NetError as error:
@@ -267,6 +285,9 @@ class Loop:
             if conn.timer != at:
                 continue
             conn.timer = 0
+            if isinstance(conn, Dial):
+                conn.ring(now)
+                continue
             stream = conn.stream
             if stream is None or stream.deadline is None:
                 continue
@@ -281,61 +302,21 @@ class Loop:
         """Map the kernel's clock anew; a step flags every stream in flight."""
         if self._map.refresh():
             self.steps.append(self._map.steps[-1])
-            for conn in self._conns.values():
-                if conn.stream is not None:
-                    conn.stream.clock_step = True
+            for stream in self.streams():
+                stream.clock_step = True
 
     # What happens to connections.
 
     def _on_writable(self, conn: Connection) -> None:
-        """Connected, or room for more of the request."""
-        stream = conn.stream
-        if stream is None:
-            return
-        if conn.ready:
+        """Room for more of the request."""
+        if conn.stream is not None:
             self._push(conn)
-            return
-        if conn.handshaking:
-            return
-        try:
-            usable = conn.connected()
-        except NetError as error:
-            request = conn.request
-            self._drop(conn)
-            self._elsewhere(stream, conn.target, request, conn.others, error)
-            return
-        stream.on_connected(self._now())
-        self._poller.modify(conn.sock.fileno(), IN)
-        conn.looked = self._now()
-        if usable:
-            self._send(conn)
-        else:
-            self._handshake(conn, b"")
-
-    def _handshake(self, conn: Connection, data: bytes) -> None:
-        stream = conn.stream
-        assert stream is not None
-        try:
-            done = conn.handshake(data)
-            conn.push()
-        except NetError as error:
-            self._drop(conn)
-            self._finish(stream, error)
-        except OSError as error:
-            self._lost(conn, error)
-        else:
-            if done:
-                stream.on_secured(self._now())
-                self._send(conn)
 
     def _closed(self, conn: Connection, now: int) -> None:
         """The peer closed: in order, unless a send had failed."""
         stream = conn.stream
         if stream is None:
             self._drop(conn)
-        elif not conn.ready:
-            self._drop(conn)
-            self._finish(stream, NetError(Outcome.TLS_ERROR, "connection closed during the TLS handshake"))
         elif not self._again(conn, stream):
             stream.on_close(now, reset=conn.broken)
             self._retire(conn, stream)
@@ -343,17 +324,10 @@ class Loop:
     def _lost(self, conn: Connection, error: OSError) -> None:
         """The connection broke."""
         stream = conn.stream
-        words = error.strerror or str(error)
         if stream is None:
             self._drop(conn)
-        elif conn.handshaking:
-            self._drop(conn)
-            self._finish(stream, NetError(Outcome.TLS_ERROR, f"{words} during the TLS handshake"))
-        elif not conn.ready:
-            self._drop(conn)
-            self._finish(stream, net_error(error))
         elif not self._again(conn, stream):
-            stream.on_close(self._now(), reset=words)
+            stream.on_close(self._now(), reset=error.strerror or str(error))
             self._retire(conn, stream)
 
     def _again(self, conn: Connection, stream: Stream) -> bool:
@@ -368,19 +342,38 @@ class Loop:
 
     def _retire(self, conn: Connection, stream: Stream) -> None:
         """The stream ended; its connection goes to the pool or is closed."""
+        request, target = conn.request, conn.target
         conn.stream = None
         conn.request = b""
+        if conn.tls is not None and conn.carried == 1:
+            self.sessions.keep(target, conn.address, conn.tls)
         # An answer may come before the whole request went out: its rest would stand before the next one.
-        if stream.reusable and conn.ready and stream.sent_ns is not None and not conn.ended:
-            self._pool.setdefault(conn.target.name, {})[conn.id] = conn
+        if stream.reusable and conn.flushed and not conn.ended:
+            seconds = stream.response.idle_s
+            conn.good_until = None if seconds is None else self._now() + round(seconds * S)
+            self._pool.setdefault(target.name, {})[conn.id] = conn
         else:
             self._drop(conn)
         self.open_streams -= 1
-        self._on_done(stream)
+        if stream.moved is None or not self._follow(stream, target, request):
+            self._on_done(stream)
 
-    def _finish(self, stream: Stream, error: NetError) -> None:
-        """The stream ended without a usable connection."""
-        stream.fail(self._now(), error.outcome, error.words)
+    def _follow(self, stream: Stream, target: Target, request: bytes) -> bool:
+        """Send the request to where the answer points, within the same origin; False where it ends here."""
+        assert stream.moved is not None
+        try:
+            moved = redirected(request, target.origin, stream.moved, stream.redirects)
+        except Elsewhere as error:
+            stream.on_stay(str(error))
+            return False
+        stream.on_redirect()
+        self.fire(stream, target, moved)
+        return True
+
+    def _finish(self, stream: Stream, error: NetError | None) -> None:
+        """The stream ended without a usable connection, by `error` or by its own clock."""
+        if error is not None:
+            stream.fail(self._now(), error.outcome, error.words)
         self.open_streams -= 1
         self._on_done(stream)
 
@@ -390,8 +383,6 @@ class Loop:
         if fd in self._conns:
             self._poller.unregister(fd)
             del self._conns[fd]
-            if not conn.carried:
-                self._making -= 1
         self._pool.get(conn.target.name, {}).pop(conn.id, None)
         conn.stream = None
         conn.timer = 0
@@ -404,6 +395,9 @@ class Loop:
             if stream is not None:
                 stream.fail(self._now(), Outcome.CANCELLED, why)
                 self._retire(conn, stream)
+        for dial in list(self._dials):
+            dial.close()
+            self.on_dialled(dial, None, NetError(Outcome.CANCELLED, why))
 
     def readdress(self, target: Target) -> None:
         """Nothing is kept of an address that is no longer the target's: its idle connections are closed."""
@@ -416,4 +410,6 @@ class Loop:
         """Close every connection."""
         for conn in list(self._conns.values()):
             self._drop(conn)
+        for dial in self._dials:
+            dial.close()
         self._poller.close()

@@ -1,23 +1,31 @@
 """The one table of metrics, read by JSON, CSV, spec, verdicts and docs.
 
-Rules: a metric is a pure function of one Sample (or of all of them: `rate`, `count`, `scalar`). None means it was not
-reached or does not apply; it is never 0. `owed` says what a missing value means: for `text` a request that owed a first
-token and gave none counts as +infinity; for `answer` any failed request does; for `seen` it only leaves the n.
+Rules: a metric is a pure function of what one Sample says (or of all of them: `rate`, `count`, `scalar`). Missing is
+NaN in a formula and None outside, never 0. `owed` says what a missing value means: for `text` a request that owed a
+first token and gave none counts as +infinity; for `answer` any failed request does; for `seen` it only leaves the n.
 `early`/`late` bound how far the stamps could move through our own doing (slack, lateness), in the metric's unit; None
 is not at all. tpot and output_rate have a second form that counts output events, for targets that report no usage.
+
+A formula is written once and serves one Sample as well as a million: it asks a `Fact` for what it needs by the name of
+the Sample's field and gets a number (`Metric.of`), or an array with a place a Sample (`facts`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from streamgauge.sample import DROPS, Outcome, Sample
+from streamgauge.sample import Outcome, Sample
 
 Kind = Literal["time", "per_request", "gaps", "rate", "count", "scalar"]
 Owed = Literal["text", "answer", "arrival", "seen"]
-Value = Callable[[Sample], float | None]
+Number = Any
+"""A float, or an array of them; NaN is missing."""
+Fact = Callable[[str], Number]
+"""What Samples say, by the name of a Sample's field; of stamps only differences mean anything."""
+Formula = Callable[[Fact], Number]
 _MS = 1e6
 
 
@@ -34,128 +42,99 @@ class Metric:
     kind: Kind
     meaning: str
     owed: Owed = "seen"
-    value: Value | None = None
-    early: Value | None = None
+    value: Formula | None = None
+    early: Formula | None = None
     """How much smaller the true value may be, through our own slack and lateness; None: not at all."""
-    late: Value | None = None
+    late: Formula | None = None
     """How much larger the true value may be; None: not at all."""
     higher_is_better: bool = False
 
-
-def _between(start: str, end: str) -> Value:
-    """ms from one stamp to another; None unless both were reached."""
-
-    def value(sample: Sample) -> float | None:
-        a, b = getattr(sample, start), getattr(sample, end)
-        return None if a is None or b is None else (b - a) / _MS
-
-    return value
+    def of(self, sample: Sample) -> float | None:
+        """Its value for one Sample; None where not reached, or where the metric has no value a request."""
+        return None if self.value is None else _of_one(self.value, sample)
 
 
-def _slack(name: str, *, own_lateness: bool = False) -> Value:
+def _of_one(formula: Formula, sample: Sample) -> float | None:
+    def fact(name: str) -> float:
+        value = getattr(sample, name)
+        return math.nan if value is None else value
+
+    value = formula(fact)
+    return None if math.isnan(value) else value
+
+
+def _only(holds: Number, value: Number) -> Number:
+    """The value where it holds, else missing."""
+    if isinstance(holds, bool):
+        return value if holds else math.nan
+    import numpy as np  # whoever holds arrays has it; a script with one Sample need not load it
+
+    return np.where(holds, value, np.nan)
+
+
+def _larger(a: Number, b: Number) -> Number:
+    """The larger of two; missing where `a` is."""
+    if isinstance(a, int | float):
+        return max(a, b)
+    import numpy as np
+
+    return np.maximum(a, b)
+
+
+def _between(start: str, end: str) -> Formula:
+    """ms from one stamp to another; missing unless both were reached."""
+    return lambda fact: (fact(end) - fact(start)) / _MS
+
+
+def _slack(name: str, *, own_lateness: bool = False) -> Formula:
     """ms by which the stamp `name` may be too late (and, from due, our own lateness)."""
-    attribute = f"{name}_slack_ns"
-
-    def value(sample: Sample) -> float:
-        ns: int = getattr(sample, attribute)
-        return (ns + sample.late_ns if own_lateness else ns) / _MS
-
-    return value
+    if own_lateness:
+        return lambda fact: (fact(f"{name}_slack_ns") + fact("late_ns")) / _MS
+    return lambda fact: fact(f"{name}_slack_ns") / _MS
 
 
-def _streamed(sample: Sample, tokens: int | None) -> int | None:
-    """`tokens` if they were spread between first and last output, None where tpot does not apply (see tpot_ms)."""
-    if tokens is None or tokens < 2 or sample.output_reads < 2:
-        return None
-    if sample.first_output_ns is None or sample.last_output_ns is None:
-        return None
-    return tokens if sample.last_output_ns > sample.first_output_ns else None
+def tokens(fact: Fact) -> Number:
+    """Output tokens that were streamed, as the server counted them; missing where they cannot be told apart."""
+    return fact("streamed_tokens")
 
 
-def output_events(sample: Sample) -> int:
+def output_events(fact: Fact) -> Number:
     """Events with output of any kind: what stands for tokens where the server does not count them."""
-    return sample.text_events + sample.reasoning_events + sample.tool_events
+    return fact("text_events") + fact("reasoning_events") + fact("tool_events")
 
 
-def tpot_ms(sample: Sample) -> float | None:
-    """(last_output - first_output) / (output_tokens - 1), in ms.
-
-    None below 2 tokens, when all output came in one read, or when tokens that were never streamed cannot be told apart.
-    """
-    return _tpot(sample, sample.streamed_tokens)
-
-
-def tpot_ms_by_events(sample: Sample) -> float | None:
-    """tpot_ms with output events in place of tokens."""
-    return _tpot(sample, output_events(sample))
+def _steps(fact: Fact, count: Formula) -> Number:
+    """Pauses between tokens; missing below 2 tokens, or where not two reads at two times brought them."""
+    streamed = count(fact)
+    spread = (fact("output_reads") >= 2) & (fact("last_output_ns") > fact("first_output_ns"))
+    return _only(spread & (streamed >= 2), streamed - 1.0)
 
 
-def output_rate(sample: Sample) -> float | None:
-    """(output_tokens - 1) / (last_output - first_output), in tokens/s: the inverse of tpot."""
-    return _rate(tpot_ms(sample))
+def _tpot(count: Formula) -> Formula:
+    """(last_output - first_output) / (output_tokens - 1), in ms."""
+    return lambda fact: (fact("last_output_ns") - fact("first_output_ns")) / _steps(fact, count) / _MS
 
 
-def output_rate_by_events(sample: Sample) -> float | None:
-    """output_rate with output events in place of tokens."""
-    return _rate(tpot_ms_by_events(sample))
-
-
-def _tpot(sample: Sample, tokens: int | None) -> float | None:
-    streamed = _streamed(sample, tokens)
-    if streamed is None:
-        return None
-    assert sample.first_output_ns is not None
-    assert sample.last_output_ns is not None
-    return (sample.last_output_ns - sample.first_output_ns) / (streamed - 1) / _MS
-
-
-def _rate(tpot: float | None) -> float | None:
-    return None if not tpot else 1e3 / tpot
-
-
-def tpot_slack(sample: Sample) -> float | None:
+def _tpot_slack(count: Formula) -> Formula:
     """ms a token by which tpot could be off through slack at either end."""
-    return _tpot_slack(sample, sample.streamed_tokens)
+
+    def slack(fact: Fact) -> Number:
+        either = _larger(fact("first_output_slack_ns"), fact("last_output_slack_ns"))
+        return either / _steps(fact, count) / _MS
+
+    return slack
 
 
-def tpot_slack_by_events(sample: Sample) -> float | None:
-    """tpot_slack with output events in place of tokens."""
-    return _tpot_slack(sample, output_events(sample))
+def _rate(count: Formula) -> Formula:
+    """(output_tokens - 1) / (last_output - first_output), in tokens/s: the inverse of tpot."""
+    tpot = _tpot(count)
+    return lambda fact: 1e3 / tpot(fact)
 
 
-def rate_slack(sample: Sample) -> float | None:
+def _rate_slack(count: Formula) -> Formula:
     """tokens/s by which output_rate could be off through slack at either end, to first order."""
-    return _rate_slack(tpot_ms(sample), tpot_slack(sample))
-
-
-def rate_slack_by_events(sample: Sample) -> float | None:
-    """rate_slack with output events in place of tokens."""
-    return _rate_slack(tpot_ms_by_events(sample), tpot_slack_by_events(sample))
-
-
-def _tpot_slack(sample: Sample, tokens: int | None) -> float | None:
-    streamed = _streamed(sample, tokens)
-    if streamed is None:
-        return None
-    return max(sample.first_output_slack_ns, sample.last_output_slack_ns) / (streamed - 1) / _MS
-
-
-def _rate_slack(tpot: float | None, slack: float | None) -> float | None:
-    return None if slack is None or not tpot else 1e3 / max(tpot - slack, 1e-6) - 1e3 / tpot
-
-
-def _longest_gap(sample: Sample) -> float | None:
-    return None if sample.longest_gap_ns is None else sample.longest_gap_ns / _MS
-
-
-def is_error(sample: Sample) -> bool:
-    """Whether a judged Sample counts in error_rate: every outcome but ok, length_capped and filtered."""
-    return not sample.good
-
-
-def is_drop(sample: Sample) -> bool:
-    """Whether a judged Sample counts in drop_rate: dropped or truncated."""
-    return sample.outcome in DROPS
+    tpot, slack = _tpot(count), _tpot_slack(count)
+    return lambda fact: 1e3 / _larger(tpot(fact) - slack(fact), 1e-6) - 1e3 / tpot(fact)
 
 
 def in_population(metric: Metric, sample: Sample) -> bool:
@@ -168,6 +147,8 @@ def in_population(metric: Metric, sample: Sample) -> bool:
 FROM_DUE = frozenset({"ttft_ms", "ttfr_ms", "e2e_ms", "error_rate", "errors"})
 """Metrics whose population holds `shed` requests: they came due and the user got nothing."""
 
+_TPOT_SLACK, _RATE_SLACK, _LAST_SLACK = _tpot_slack(tokens), _rate_slack(tokens), _slack("last_output")
+
 _TABLE = (
     Metric("ttft_ms", "ms", "time", "first visible token - due: what the user waited", "text",
            _between("due_ns", "first_token_ns"), _slack("first_token", own_lateness=True), None),
@@ -178,19 +159,19 @@ _TABLE = (
     Metric("ttfb_ms", "ms", "time", "first byte of the response - sent", "arrival",
            _between("sent_ns", "first_byte_ns"), _slack("first_byte"), None),
     Metric("queue_ms", "ms", "time", "start - due: waited for a slot or for us", "seen",
-           _between("due_ns", "start_ns"), lambda s: s.late_ns / _MS, None),
-    Metric("connect_ms", "ms", "time", "TCP connect, new connections only", "seen",
+           _between("due_ns", "start_ns"), lambda fact: fact("late_ns") / _MS, None),
+    Metric("connect_ms", "ms", "time", "until the target can be spoken to, new connections only", "seen",
            _between("start_ns", "connect_ns"), None, None),
-    Metric("tls_ms", "ms", "time", "TLS handshake, new connections only", "seen",
+    Metric("tls_ms", "ms", "time", "TLS handshake with the target, new connections only", "seen",
            _between("connect_ns", "tls_ns"), None, None),
     Metric("e2e_ms", "ms", "time", "end - due", "answer",
            _between("due_ns", "end_ns"), _slack("end", own_lateness=True), None),
     Metric("longest_gap_ms", "ms", "time", "longest wait between two reads with output", "seen",
-           _longest_gap, _slack("last_output"), _slack("last_output")),
+           lambda fact: fact("longest_gap_ns") / _MS, _LAST_SLACK, _LAST_SLACK),
     Metric("tpot_ms", "ms", "time", "(last output - first output) / (output tokens - 1)", "seen",
-           tpot_ms, tpot_slack, tpot_slack),
+           _tpot(tokens), _TPOT_SLACK, _TPOT_SLACK),
     Metric("output_rate", "tok/s", "per_request", "(output tokens - 1) / (last output - first output)", "seen",
-           output_rate, rate_slack, rate_slack, higher_is_better=True),
+           _rate(tokens), _RATE_SLACK, _RATE_SLACK, higher_is_better=True),
     Metric("itl_ms", "ms", "gaps", "gaps between consecutive reads with visible text, pooled"),
     Metric("stalls", "", "count", "gaps over 2 s between reads with output"),
     Metric("error_rate", "", "rate", "share of requests that ended in anything but ok, length_capped, filtered"),
@@ -214,8 +195,8 @@ TIMEOUTS = frozenset(
     {Outcome.CONNECT_TIMEOUT, Outcome.FIRST_TOKEN_TIMEOUT, Outcome.STALL_TIMEOUT, Outcome.TOTAL_TIMEOUT}
 )
 
-BY_EVENTS: dict[str, tuple[Value, Value]] = {
-    "tpot_ms": (tpot_ms_by_events, tpot_slack_by_events),
-    "output_rate": (output_rate_by_events, rate_slack_by_events),
+BY_EVENTS: dict[str, tuple[Formula, Formula]] = {
+    "tpot_ms": (_tpot(output_events), _tpot_slack(output_events)),
+    "output_rate": (_rate(output_events), _rate_slack(output_events)),
 }
 """Value and slack of the metrics that need tokens, by output events instead."""

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import msgspec
+
+from streamgauge.arrivals import Rate, Trace, seconds_for
 
 S = 1_000_000_000
 
@@ -46,41 +46,12 @@ class Hold(msgspec.Struct, frozen=True, tag="hold"):
         return self.spread_ns * (slot - have) // missing
 
 
-class Rate(msgspec.Struct, frozen=True, tag="rate"):
-    """Open loop: arrivals at `per_s`, whatever the service does; at most `cap` open at once, the rest are shed."""
-
-    per_s: float
-    cap: int
-    arrivals: Literal["constant", "poisson"] = "constant"
-
-    @property
-    def most(self) -> int:
-        """Streams open at once, at most."""
-        return self.cap
-
-    def offsets(self, seed: int) -> Iterator[int]:
-        """Due times in ns after the phase began, without end.
-
-        constant: k / rate. poisson: sums of exponential gaps with mean 1 / rate (a Poisson process), from `seed`.
-        """
-        if self.arrivals == "constant":
-            k = 0
-            while True:
-                yield round(k * S / self.per_s)
-                k += 1
-        draw = random.Random(seed)
-        at = 0.0
-        while True:
-            at += draw.expovariate(self.per_s)
-            yield round(at * S)
-
-
 class Lane(msgspec.Struct, frozen=True):
     """A stream of requests: its targets and prompts taken in turn, on its own share of the load."""
 
     targets: tuple[str, ...]
     prompts: tuple[str, ...]
-    load: Hold | Rate
+    load: Hold | Rate | Trace
     requests: int | None = None
     """After how many requests the lane is done; None: the phase's duration ends it."""
 
@@ -112,9 +83,27 @@ class Phase(msgspec.Struct, frozen=True):
 
     @property
     def rate(self) -> float | None:
-        """Arrivals a second over all lanes; None in closed loop."""
-        rates = [lane.load.per_s for lane in self.lanes if isinstance(lane.load, Rate)]
+        """Arrivals a second over all lanes, on average over the phase; None in closed loop."""
+        rates = [lane_rate(lane, self.duration_ns) for lane in self.lanes if not isinstance(lane.load, Hold)]
         return sum(rates) if rates else None
+
+
+def lane_end(lane: Lane, duration_ns: int | None) -> tuple[float, float]:
+    """(arrivals, seconds) that an open-loop lane plans for: until its requests are due or its phase ends."""
+    load = lane.load
+    assert not isinstance(load, Hold)
+    within = math.inf if duration_ns is None else duration_ns / S
+    n = load.total if duration_ns is None else min(load.total, load.expected(duration_ns))
+    if lane.requests is None:
+        return n, within
+    n = min(n, lane.requests)
+    return n, min(seconds_for(load, lane.requests), within)
+
+
+def lane_rate(lane: Lane, duration_ns: int | None) -> float:
+    """Arrivals a second of an open-loop lane, on average."""
+    n, seconds = lane_end(lane, duration_ns)
+    return n / seconds if 0 < seconds < math.inf else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +145,8 @@ def pick(lane: Lane, k: int, seed: int) -> tuple[str, str]:
     Targets in turn; for each target the prompt names come in blocks that hold each name once, in an order drawn from
     `seed` and the block, the same for every target: what is compared saw the same prompts at the same time.
     """
+    if len(lane.prompts) == 1:
+        return whose(lane, k), lane.prompts[0]
     turn = k // len(lane.targets)
     block, place = divmod(turn, len(lane.prompts))
     return whose(lane, k), lane.prompts[_order(len(lane.prompts), seed, block)[place]]

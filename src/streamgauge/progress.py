@@ -18,6 +18,7 @@ from streamgauge.control import Report
 from streamgauge.plan import Phase
 from streamgauge.run import Began, Stopping
 from streamgauge.sample import GOOD
+from streamgauge.wild import plain
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -228,7 +229,7 @@ class Progress:
             self._next_line = now + LINE_EVERY_NS
 
     def _say(self, line: str) -> None:
-        self._stream.write(line + "\n")
+        self._stream.write(plain(line) + "\n")
         self._stream.flush()
 
     def _block(self) -> RenderableType:
@@ -260,6 +261,6 @@ class Progress:
         if state.stopping:
             table.add_row("stopping", Text(state.stopping, style="bold"))
         if state.failed:
-            table.add_row("last error", Text(state.failed[:100], style="red"))
+            table.add_row("last error", Text(plain(state.failed, 100), style="red"))
         table.add_row("generator", state.health() or "-")
         return table

@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -29,9 +29,11 @@ import msgspec
 from streamgauge.clock import MS, Clock, S
 from streamgauge.control import Address, Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
 from streamgauge.errors import StorageError
-from streamgauge.net import NetError, resolve
+from streamgauge.fault import NetError
+from streamgauge.net import addresses_of
 from streamgauge.plan import Phase
 from streamgauge.sample import GOOD, Outcome
+from streamgauge.secrets import is_sensitive, secrets_in_url
 from streamgauge.target import Target
 
 EQUAL_FAILURES = 20
@@ -39,6 +41,7 @@ SILENCE_NS = 10 * S
 GRACE_NS = 30 * S
 INTERRUPT_GRACE_NS = 5 * S
 RESOLVE_EVERY_S = 60.0
+_FOLDERS = ("PWD", "OLDPWD")  # no passwords
 WORKER_STREAMS = 250
 """More streams than this at once are worth another worker, where there is a core for it."""
 
@@ -67,6 +70,10 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What open streams get when the plan is over."""
     unjudged: tuple[str, ...] = ("warmup",)
     """Phases whose failures do not count towards the stop rule."""
+
+    def __repr__(self) -> str:
+        """Without what is secret."""
+        return f"<Load of {len(self.targets)} targets, {len(self.phases)} phases>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +200,18 @@ class Guard:
         return found
 
 
+def without_secrets(environ: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
+    """The environment for a worker: it gets its secrets over its line and needs none here.
+
+    What is left out: variables whose name says secret, and those whose value is one or holds a url with a password.
+    """
+    hidden = frozenset(secrets)
+    return {
+        name: value for name, value in environ.items()
+        if not (value.strip() in hidden or secrets_in_url(value) or (is_sensitive(name) and name not in _FOLDERS))
+    }  # fmt: skip
+
+
 class _Hand:
     """One worker process and the line to it."""
 
@@ -203,6 +222,7 @@ class _Hand:
             [sys.executable, "-m", "streamgauge.worker", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
+            env=without_secrets(os.environ, job.secrets),
         )
         theirs.close()
         self.line = ours
@@ -346,6 +366,7 @@ def conduct(
     *,
     number: int = 0,
     before: Ending | None = None,
+    resolve_every_s: float = RESOLVE_EVERY_S,
 ) -> Ending:
     """Run the plan to its end, heeding Ctrl-C and SIGTERM. Whatever happens, what was measured stays in `folder`.
 
@@ -357,7 +378,7 @@ def conduct(
     for hand in conductor.hands:
         selector.register(hand.line, selectors.EVENT_READ, hand)
     try:
-        with _signals() as caught, _resolving(load.targets, conductor.order):
+        with _signals() as caught, _resolving(load.targets, conductor.order, resolve_every_s):
             _drive(conductor, selector, caught)
     finally:
         statuses = [(hand.shard, hand.farewell()) for hand in conductor.hands]
@@ -431,16 +452,16 @@ def _signals() -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def _resolving(targets: tuple[Target, ...], order: Callable[[Order], None]) -> Iterator[None]:
-    """Resolves every target's name again each minute, off the measured path; the workers hear of changes."""
+def _resolving(targets: tuple[Target, ...], order: Callable[[Order], None], every_s: float) -> Iterator[None]:
+    """Resolves every target's name (or its proxy's) again, off the measured path; the workers hear of changes."""
     over = threading.Event()
 
     def look() -> None:
         known = {target.name: target.addresses for target in targets}
-        while not over.wait(RESOLVE_EVERY_S):
+        while not over.wait(every_s):
             for target in targets:
                 try:
-                    found = resolve(target.host, target.port)
+                    found = addresses_of(target)
                 except NetError:
                     continue  # the old addresses stay in use: a resolver's hiccup is not the service's
                 if found != known[target.name]:

@@ -165,6 +165,10 @@ class Sample(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False, kw
     clock_step: bool = False
     kernel_stamps: bool = True
     local_port: int | None = None
+    redirects: int = 0
+    """How many redirects were followed; their time lies between `sent` and `first_byte`."""
+    tls_resumed: bool | None = None
+    """Whether the TLS handshake took up an earlier session; None where there was no handshake."""
 
     @property
     def good(self) -> bool:
@@ -276,7 +280,13 @@ class SampleWriter:
 
 
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of one shard's file in the order they were written.
+    """The records of one shard's file in the order they were written; see read_batches."""
+    for batch in read_batches(path):
+        yield from batch
+
+
+def read_batches(path: Path) -> Iterator[list[Record]]:
+    """The records of one shard's file in the order they were written, some thousand at a time.
 
     A torn last record ends the iteration: the generator was killed while it wrote. A file that is no sample file,
     or one of a newer format, raises UsageError.
@@ -296,25 +306,44 @@ def read_records(path: Path) -> Iterator[Record]:
         if version > FORMAT:
             raise UsageError(f"{path} has format {version}; this streamgauge reads up to {FORMAT}: use a newer one")
         rest = b""
-        decode = _decoder.decode
         while chunk := file.read(1 << 20):
             data = rest + chunk
-            view = memoryview(data)
-            at, end = 0, len(data)
-            while end - at >= 4:
-                size = _length.unpack_from(data, at)[0]
-                if end - at - 4 < size <= LONGEST_RECORD:
-                    break
-                at += 4
-                try:
-                    if size > LONGEST_RECORD:
-                        raise ValueError(f"a record of {size:,} bytes")
-                    record = decode(view[at : at + size])
-                except (msgspec.MsgspecError, ValueError) as error:
-                    raise UsageError(f"{path} is damaged near byte {file.tell() - end + at}: {error}") from error
-                yield record
-                at += size
+            batch: list[Record] = []
+            try:
+                at = _decode_whole(data, batch)
+            except _Damaged as damaged:
+                yield batch
+                where = file.tell() - len(data) + damaged.at
+                raise UsageError(f"{path} is damaged near byte {where}: {damaged}") from damaged
+            yield batch
             rest = data[at:]
+
+
+class _Damaged(ValueError):
+    """What stands at `at` is no record."""
+
+    def __init__(self, at: int, words: object) -> None:
+        super().__init__(words)
+        self.at = at
+
+
+def _decode_whole(data: bytes, batch: list[Record]) -> int:
+    """Add every whole record in `data` to `batch`; where the first that is not whole begins."""
+    view, at, end = memoryview(data), 0, len(data)
+    decode, length = _decoder.decode, _length.unpack_from
+    while end - at >= 4:
+        (size,) = length(data, at)
+        begin, after = at + 4, at + 4 + size
+        if size > LONGEST_RECORD:
+            raise _Damaged(begin, f"a record of {size:,} bytes")
+        if after > end:
+            break
+        try:
+            batch.append(decode(view[begin:after]))
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise _Damaged(begin, error) from error
+        at = after
+    return at
 
 
 def gaps_us(gaps: bytes) -> array[int]:

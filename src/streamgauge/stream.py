@@ -34,10 +34,12 @@ from streamgauge.dialects.contract import (
     Dialect,
 )
 from streamgauge.dialects.errors import bare_error
-from streamgauge.foreign import Event, failure_of, is_foreign, is_whole, not_ours, show
+from streamgauge.foreign import Event, failure_of, is_foreign, is_whole, not_ours, show, words_of
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
+from streamgauge.redirect import moved_to
 from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
+from streamgauge.secrets import cut_short
 from streamgauge.sse import SseDecoder, SseOverflow, whole_event
 
 ERROR_BODY = 2_048
@@ -48,8 +50,13 @@ PROBE_BYTES = 65_536
 MOST_SILENT, SILENT_BYTES = 64, 4_096
 """So many events without output, each at most so long, are held until output comes, to tell whose they are."""
 KEEP_TEXT = 1 << 20
+"""So many characters of an answer are kept where it is to be looked at."""
+KEEP_EVENTS, TRACE_BYTES = 8 * KEEP_TEXT, 200
+"""So many bytes of events are kept for StreamClient, each counted with what a Trace takes."""
 MOST_GAP = 0xFFFF_FFFF
 """us; a longer gap is written as this."""
+_A_PROXYS = frozenset((403, 407, 502, 503, 504))
+"""Statuses with which a proxy refuses what it was asked for in plain http."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -76,14 +83,16 @@ class Stream:
     """The state of one request. Drive it with `on_*`; it is finished when `done`."""
 
     __slots__ = (
-        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_last_slack",
-        "_last_text", "_limits", "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse",
-        "_stage", "_terminal", "bytes_in", "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done",
-        "end_ns", "events", "first_byte", "first_event", "first_output", "first_reasoning", "first_token", "headers_ns",
-        "id", "kept_open", "kernel_stamps", "known_events", "last_output", "late_ns", "local_port", "longest_gap",
-        "malformed", "max_tokens", "merged", "output_reads", "peer", "reasoning_events", "response", "retried",
-        "sent_ns", "shot", "slack", "stalled_ns", "stalls", "start_ns", "text_events", "tls_ns", "tool_events",
-        "unknown", "wall_s", "worker",
+        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept", "_last_slack",
+        "_last_text",
+        "_limits", "_moved_at", "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse",
+        "_stage", "_stayed", "_terminal", "_traced", "awaits", "bytes_in", "clock_step", "conn", "conn_requests",
+        "connect_ns", "deadline", "done", "end_ns", "events", "first_byte", "first_event", "first_output",
+        "first_reasoning", "first_token", "headers_ns", "id", "kept_open", "kernel_stamps", "known_events",
+        "last_output", "late_ns", "local_port", "longest_gap", "malformed", "max_tokens", "merged", "moved",
+        "output_reads", "peer", "reasoning_events", "redirects", "response", "retried", "sent_ns", "shot", "slack",
+        "stalled_ns", "stalls", "start_ns", "text_events", "tls_ns", "tls_resumed", "tool_events", "unknown", "via",
+        "wall_s", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +119,7 @@ class Stream:
         self._expect = expect
         self._spill = spill
         self._answer: list[str] | None = [] if keep_text or expect is not None else None
+        self._kept = self._traced = 0
         self.events: list[Trace] | None = [] if keep_events else None
         self._dialect = dialect
         self._reader = dialect.reader()
@@ -154,7 +164,17 @@ class Stream:
         self.conn_requests = 0
         self.peer: str | None = None
         self.local_port: int | None = None
+        self.via: str | None = None
+        """The proxy that the request itself goes to, where it does: an answer may be the proxy's."""
         self.retried = 0
+        self.redirects = 0
+        self.moved: str | None = None
+        """Where the answer that just ended sends the request on to: it goes on there, or `on_stay` ends it."""
+        self._stayed: str | None = None
+        self._moved_at = 0
+        self.tls_resumed: bool | None = None
+        self.awaits: str | None = None
+        """What a connection in the making waits for, where that is neither TCP nor TLS with the target."""
         self.kept_open = False
         self.kernel_stamps = True
         self.clock_step = False
@@ -198,17 +218,22 @@ class Stream:
         self.deadline = self._cap(now + self._limits.connect_ns)
 
     def on_connected(self, now: int) -> None:
-        """TCP is up (new connections only)."""
-        self.connect_ns = now
+        """The target can be spoken to (new connections only). One made for a redirect's hop changes no stamp."""
+        self.awaits = None
+        if self.sent_ns is None:
+            self.connect_ns = now
 
-    def on_secured(self, now: int) -> None:
-        """TLS is up (new connections only)."""
-        self.tls_ns = now
+    def on_secured(self, now: int, *, resumed: bool = False) -> None:
+        """TLS is up (new connections only). `resumed`: by an earlier session."""
+        if self.sent_ns is None:
+            self.tls_ns = now
+            self.tls_resumed = resumed
 
     def on_sending(self, now: int) -> None:
         """The connection is ready for the request; a server that does not take it is like one that does not answer."""
         self._stage = Outcome.FIRST_TOKEN_TIMEOUT
-        self.deadline = self._cap(now + self._limits.first_output_ns)
+        if not self.redirects:  # a hop has no time of its own
+            self.deadline = self._cap(now + self._limits.first_output_ns)
 
     def on_sent(self, now: int) -> None:
         """`now` was read just before the send() that took the request's last byte."""
@@ -219,11 +244,29 @@ class Stream:
     def on_retry(self, now: int) -> None:
         """A reused connection died without one byte of response: the same request goes out on a new one."""
         self.retried += 1
-        self.sent_ns = None
-        self._stage = Outcome.CONNECT_TIMEOUT
-        self.deadline = self._cap(now + self._limits.connect_ns)
+        if not self.redirects:
+            self.sent_ns = None
+            self._stage = Outcome.CONNECT_TIMEOUT
+            self.deadline = self._cap(now + self._limits.connect_ns)
         self.response.release()
         self.response = Response()
+
+    def on_redirect(self) -> None:
+        """The request goes out again to where `moved` points; `sent` stays that of the first one."""
+        assert self.sent_ns is not None
+        self.redirects += 1
+        self.moved, self.done, self._plain = None, False, False
+        self.headers_ns = self.first_byte = self._retry_after = None
+        self.slack.pop("first_byte", None)
+        self._body.clear()
+        self.response = Response()
+        self.deadline = self._cap(self.sent_ns + self._limits.first_output_ns)
+
+    def on_stay(self, why: str) -> None:
+        """The redirect is not followed: it is the answer."""
+        response = self.response
+        self.moved, self._stayed = None, why
+        self._end(self._moved_at, failure_of(response.status or 0, response.headers, bytes(self._body)))
 
     # The response.
 
@@ -241,7 +284,7 @@ class Stream:
         try:
             body = response.feed(data)
         except FramingError as error:
-            broken = f"{error}; the read begins: {show(bytes(data[:200]))}"
+            broken = f"{error}; the read begins: {show(bytes(data), within=self.bytes_in > len(data))}"
             body = response.salvage()
         if self.headers_ns is None and response.headers_complete:
             self._on_headers(stamp)
@@ -319,7 +362,8 @@ class Stream:
                 self._on_other(bits, stamp, slack)
             if self.first_output is None and len(self._silent) < MOST_SILENT and len(data) <= SILENT_BYTES:
                 self._silent.append((name, data))
-            if self.events is not None:
+            if self.events is not None and self._traced < KEEP_EVENTS:
+                self._traced += len(data) + TRACE_BYTES
                 self.events.append(Trace(stamp, slack, name, data, bits))
         if self.first_event is None:
             self.first_event = stamp
@@ -371,7 +415,8 @@ class Stream:
             self.tool_events += 1
         self._last_slack = slack
         self.known_events += 1
-        if self._answer is not None and len(self._answer) < KEEP_TEXT:
+        if self._answer is not None and self._kept < KEEP_TEXT:
+            self._kept += len(self._reader.text)
             self._answer.append(self._reader.text)
 
     def _after_output(self, stamp: int) -> None:
@@ -449,10 +494,14 @@ class Stream:
             self._end(stamp, Outcome.TRUNCATED, "the message ended without the dialect's terminal event")
 
     def _on_answer(self, stamp: int) -> None:
-        """A whole answer that is no stream: which failure it is."""
+        """A whole answer that is no stream: a redirect to follow, or which failure it is."""
         response = self.response
-        outcome, words = failure_of(response.status or 0, response.headers, bytes(self._body))
-        self._end(stamp, outcome, words)
+        self.moved = moved_to(response.status or 0, response.headers) if self.sent_ns is not None else None
+        if self.moved is not None:
+            self._moved_at, self.done, self.deadline = stamp, True, None
+            response.release()
+            return
+        self._end(stamp, failure_of(response.status or 0, response.headers, bytes(self._body)))
 
     def _ended_well(self) -> Outcome:
         """The outcome of a stream whose terminal event came."""
@@ -510,7 +559,7 @@ class Stream:
             self._after_stall(now)
             self._end(now, Outcome.STALL_TIMEOUT, f"no output for {limits.stall_ns / 1e9:g} s")
         elif self._stage is Outcome.CONNECT_TIMEOUT:
-            missing = "connection" if self.connect_ns is None else "TLS session"
+            missing = self.awaits or ("connection" if self.connect_ns is None else "TLS session")
             self._end(now, Outcome.CONNECT_TIMEOUT, f"no {missing} after {limits.connect_ns / 1e9:g} s")
         else:
             if self._foreign():
@@ -557,13 +606,20 @@ class Stream:
         return is_foreign(self._dialect, self._silent)
 
     def _not_ours(self) -> str:
-        return not_ours(self._dialect, self._silent, bytes(self._body[:200]), self.response.headers)
+        return not_ours(self._dialect, self._silent, bytes(self._body[:PROBE_BYTES]), self.response.headers)
 
     def sample(self, redact: Callable[[str], str] = str) -> Sample:
         """The facts. `redact` takes secrets out of every text that came from outside."""
         assert self._outcome is not None, "sample() before the end"
         assert self.end_ns is not None
         reader, shot, headers = self._reader, self.shot, self.response.headers
+        error = self._error
+        if error is None and self._plain:
+            error = words_of(self.response.status or 0, headers, bytes(self._body), redact)
+            if self._stayed is not None:
+                error = f"{error} ({self._stayed})"
+            if self.via is not None and self.response.status in _A_PROXYS:
+                error = f"{error} (asked through the proxy {self.via}, which may have said this itself)"
         usage = reader.usage
         output = usage.output if usage else None
         reasoning = usage.reasoning if usage else None
@@ -591,14 +647,19 @@ class Stream:
             input_tokens=usage.input if usage else None, output_tokens=output, reasoning_tokens=reasoning,
             cached_tokens=usage.cached if usage else None, streamed_tokens=streamed, max_tokens=self.max_tokens,
             finish=_short(reader.finish, 60, redact), model=_short(reader.model, 120, redact),
-            error=_short(self._error, ERROR_BODY, redact), answered_by=_short(answered_by(headers), 120, redact),
-            headers={name: redact(value)[:HEADER] for name, value in kept_headers(headers).items()},
+            error=_short(error, ERROR_BODY, redact), answered_by=_short(answered_by(headers), 120, redact),
+            headers={name: _shown(value, HEADER, redact) for name, value in kept_headers(headers).items()},
             retry_after_s=self._retry_after, peer=self.peer, conn=self.conn, conn_requests=self.conn_requests,
             retried=self.retried, kept_open=self.kept_open, clock_step=self.clock_step,
-            kernel_stamps=self.kernel_stamps, local_port=self.local_port,
+            kernel_stamps=self.kernel_stamps, local_port=self.local_port, redirects=self.redirects,
+            tls_resumed=self.tls_resumed,
         )  # fmt: skip
 
 
 def _short(text: str | None, length: int, redact: Callable[[str], str]) -> str | None:
-    """At most `length` characters; secrets go first, or half of one might stay."""
-    return None if text is None else redact(text)[:length]
+    return None if text is None else _shown(text, length, redact)
+
+
+def _shown(text: str, length: int, redact: Callable[[str], str]) -> str:
+    """At most `length` characters; secrets go first, or half of one might stay. A server may send any amount."""
+    return cut_short(redact(cut_short(text, length + ERROR_BODY)), length)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from streamgauge.secrets import cut_short
+
 _MARKS = (
     ("cf-ray", "", "Cloudflare"),
     ("x-amz-cf-id", "", "CloudFront"),
@@ -90,7 +92,7 @@ def who_answered(headers: Mapping[str, str], body: bytes = b"") -> Who:
     via = headers.get("via", "").lower()
     way += [who for sign, who in _VIA if sign in via]
     if via and not way:
-        way = [headers["via"][:60]]
+        way = [cut_short(headers["via"], 60)]
     return Who(tuple(dict.fromkeys(way)), _by(headers, body))
 
 
@@ -101,8 +103,8 @@ def _by(headers: Mapping[str, str], body: bytes) -> str | None:
     if own or behind:
         return (own + behind)[0]
     if powered := headers.get("x-powered-by"):
-        return f"the app ({powered[:60]})"
-    return headers.get("server", "")[:60] or None
+        return f"the app ({cut_short(powered, 60)})"
+    return cut_short(headers.get("server", ""), 60) or None
 
 
 def _has(headers: Mapping[str, str], name: str, begin: str) -> bool:

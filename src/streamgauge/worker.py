@@ -32,15 +32,15 @@ import msgspec
 from streamgauge.audit import Audit
 from streamgauge.clock import MS, Clock, S, SystemClock
 from streamgauge.control import Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
-from streamgauge.errors import StorageError
+from streamgauge.errors import Exit, StorageError
 from streamgauge.loop import Loop
-from streamgauge.net import tls_context
-from streamgauge.plan import Lane, Rate, Shot, pick, share, spacing_ns, whose
+from streamgauge.plan import Hold, Lane, Shot, pick, share, spacing_ns, whose
 from streamgauge.prompts import prompt_text
 from streamgauge.sample import GOOD, Outcome, Sample, SampleWriter
 from streamgauge.secrets import Redactor
 from streamgauge.stream import Stream
-from streamgauge.target import Target, request_for
+from streamgauge.target import Requests, Target
+from streamgauge.tls import proxy_tls, tls_context
 
 FLUSH_NS = 400 * MS
 BACKOFF_NS = 1 * S
@@ -77,7 +77,8 @@ class _LaneState:
 
     @property
     def done(self) -> bool:
-        return self.requests is not None and self.shots >= self.requests
+        over = self.arrivals is not None and self.next_due is None
+        return over or (self.requests is not None and self.shots >= self.requests)
 
 
 class Worker:
@@ -90,10 +91,14 @@ class Worker:
         self._now = clock.now
         self._targets = {target.name: target for target in job.targets}
         self._dialects = {target.name: target.speaks() for target in job.targets}
+        self._requests: dict[str, Requests] = {}
+        """Target -> its requests, as this phase asks for them."""
         self._expect = {t.name: re.compile(t.expect) if t.expect else None for t in job.targets}
         for target in job.targets:
             if target.secure:
                 tls_context(target.tls)  # reads files: not under load, nor with the last descriptor
+            if target.proxy is not None and target.proxy.secure:
+                tls_context(proxy_tls(target.tls))
         self._redact = lru_cache(maxsize=4096)(Redactor(job.secrets).text)  # most texts come again and again
         self._writer = SampleWriter(Path(job.samples))
         self._loop = Loop(clock, self._on_done)
@@ -222,6 +227,10 @@ class Worker:
         shard, shards = self._job.shard, self._job.shards
         self._phase, self._phase_told = order.phase, False
         self._phase_end = None if phase.duration_ns is None else order.at_ns + phase.duration_ns
+        self._requests = {
+            name: Requests(_within(target, phase.max_tokens), self._dialects[name])
+            for name, target in self._targets.items()
+        }
         self._lanes = []
         self._due = []
         for index, lane in enumerate(phase.lanes):
@@ -230,11 +239,11 @@ class Worker:
             self._lanes.append(state)
             if shard >= state.shards:
                 state.requests = 0
-            elif isinstance(lane.load, Rate):
+            elif not isinstance(lane.load, Hold):
                 state.level = share(lane.load.cap, shard, shards)
                 at = max(order.at_ns, *(self._free.get(target, 0) for target in lane.targets))
                 state.arrivals = _shard_of(lane.load.offsets(self._job.seed + index), shard, state.shards, at)
-                state.next_due = next(state.arrivals)
+                state.next_due = next(state.arrivals, None)
             else:
                 self._want_slots(index, state, order.at_ns)
 
@@ -242,7 +251,7 @@ class Worker:
         """Closed loop: the slots that stay, and when each new one is wanted."""
         shard, shards = self._job.shard, self._job.shards
         load = state.lane.load
-        assert not isinstance(load, Rate)
+        assert isinstance(load, Hold)
         level = state.level = share(load.level, shard, shards)
         have = sum(1 for (lane, number) in self._slots if lane == index and number < level)
         for number in range(level):
@@ -337,13 +346,13 @@ class Worker:
         assert state.arrivals is not None
         assert state.next_due is not None
         due = state.next_due
-        state.next_due = next(state.arrivals, None)
         if state.open >= state.level:
             self._shed(state, due)
-            return
-        state.open += 1
-        if not self._shoot(state, -1, due, state):
-            state.open -= 1
+        else:
+            state.open += 1
+            if not self._shoot(state, -1, due, state):
+                state.open -= 1
+        state.next_due = next(state.arrivals, None)
 
     def _next_shot(self, state: _LaneState, slot_id: int, due_ns: int) -> Shot | None:
         """The lane's next request, or None when every target of it was stopped."""
@@ -368,21 +377,18 @@ class Worker:
         if shot is None:
             return False
         target = self._targets[shot.target]
-        most = self._job.phases[self._phase].max_tokens
-        if most is not None and target.max_tokens is not None and target.max_tokens > most:
-            target = msgspec.structs.replace(target, max_tokens=most)
+        requests = self._requests[shot.target]
         start = self._now()
         if target.rpm is not None:
             self._free[target.name] = start + self._spacing[target.name]
         late = max(start - due_ns, 0)
         self._late = max(self._late, late)
         self._audit.start()
-        stream = self._stream(shot, target, start)
+        stream = self._stream(shot, requests.target, start)
         prompt = prompt_text(
             self._job.prompts, shot.prompt, shot.prompt_index, unique=stream.id if target.unique else None
         )
-        span = f"{self._random.getrandbits(64) or 1:016x}"
-        request = request_for(target, self._dialects[shot.target], prompt, stream.id, span)
+        request = requests.make(prompt, stream.id, f"{self._random.getrandbits(64) or 1:016x}")
         stream.on_start(start, late)
         self._by_stream[stream.id] = owner
         self._loop.fire(stream, target, request)
@@ -400,7 +406,7 @@ class Worker:
         """An arrival above the cap: its Sample says so."""
         shot = self._next_shot(state, -1, due_ns)
         if shot is not None:
-            stream = self._stream(shot, self._targets[shot.target], due_ns)
+            stream = self._stream(shot, self._requests[shot.target].target, due_ns)
             stream.fail(self._now(), Outcome.SHED, f"{state.level} streams were open: the cap")
             self._keep(stream.sample(self._redact))
 
@@ -416,7 +422,7 @@ class Worker:
             return
         owner.busy = False
         state = self._lanes[owner.lane] if owner.lane < len(self._lanes) else None
-        if state is None or owner.number >= state.level or isinstance(state.lane.load, Rate):
+        if state is None or owner.number >= state.level or not isinstance(state.lane.load, Hold):
             self._slots.pop((owner.lane, owner.number), None)
             return
         wait = self._job.phases[self._phase].think_ns
@@ -507,6 +513,13 @@ def _shard_of(offsets: Iterator[int], shard: int, shards: int, at_ns: int) -> It
             yield at_ns + offset
 
 
+def _within(target: Target, most_tokens: int | None) -> Target:
+    """The target with its answers no longer than a phase allows."""
+    if most_tokens is None or target.max_tokens is None or target.max_tokens <= most_tokens:
+        return target
+    return msgspec.structs.replace(target, max_tokens=most_tokens)
+
+
 def raise_descriptor_limit() -> int:
     """Raise RLIMIT_NOFILE to its hard limit; the limit now in force."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -539,8 +552,9 @@ def main(fd: int) -> None:
     except StorageError as error:
         _last_words(control, disk=str(error))
     except BaseException:
+        # Told once, by the parent and without secrets: not by the interpreter on the way out.
         _last_words(control, failed=Redactor(secrets).text(traceback.format_exc()))
-        raise
+        sys.exit(Exit.INTERNAL)
 
 
 def _last_words(control: socket.socket, *, failed: str | None = None, disk: str | None = None) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import parse_qsl
 
 from streamgauge.check.answer import other_dialect, status
+from streamgauge.check.by_proxy import next_step
 from streamgauge.check.finding import Finding, fail
 from streamgauge.check.knock import tls_trouble
 from streamgauge.check.way import GIVE_CERTIFICATE, WANTS_CERTIFICATE, WRONG_CERTIFICATE
@@ -86,6 +87,11 @@ def failure_findings(
             text += f", Retry-After {sample.retry_after_s:g} s"
         facts |= {**told, "location": answer.headers.get("location"), "retry_after_s": sample.retry_after_s}
         yield fail("status", f"{text}: {words}", then, **facts)
+        if code == 407 and target.proxy is not None:
+            asks = answer.headers.get("proxy-authenticate", "").partition(" ")[0]
+            step = next_step(target.proxy, sample.outcome, f"407 asks for {asks}" if asks else "407")
+            yield fail("proxy", f"{target.proxy.shown} wants credentials", step, asks=asks or None)
+            return
         if auth:
             yield _auth(target, answer, who, references)
         return
@@ -110,7 +116,7 @@ def _redirect(answer: Answer) -> str | None:
     location = answer.headers.get("location")
     if location is None:
         return None
-    return f"redirects are not followed: ask for {location.partition('?')[0]} itself"
+    return f"ask for {location.partition('?')[0]} itself: only a 307 or 308 within one origin is followed"
 
 
 def _by_status(code: int, words: str) -> str | None:

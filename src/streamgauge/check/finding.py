@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from streamgauge.wild import plain
+
+_LONGEST = 4_096
 Level = Literal["ok", "warn", "fail"]
 
 
@@ -39,7 +42,7 @@ def clean(finding: Finding, redact: Callable[[str], str]) -> Finding:
     """The finding with `redact` applied to every text in it, and nothing in them that a terminal would obey."""
 
     def text(value: str) -> str:
-        return "".join(c if c.isprintable() else " " for c in redact(value))
+        return plain(redact(value), _LONGEST)
 
     def each(value: object) -> object:
         if isinstance(value, str):

@@ -9,23 +9,24 @@ exactly this certificate has it read by OpenSSL. Nothing is ever sent over an un
 from __future__ import annotations
 
 import contextlib
-import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from streamgauge.check.line import Line
 from streamgauge.clock import Clock, S
-from streamgauge.net import NetError, net_error, resolve, tls_context
+from streamgauge.fault import NetError, net_error
+from streamgauge.net import addresses_of
 from streamgauge.sample import Outcome
-from streamgauge.target import Target
+from streamgauge.target import Address, Target
+from streamgauge.tls import tls_context
 
 MOST_ADDRESSES = 8
 _LOOK_S = 2.0
 _OBJECT_S = 0.2
 _NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME of OpenSSL; the ssl module has no name for it
 
-Address = tuple[str, int]
 Trouble = Literal[
     "expired", "not_yet_valid", "self_signed", "unknown_ca", "wrong_name", "not_accepted", "plain_http", "http2_only",
     "old_tls", "client_certificate", "silent", "other",
@@ -84,6 +85,10 @@ class Knock:
     trouble: Trouble | None = None
     certificate: Certificate | None = None
     """The one that was not accepted."""
+    proxy_ns: int | None = None
+    """What it took to get past the proxy, once connected to it."""
+    by_proxy: bool = False
+    """Whether the error is the proxy's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +119,11 @@ def find_way(target: Target, clock: Clock) -> Way:
     """
     began = clock.now()
     try:
-        addresses = resolve(target.host, target.port)
+        addresses = addresses_of(target)
     except NetError as error:
         return Way((), clock.now() - began, (), error)
     took = clock.now() - began
-    if target.secure:
+    if target.secure or (target.proxy is not None and target.proxy.secure):
         tls_context(target.tls)
     tried = addresses[:MOST_ADDRESSES]
     with ThreadPoolExecutor(len(tried)) as pool:
@@ -131,28 +136,36 @@ def _knock(target: Target, address: Address, clock: Clock) -> Knock:
     timeout_s = target.limits.connect_ns / S
     began = clock.now()
     try:
-        sock = socket.create_connection(address, timeout_s)
+        line = Line(target, address, timeout_s, clock)
     except TimeoutError:
         return Knock(address, error=NetError(Outcome.CONNECT_TIMEOUT, f"no answer within {timeout_s:g} s"))
     except OSError as error:
         return Knock(address, error=net_error(error))
-    with sock:
+    with line:
         connected = clock.now()
         took = connected - began
-        if not target.secure:
-            return Knock(address, took)
         try:
-            tls, incoming = _handshake(sock, tls_context(target.tls), _name(target), clock, timeout_s)
-            ns = clock.now() - connected
-            _objection(sock, tls, incoming, max(3 * ns / S, _OBJECT_S))
+            line.go_through()
+        except NetError as error:
+            return Knock(address, took, error=error, by_proxy=True)
+        through = clock.now()
+        past = through - connected if target.proxy is not None else None
+        if not target.secure:
+            return Knock(address, took, proxy_ns=past)
+        try:
+            tls, incoming = _handshake(line, tls_context(target.tls), _name(target), clock, timeout_s)
+            ns = clock.now() - through
+            _objection(line, tls, incoming, max(3 * ns / S, _OBJECT_S))
         except (OSError, ValueError, _PlainHttp) as error:
             trouble, words = _why(error)
             bad = look_at(target, address, clock) if isinstance(error, ssl.SSLCertVerificationError) else None
-            return Knock(address, took, None, NetError(Outcome.TLS_ERROR, words), trouble, bad)
+            return Knock(address, took, None, NetError(Outcome.TLS_ERROR, words), trouble, bad, past)
     cipher = tls.cipher()
     known = tls.getpeercert()
     certificate = _read(known) if known else look_at(target, address, clock)
-    return Knock(address, took, Session(tls.version() or "?", cipher[0] if cipher else "?", ns, certificate))
+    return Knock(
+        address, took, Session(tls.version() or "?", cipher[0] if cipher else "?", ns, certificate), proxy_ns=past
+    )
 
 
 def _name(target: Target) -> str:
@@ -160,7 +173,7 @@ def _name(target: Target) -> str:
 
 
 def _handshake(
-    sock: socket.socket, context: ssl.SSLContext, name: str, clock: Clock, timeout_s: float
+    sock: Line, context: ssl.SSLContext, name: str, clock: Clock, timeout_s: float
 ) -> tuple[ssl.SSLObject, ssl.MemoryBIO]:
     """TLS over `sock`. OSError (ssl.SSLError among them) or _PlainHttp where it does not come about.
 
@@ -189,7 +202,7 @@ def _handshake(
         incoming.write(data)
 
 
-def _objection(sock: socket.socket, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, wait_s: float) -> None:
+def _objection(sock: Line, tls: ssl.SSLObject, incoming: ssl.MemoryBIO, wait_s: float) -> None:
     """ssl.SSLError where the server refuses after the handshake: TLS 1.3 tells of a missing client certificate then.
 
     A server that agrees mostly says so at once by sending session tickets; one that sends none costs `wait_s`.
@@ -222,35 +235,49 @@ def tls_trouble(words: str) -> Trouble:
 def speaks_tls(target: Target, address: Address, clock: Clock) -> bool:
     """Whether a server that was asked in plain HTTP answers a TLS hello."""
     try:
-        with socket.create_connection(address, _LOOK_S) as sock:
+        with _through(target, address, clock) as sock:
             _handshake(sock, _trusting(None), _name(target), clock, _LOOK_S)
     except ssl.SSLError as error:
         return "ALERT" in (error.reason or "")
-    except (OSError, ValueError, _PlainHttp):
+    except (OSError, ValueError, NetError, _PlainHttp):
         return False
     return True
 
 
-def speaks_http(address: Address) -> bool:
+def speaks_http(target: Target, address: Address, clock: Clock) -> bool:
     """Whether a server that did not answer a TLS hello as TLS answers plain HTTP. Sends OPTIONS *, no secret."""
     try:
-        with socket.create_connection(address, _LOOK_S) as sock:
+        with _through(target, address, clock) as sock:
             sock.settimeout(_LOOK_S)
             sock.sendall(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return sock.recv(5, socket.MSG_WAITALL) == b"HTTP/"
-    except OSError:
+            heard = b""
+            while len(heard) < 5 and (more := sock.recv(65_536)):
+                heard += more
+            return heard.startswith(b"HTTP/")
+    except (OSError, NetError):
         return False
+
+
+def _through(target: Target, address: Address, clock: Clock) -> Line:
+    """A line past the proxy, for a short look. OSError, NetError."""
+    line = Line(target, address, _LOOK_S, clock)
+    try:
+        line.go_through()
+    except NetError:
+        line.__exit__()
+        raise
+    return line
 
 
 def look_at(target: Target, address: Address, clock: Clock) -> Certificate | None:
     """The server's certificate, accepted or not; None where it cannot be had."""
-    with contextlib.suppress(OSError, ValueError, _PlainHttp):
-        with socket.create_connection(address, _LOOK_S) as sock:
+    with contextlib.suppress(OSError, ValueError, NetError, _PlainHttp):
+        with _through(target, address, clock) as sock:
             tls, _ = _handshake(sock, _trusting(None), _name(target), clock, _LOOK_S)
             der = tls.getpeercert(binary_form=True)
         if der is None:
             return None
-        with socket.create_connection(address, _LOOK_S) as sock:
+        with _through(target, address, clock) as sock:
             tls, _ = _handshake(sock, _trusting(der), _name(target), clock, _LOOK_S)
             found = tls.getpeercert()
         return _read(found) if found else None

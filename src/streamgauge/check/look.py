@@ -50,7 +50,6 @@ def look(
     prompt: str = PROMPT,
     references: References | None = None,
     redact: Callable[[str], str] = str,
-    proxy: str | None = None,
 ) -> Looked:
     """Knock, ask, and ask once more as a browser that offers compression.
 
@@ -58,7 +57,7 @@ def look(
     what a run would get. `redact` takes secrets out of every text.
     """
     way = _way(target, clock)
-    found = list(way_findings(target, way, clock.wall() / S, proxy))
+    found = list(way_findings(target, way, clock.wall() / S))
     if not way.usable:
         return Looked(tuple(clean(finding, redact) for finding in found))
     capped = is_capped(target)
@@ -78,7 +77,12 @@ def look(
         if offered is not None:
             found.append(compression(plain, offered))
     else:
-        tls = not target.secure and plain.sample.http_status in (None, 400) and speaks_tls(target, way.usable[0], clock)
+        tls = (
+            not target.secure
+            and target.proxy is None
+            and plain.sample.http_status in (None, 400)
+            and speaks_tls(target, way.usable[0], clock)
+        )
         found += failure_findings(target, plain, who, references=references or {}, expects_tls=tls)
     return Looked(
         tuple(clean(finding, redact) for finding in found),
@@ -94,7 +98,9 @@ def _way(target: Target, clock: Clock) -> Way:
     if way.usable:
         return way
     knocks = (
-        replace(one, trouble="plain_http") if one.trouble in ("silent", "other") and speaks_http(one.address) else one
+        replace(one, trouble="plain_http")
+        if one.trouble in ("silent", "other") and speaks_http(target, one.address, clock)
+        else one
         for one in way.knocks
     )
     return replace(way, knocks=tuple(knocks))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from streamgauge.check.finding import Finding, fail, ok, warn
+from streamgauge.reports.document import Calibration
+from streamgauge.reports.wording import calibrated
 
 SKEW_S = 5.0
 """A wall clock that is further off than this spoils certificates, tokens and the matching of logs."""
@@ -47,3 +49,16 @@ def limits(*, descriptors: int, needed: int, streams: int, workers: int, cores: 
     if load is not None and load > cores:
         return warn("limits", f"{text}; load {load:.1f}", "this machine is busy: measure when it is quiet", **facts)
     return ok("limits", text, **facts)
+
+
+def accuracy(known: Calibration | None, streams: int) -> Finding:
+    """What load this machine is known to measure rightly, against the planned `streams`."""
+    step = "streamgauge check --calibrate finds out in about a minute"
+    if known is None:
+        return ok("accuracy", f"this machine is not calibrated; {step}", calibrated=None)
+    facts = {"calibrated": known.at, "stale": known.stale, "streams": known.streams, "events_per_s": known.events_per_s}
+    if known.stale is not None:
+        return warn("accuracy", calibrated(known), step, **facts)
+    if streams > (known.streams or 0):
+        return warn("accuracy", f"{calibrated(known)}; {streams:,} are planned", step, **facts)
+    return ok("accuracy", calibrated(known), **facts)

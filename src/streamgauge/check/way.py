@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from streamgauge.check.by_proxy import DIRECT as _DIRECT
+from streamgauge.check.by_proxy import through
 from streamgauge.check.finding import Finding, fail, ms, ok, shown_ms, warn
-from streamgauge.check.knock import Address, Certificate, Knock, Way
+from streamgauge.check.knock import Certificate, Knock, Way
 from streamgauge.sample import Outcome
-from streamgauge.target import Target
+from streamgauge.target import Address, Target
 
 SOON_DAYS = 14
 _DAY_S = 86_400
@@ -16,17 +18,24 @@ WANTS_CERTIFICATE = "the server wants a client certificate"
 GIVE_CERTIFICATE = 'set tls = { cert = "client.pem", key = "client.key" }'
 WRONG_CERTIFICATE = "the server does not take the client certificate of tls.cert: use one that its CA signed"
 
+_SPELLING = "check the spelling of the host, and whether this machine may resolve it (VPN, /etc/hosts, search domain)"
 
-def way_findings(target: Target, way: Way, wall_s: float, proxy: str | None = None) -> Iterator[Finding]:
+
+def way_findings(target: Target, way: Way, wall_s: float) -> Iterator[Finding]:
     """The findings in the order of the way; the last is a `fail` where no address can be used.
 
-    `wall_s` is epoch seconds. `proxy` names the variable that sets a proxy for other programs.
+    `wall_s` is epoch seconds.
     """
+    if target.proxy is None and target.proxy_note is not None:
+        yield ok("proxy", f"none: {target.proxy_note}", proxy=None)
     yield _resolve(target, way)
     if way.error is not None:
         return
     connected = [knock for knock in way.knocks if knock.connect_ns is not None]
-    yield _connect(target, way, connected, proxy)
+    yield _connect(target, way, connected)
+    if connected and target.proxy is not None:
+        yield through(target, target.proxy, connected)
+        connected = [knock for knock in connected if not knock.by_proxy]
     if connected and target.secure:
         yield _tls(target, connected, wall_s)
 
@@ -37,15 +46,18 @@ def _resolve(target: Target, way: Way) -> Finding:
         return fail(
             "resolve",
             f"{way.error.words} ({took})",
-            "check the spelling of the host, and whether this machine may resolve it (VPN, /etc/hosts, search domain)",
+            _SPELLING if target.proxy is None else f"check the proxy's url; {_DIRECT}",
             addresses=[],
             resolve_ms=ms(way.resolve_ns),
         )
     ips = [ip for ip, _ in way.addresses]
     facts = {"addresses": ips, "resolve_ms": ms(way.resolve_ns)}
-    if ips == [target.host]:
-        return ok("resolve", f"{target.host} is an address: nothing to resolve", **facts)
-    return ok("resolve", f"{target.host} is {', '.join(ips)} ({took})", **facts)
+    if target.socket:
+        return ok("resolve", f"{target.socket} is a Unix socket: nothing to resolve", **facts)
+    host, whose = (target.host, "") if target.proxy is None else (target.proxy.host, "the proxy ")
+    if ips == [host]:
+        return ok("resolve", f"{whose}{host} is an address: nothing to resolve", **facts)
+    return ok("resolve", f"{whose}{host} is {', '.join(ips)} ({took})", **facts)
 
 
 _CONNECT_NEXT = {
@@ -56,7 +68,7 @@ _CONNECT_NEXT = {
 }
 
 
-def _connect(target: Target, way: Way, connected: list[Knock], proxy: str | None) -> Finding:
+def _connect(target: Target, way: Way, connected: list[Knock]) -> Finding:
     refused = [knock for knock in way.knocks if knock.connect_ns is None]
     said = "; ".join(f"{show(one.address)}: {one.error.words}" for one in refused if one.error is not None)
     facts: dict[str, object] = {
@@ -65,8 +77,11 @@ def _connect(target: Target, way: Way, connected: list[Knock], proxy: str | None
     }
     if not connected:
         step = _CONNECT_NEXT.get(refused[0].error.outcome, "see the words above") if refused[0].error else ""
-        if proxy is not None:
-            step += f". {proxy} is set here, but streamgauge connects directly, without a proxy"
+        if target.socket:
+            step = "nothing listens there: start the service, or check the path of its socket"
+        if target.proxy is not None:
+            said = f"the proxy {target.proxy.shown}: {said}"
+            step = f"{step}; {_DIRECT}"
         return fail("connect", said, step, **facts)
     text = ", ".join(
         f"{show(one.address)} in {shown_ms(one.connect_ns)}" for one in connected if one.connect_ns is not None
@@ -186,4 +201,6 @@ def _day(epoch_s: int) -> str:
 def show(address: Address) -> str:
     """`ip:port`."""
     ip, port = address
+    if ip.startswith("/"):
+        return ip
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"

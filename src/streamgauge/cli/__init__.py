@@ -6,6 +6,7 @@ its exit code; anything else is a bug of ours, told with its traceback (secrets 
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib import import_module
 
@@ -84,25 +85,30 @@ def cli() -> None:
 def main() -> None:
     """The command `streamgauge`."""
     from streamgauge.cli.pipes import outlive_readers
+    from streamgauge.cli.say import say
+    from streamgauge.secrets import forget
 
+    forget()
     outlive_readers()
     try:
         _readable(sys.argv[1:])
         code = cli.main(prog_name="streamgauge", standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("stopped", err=True)
+        say("stopped", err=True)
         code = Exit.INTERRUPTED
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip(), err=True)
         code = error.exit_code
     except StreamgaugeError as error:
-        click.echo(f"streamgauge: {error}", err=True)
+        say(f"streamgauge: {error}", err=True)
         code = error.exit
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
-    except Exception:
+    except Exception:  # everything else is our own mistake, which must not look like one of the user or the target
         code = _bug()
     sys.exit(code if isinstance(code, int) else Exit.PASS)
 
@@ -120,12 +126,13 @@ def _bug() -> Exit:
     import os
     import traceback
 
-    from streamgauge.secrets import Redactor, is_sensitive
+    from streamgauge.cli.say import say
+    from streamgauge.secrets import is_sensitive, remember
 
     # PWD and OLDPWD are folders, not passwords.
-    hidden = [value for name, value in os.environ.items() if is_sensitive(name) and not name.endswith("PWD")]
-    click.echo(Redactor(hidden).text(traceback.format_exc()), err=True)
-    click.echo(
+    remember(*(value for name, value in os.environ.items() if is_sensitive(name) and not name.endswith("PWD")))
+    say(traceback.format_exc(), err=True)
+    say(
         f"This is a bug of streamgauge {__version__}, not of your service. The text above holds no secret known to us: "
         "please report it together with the command you gave.",
         err=True,

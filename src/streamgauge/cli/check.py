@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamgauge.cli.options import target_options
+from streamgauge.cli.say import coloured, say
 
 if TYPE_CHECKING:
     from streamgauge.check.failure import References
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from streamgauge.suite.prepare import Prepared
     from streamgauge.target import Target
 
-_PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 _SHOWN = {"ok": ("ok", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
 
@@ -32,10 +32,14 @@ Examples:
   streamgauge check --env staging
   streamgauge check --url http://127.0.0.1:8000/v1/chat/completions --model my-model
   streamgauge check --json > facts.json
+  streamgauge check --calibrate
 """
 )
 @target_options
 @click.option("--preset", metavar="P", help="Of the run whose plan is shown.")
+@click.option(
+    "--calibrate", is_flag=True, help="Instead: find out in about a minute what load this machine can measure."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, with their facts as values.")
 def check(
     config: str | None,
@@ -44,14 +48,17 @@ def check(
     dialect: str | None,
     model: str | None,
     headers: tuple[str, ...],
+    proxy: str | None,
     sets: tuple[str, ...],
     preset: str | None,
+    calibrate: bool,
     as_json: bool,
 ) -> int:
     """Tell what answers at each target and how, and what the planned run would send, cost and be able to decide.
 
     Sends two short requests a target: one plain, one as a browser that offers compression. Exit 4 when a target
-    cannot be used, 2 when the plan would not start.
+    cannot be used, 2 when the plan would not start. With --calibrate nothing is sent to any target: this machine is
+    measured against the built-in simulator, up to the planned streams, and the result is kept for every later report.
     """
     from streamgauge.cli.options import read_spec, spec_above
     from streamgauge.clock import SystemClock
@@ -59,7 +66,11 @@ def check(
     from streamgauge.spec.resolve import resolve
     from streamgauge.spec.settings import Overrides
 
-    spec = read_spec(config, url, dialect, model, headers, sets)
+    spec = read_spec(config, url, dialect, model, headers, sets, proxy)
+    if calibrate:
+        from streamgauge.cli.calibration import calibrate_here
+
+        return calibrate_here(_planned_streams(spec, environment, preset), as_json=as_json)
     if spec is None:
         above = spec_above()
         step = f"--config {above} takes the one above" if above else "`streamgauge init` writes a spec"
@@ -83,6 +94,24 @@ def check(
         isinstance(p, str) for p in plans.values()
     )
     return worst([*codes, Exit.PASS if startable else Exit.USAGE])
+
+
+def _planned_streams(spec: Spec | None, environment: str | None, preset: str | None) -> int | None:
+    """The most streams that any plan of the spec has; None where there is no spec, or none whose plan can be made."""
+    from streamgauge.errors import UsageError
+    from streamgauge.spec.resolve import resolve
+    from streamgauge.spec.settings import Overrides
+    from streamgauge.suite.prepare import streams_of
+
+    if spec is None:
+        return None
+    try:
+        resolved = [resolve(spec, environment, os.environ, test, Overrides(preset=preset)) for test in spec.tests]
+    except UsageError as error:
+        click.echo(f"streamgauge: the plan is not known, so it does not count here: {error}", err=True)
+        return None
+    plans = map(_plan, resolved)
+    return max((streams_of(plan.estimate) for plan in plans if not isinstance(plan, str)), default=None)
 
 
 def _targets(resolved: list[Resolved]) -> dict[str, tuple[Target, Resolved]]:
@@ -110,13 +139,12 @@ def _look(target: Target, resolved: Resolved, spec: Spec, clock: Clock) -> Looke
         prompt=sets[len(sets) // 2].texts[0],
         references=_references(spec, target.name),
         redact=resolved.redactor.text,
-        proxy=next((name for name in _PROXIES if os.environ.get(name)), None),
     )
     if looked.length is not None:
         at = datetime.fromtimestamp(clock.wall() / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         warning = remember(Path(), key_of(target), *looked.length, at)
         if warning is not None:
-            click.echo(f"streamgauge: {warning}", err=True)
+            say(f"streamgauge: {warning}", err=True)
     return looked
 
 
@@ -131,11 +159,12 @@ def _references(spec: Spec, name: str) -> References:
 
 def _plan(resolved: Resolved) -> Prepared | str:
     """The plan of one test, or why it would not start."""
+    from streamgauge.cli.calibration import known_of_this_machine
     from streamgauge.errors import UsageError
     from streamgauge.suite.prepare import prepare
 
     try:
-        return prepare(resolved, 1)
+        return prepare(resolved, 1, calibration=known_of_this_machine())
     except UsageError as error:
         return str(error)
 
@@ -145,13 +174,16 @@ def _machine(looked: Mapping[str, Looked], plans: Iterable[Prepared | str], cloc
     import sys
 
     from streamgauge.check import machine
+    from streamgauge.cli.calibration import known_of_this_machine
     from streamgauge.clock import RealtimeMap
     from streamgauge.compiled import MADE_OF
     from streamgauge.run import workers_for
-    from streamgauge.suite.prepare import descriptors_needed
+    from streamgauge.suite.prepare import descriptors_needed, streams_of
 
     stamps = [one.kernel_stamps for one in looked.values() if one.kernel_stamps is not None]
-    streams = max((plan.estimate.streams for plan in plans if not isinstance(plan, str)), default=1)
+    made = [plan for plan in plans if not isinstance(plan, str)]
+    streams = max((plan.estimate.streams for plan in made), default=1)
+    open_at_once = max((streams_of(plan.estimate) for plan in made), default=1)
     return [
         machine.clock(
             uncertainty_ns=RealtimeMap(clock).uncertainty,
@@ -167,23 +199,24 @@ def _machine(looked: Mapping[str, Looked], plans: Iterable[Prepared | str], cloc
             cores=os.cpu_count() or 1,
             load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         ),
+        machine.accuracy(known_of_this_machine(), open_at_once),
     ]
 
 
 def _print(name: str, findings: Iterable[Finding]) -> None:
     from textwrap import wrap
 
-    click.secho(name, bold=True)
+    click.echo(coloured(name, bold=True))
     for finding in findings:
         word, colour = _SHOWN[finding.level]
         mark = click.style(f"  {word:<5}", fg=colour)
         first, *rest = wrap(finding.text, 84) or [""]
-        click.echo(f"{mark}{finding.what:<9}{first}")
+        click.echo(mark + coloured(f"{finding.what:<9}{first}"))
         for more in rest:
-            click.echo(f"{'':16}{more}")
+            say(f"{'':16}{more}")
         if finding.next is not None:
             for more in wrap(f"next: {finding.next}", 84, subsequent_indent="      "):
-                click.echo(f"{'':16}{more}")
+                say(f"{'':16}{more}")
 
 
 def _print_plans(plans: Mapping[str, Prepared | str]) -> None:
@@ -191,20 +224,22 @@ def _print_plans(plans: Mapping[str, Prepared | str]) -> None:
 
     for test, plan in plans.items():
         if isinstance(plan, str):
-            click.echo(f"plan   {test}: {plan}")
+            say(f"plan   {test}: {plan}")
         else:
-            click.echo("\n".join(plan_lines(plan)))
+            say("\n".join(plan_lines(plan)))
 
 
 def _print_json(looked: Mapping[str, Looked], machine: list[Finding], plans: Mapping[str, Prepared | str]) -> None:
     import msgspec
+
+    from streamgauge.wild import json_bytes
 
     whole = {
         "targets": {name: {"usable": one.usable, "findings": one.findings} for name, one in looked.items()},
         "machine": machine,
         "plans": {test: _plan_facts(plan) for test, plan in plans.items()},
     }
-    click.echo(msgspec.json.format(msgspec.json.encode(whole), indent=2).decode())
+    click.echo(json_bytes(msgspec.json.format(msgspec.json.encode(whole), indent=2)).decode())
 
 
 def _plan_facts(plan: Prepared | str) -> dict[str, object]:

@@ -31,7 +31,9 @@ def of(words: Callable[[click.Context], Iterable[str]]) -> Complete:
 
         given = ctx.params.get(param.name or "")
         taken = given if isinstance(given, tuple) else ()
-        return [CompletionItem(w) for w in words(ctx) if w.startswith(incomplete) and w not in taken]
+        return [
+            CompletionItem(w) for w in words(ctx) if w.startswith(incomplete) and w not in taken and w.isprintable()
+        ]
 
     return complete
 

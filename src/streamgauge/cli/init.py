@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import click
 
 from streamgauge.cli import complete
+from streamgauge.cli.say import say
+from streamgauge.secrets import remember
 
 if TYPE_CHECKING:
     from streamgauge.cli.draft import Draft
@@ -115,16 +117,17 @@ def init(
         if url is None:
             url, dialect, model = _ask(dialect, model)
         draft = _from_flags(url, dialect, model, headers, taken)
+    remember(*draft.secrets.values())
     names = Names(environment, target, kind)
     _say_guard(draft, names)
     _write(path, draft, names)
     if draft.secrets and from_curl not in (None, "-"):
         draft.say("secret", f"{from_curl} still holds them in the clear; delete it")
     for word, text in sorted(draft.decisions, key=lambda decision: _ORDER.index(decision[0])):
-        click.echo(f"{word:<8} {text}")
-    click.echo(f"{'wrote':<8} {path}" + (f" and {path.parent / '.env.streamgauge'}" if draft.secrets else ""))
+        say(f"{word:<8} {text}")
+    say(f"{'wrote':<8} {path}" + (f" and {path.parent / '.env.streamgauge'}" if draft.secrets else ""))
     where = "" if config == "streamgauge.toml" else f" --config {config}"
-    click.echo(f"{'next':<8} streamgauge check{where}")
+    say(f"{'next':<8} streamgauge check{where}")
 
 
 def _refuse_existing(path: Path) -> None:

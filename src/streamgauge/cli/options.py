@@ -49,7 +49,7 @@ def from_variables() -> dict[str, str]:
 
 
 def target_options(command: F) -> F:
-    """--config --env --url --dialect --model -H --set."""
+    """--config --env --url --dialect --model -H --proxy --set."""
     for option in reversed(
         (
             flag(
@@ -69,6 +69,10 @@ def target_options(command: F) -> F:
             click.option(
                 "-H", "--header", "headers", multiple=True, metavar="'Name: value'",
                 help="With --url: a header of every request. ${NAME} is taken from the environment.",
+            ),
+            flag(
+                "--proxy", metavar="URL",
+                help="HTTP proxy for every target, or none. Default: what HTTPS_PROXY and the like say.",
             ),
             click.option(
                 "--set", "sets", multiple=True, metavar="KEY=VALUE", shell_complete=complete.keys,
@@ -155,6 +159,7 @@ def read_spec(
     model: str | None,
     headers: tuple[str, ...],
     sets: tuple[str, ...],
+    proxy: str | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Spec | None:
     """The spec the flags ask for: of a file, or made from --url; None where there is neither."""
@@ -170,7 +175,10 @@ def read_spec(
         lost = [origins.get(name, name) for name, value in given if value]
         if lost:
             raise UsageError(f"{', '.join(lost)} goes with --url; a spec's targets have their own")
-        return None if path is None else load_spec(path, speak=with_options, environ=environ, sets=sets)
+        if path is None:
+            return None
+        every = None if proxy is None else (proxy, origins.get("--proxy", "--proxy"))
+        return load_spec(path, speak=with_options, environ=environ, sets=sets, proxy=every)
     named = load_spec(path, speak=with_options, environ=environ) if path is not None else None
     return from_url(
         url,
@@ -179,6 +187,7 @@ def read_spec(
         environ=environ,
         model=model,
         headers=split_headers(headers),
+        proxy=proxy,
         sets=sets,
         named=named,
         origins=origins,

@@ -15,9 +15,12 @@ import click
 
 from streamgauge.cli import complete
 from streamgauge.cli.options import REPORTS, flag, from_variables, reports_folder, target_options
+from streamgauge.cli.say import say
 
 if TYPE_CHECKING:
+    from streamgauge.arrivals import Spacing
     from streamgauge.spec.load import Spec
+    from streamgauge.spec.model import RateCourse
     from streamgauge.spec.settings import Overrides
     from streamgauge.suite.execute import Outcome
     from streamgauge.suite.prepare import Prepared
@@ -28,9 +31,28 @@ Examples:
   streamgauge run ttft --env staging --preset pr     about 5 minutes, for a pull request
   streamgauge run concurrent --concurrency 50 --duration 2m
   streamgauge run ttft --rate 5 --duration 60s       open loop: 5 requests a second, come what may
+  streamgauge run ttft --rate from=1,to=50,over=2m   open loop, rising
   streamgauge run --url http://127.0.0.1:8000/v1/chat/completions --model m --dry-run
   streamgauge run ttft --json > result.json
 """
+
+
+def _rate(ctx: click.Context, param: click.Parameter, value: str | None) -> float | RateCourse | None:
+    if value is None:
+        return None
+    from pydantic import ValidationError
+
+    from streamgauge.spec.explain import explain
+    from streamgauge.spec.model import RateCourse, parse_rate
+
+    try:
+        return parse_rate(value)
+    except ValidationError as error:
+        path, text = explain(error.errors(include_url=False)[0], RateCourse)
+        where = f"{'.'.join(map(str, path))}: " if path else ""
+        raise click.BadParameter(f"{value}: {where}{text}") from None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
@@ -55,7 +77,24 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 )
 @flag("--requests", type=int, metavar="N", help="Judged requests for each target.")
 @flag("--concurrency", type=int, metavar="N", help="Streams at a time; no stress phase. With --rate: its cap.")
-@flag("--rate", type=float, metavar="R", help="Open loop: R requests a second, whatever the service does.")
+@flag(
+    "--rate",
+    callback=_rate,
+    metavar="R",
+    help="Open loop: R requests a second, whatever the service does; from=1,to=100,over=60s is a ramp, "
+    "base=5,peak=100,at=30s,for=10s a spike.",
+)
+@flag(
+    "--arrivals",
+    type=click.Choice(["constant", "poisson"]),
+    help="How the arrivals of a rate are spaced. Default: constant, evenly.",
+)
+@flag(
+    "--trace",
+    metavar="FILE",
+    shell_complete=complete.a_file,
+    help="Open loop: recorded arrivals, a time in seconds or an ISO time stamp a line.",
+)
 @flag("--duration", callback=_seconds, metavar="T", help="Length of the judged hold: 90s, 2m.")
 @flag("--max-requests", type=int, metavar="N", help="Hard stop of the whole run.")
 @flag("--max-tokens", type=int, metavar="N", help="Hard stop: input and output tokens of the whole run.")
@@ -87,11 +126,14 @@ def run(
     dialect: str | None,
     model: str | None,
     headers: tuple[str, ...],
+    proxy: str | None,
     sets: tuple[str, ...],
     preset: str | None,
     requests: int | None,
     concurrency: int | None,
-    rate: float | None,
+    rate: float | RateCourse | None,
+    arrivals: Spacing | None,
+    trace: str | None,
     duration: float | None,
     max_requests: int | None,
     max_tokens: int | None,
@@ -119,9 +161,10 @@ def run(
     for name in tests:
         if name not in TESTS:
             raise UsageError(f"no test {name!r}{did_you_mean(name, TESTS)} Tests: {', '.join(TESTS)}")
-    spec = read_spec(config, url, dialect, model, headers, sets)
+    spec = read_spec(config, url, dialect, model, headers, sets, proxy)
     overrides = Overrides(
-        preset=preset, requests=requests, concurrency=concurrency, rate=rate, duration_s=duration,
+        preset=preset, requests=requests, concurrency=concurrency, rate=rate, arrivals=arrivals,
+        trace=trace, duration_s=duration,
         max_requests=max_requests, max_tokens=max_tokens, max_usd=max_usd, origins=from_variables(),
         inconclusive=inconclusive,  # type: ignore[arg-type] # click's Choice keeps it to the two words
     )  # fmt: skip
@@ -157,14 +200,17 @@ class Asked:
 
     def run(self, spec: Spec) -> int:
         """Every test asked for, one after another; the exit code over all."""
+        from streamgauge.cli.calibration import known_of_this_machine
         from streamgauge.cli.screen import plan_json, show_plan
         from streamgauge.spec.resolve import resolve
         from streamgauge.suite.prepare import prepare
 
         tests = self.tests or spec.tests
         # Every plan is made before the first one starts: a mistake in the second test must not cost the first.
+        known = known_of_this_machine()
         plans = [
-            prepare(resolve(spec, self.environment, os.environ, name, self.overrides), self.seed) for name in tests
+            prepare(resolve(spec, self.environment, os.environ, name, self.overrides), self.seed, calibration=known)
+            for name in tests
         ]
         if self.dry_run and self.as_json:
             click.echo(json.dumps({"plan": [plan_json(plan) for plan in plans]}, indent=2))
@@ -199,7 +245,7 @@ class Asked:
             except TargetError as error:
                 if not outcomes:
                     return self._unusable(error)
-                click.echo(f"streamgauge: {error}", err=True)
+                say(f"streamgauge: {error}", err=True)
                 codes.append(error.exit)
                 continue
             outcomes.append(outcome)
@@ -246,8 +292,8 @@ class Asked:
         assert isinstance(error, TargetError)
         if self.as_json:
             told = {"error": str(error), "target": error.target, "stage": error.stage, "next": error.next}
-            click.echo(json.dumps(told, indent=2))
-        click.echo(f"streamgauge: {error}\n  next: {error.next}", err=True)
+            say(json.dumps(told, indent=2))
+        say(f"streamgauge: {error}\n  next: {error.next}", err=True)
         return error.exit
 
 

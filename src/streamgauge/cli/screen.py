@@ -7,7 +7,8 @@ from collections import Counter
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-import click
+from streamgauge.cli.say import say
+from streamgauge.wild import screen
 
 if TYPE_CHECKING:
     from streamgauge.suite.execute import Outcome
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def show_plan(plan: Prepared, *, to_stdout: bool = False) -> None:
     """What would be sent, cost and be decided."""
-    click.echo("\n".join(plan_lines(plan)), err=not to_stdout)
+    say("\n".join(plan_lines(plan)), err=not to_stdout)
 
 
 def plan_lines(plan: Prepared) -> list[str]:
@@ -25,7 +26,10 @@ def plan_lines(plan: Prepared) -> list[str]:
     resolved, estimate, settings = plan.resolved, plan.estimate, plan.resolved.settings
     where = f" in {resolved.environment} ({resolved.kind})" if resolved.environment else f" ({resolved.kind})"
     price = "cost unknown (no usd_per_mtok)" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
-    loop = f"{settings.rate:g} requests/s" if settings.rate is not None else f"up to {estimate.streams} streams at once"
+    open_loop = settings.open_loop
+    loop = f"up to {estimate.streams} streams at once"
+    if open_loop is not None:
+        loop = f"{open_loop.words}, about {estimate.most_open:,} open at once (cap {estimate.streams:,})"
     lines = [
         f"plan   {settings.test} {settings.preset}{where}: {', '.join(t.name for t in resolved.targets)}",
         f"       {estimate.requests:,} requests, {loop}{_paced(plan)}, about {_duration(estimate.seconds)}",
@@ -41,8 +45,16 @@ def plan_lines(plan: Prepared) -> list[str]:
         lines += _wrapped("       shown, too few requests to hold back a pass: ", _by_rule(shown))
     if settings.double:
         lines.append("       an undecided run is doubled once, where that fits the hard stops")
-    lines += [f"       note: {note}" for note in plan.notes]
+    lines += [f"       note: {note}" for note in (*plan.notes, *_stale(plan))]
     return lines
+
+
+def _stale(plan: Prepared) -> list[str]:
+    """That what is known of this machine no longer counts. Reports say it beside their own numbers."""
+    from streamgauge.reports.wording import calibrated
+
+    known = plan.calibration
+    return [calibrated(known)] if known is not None and known.stale is not None else []
 
 
 def _paced(plan: Prepared) -> str:
@@ -84,11 +96,13 @@ def plan_json(plan: Prepared) -> dict[str, object]:
     return {
         "test": settings.test, "preset": settings.preset, "environment": resolved.environment, "kind": resolved.kind,
         "targets": _addresses(plan), "requests": estimate.requests, "streams": estimate.streams,
-        "rate_per_s": settings.rate, "seconds": round(estimate.seconds, 1), "input_tokens": estimate.input_tokens,
+        "rate_per_s": estimate.rate_per_s,
+        "open_loop": None if settings.open_loop is None else settings.open_loop.words,
+        "most_open": estimate.most_open, "seconds": round(estimate.seconds, 1), "input_tokens": estimate.input_tokens,
         "output_tokens": estimate.output_tokens, "usd": estimate.usd,
         "decides": [one.name for one in plan.criteria if one.gating],
         "shown": [one.name for one in plan.criteria if not one.gating and not one.advisory],
-        "doubled_where_undecided": settings.double, "notes": list(plan.notes),
+        "doubled_where_undecided": settings.double, "notes": [*plan.notes, *_stale(plan)],
     }  # fmt: skip
 
 
@@ -104,6 +118,6 @@ def show_outcome(outcome: Outcome) -> None:
     for line in terminal.lines(outcome.assessment.document, max(width, 60)):
         console.print(Text.assemble(*[(text, style) for text, style in line]))
     for path in outcome.files:
-        console.print(Text(f"  {path}", style="dim"))
+        console.print(Text(screen(f"  {path}"), style="dim"))
     if outcome.unwritten is not None:
-        click.echo(f"streamgauge: {outcome.unwritten}", err=True)
+        say(f"streamgauge: {outcome.unwritten}", err=True)

@@ -66,6 +66,10 @@ _SPOKEN = {
 }  # fmt: skip
 
 
+MOST_CALLS, _ID = 1_024, 200
+"""So many tool calls of one answer are told apart, by so many characters of their ids."""
+
+
 class _Part(msgspec.Struct, gc=False):
     type: str
     delta: str | None = None
@@ -158,10 +162,12 @@ class UiMessageReader:
         if kind == "tool-input-start":
             return self._called(part.toolName)
         if kind == "tool-input-delta":
-            self._streamed.add(call)
+            if len(self._streamed) < MOST_CALLS:
+                self._streamed.add(call[:_ID])
             return self._called(part.inputTextDelta)
         if kind in ("tool-input-available", "tool-input-error"):
-            return NOTHING if call in self._streamed else self._called(bytes(part.input).decode("utf-8", "replace"))
+            known = call[:_ID] in self._streamed
+            return NOTHING if known else self._called(bytes(part.input).decode("utf-8", "replace"))
         return UNKNOWN
 
     def _called(self, text: object) -> int:

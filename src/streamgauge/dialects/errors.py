@@ -13,9 +13,11 @@ import re
 import unicodedata
 
 from streamgauge.dialects.contract import InBandError, table
+from streamgauge.secrets import cut_short
 
 LONGEST = 300
-_LOOK_AT = 65_536
+LOOK_AT = 16_384
+"""So many bytes of an error's body are looked at for its words."""
 
 # 429 and 503 of HTTP, 529 of Anthropic; rate_limit_error, overloaded_error, RESOURCE_EXHAUSTED, UNAVAILABLE,
 # insufficient_quota, RateLimitError, ServiceUnavailable, engine_overloaded, too_many_requests ...
@@ -23,8 +25,9 @@ _OVERLOAD = re.compile(
     r"\b(?:429|503|529)\b|rate.?limit|overload|exhausted|unavailable|quota|too.?many.?requests|throttl", re.I
 )
 _WORDS = ("error", "message", "errorText", "Message", "detail", "errors", "msg", "error_description", "title")
-_TITLE = re.compile(r"<title[^>]*>(.*?)</title", re.I | re.S)
-_TAG = re.compile(r"<(script|style)\b.*?</\1\s*>|<[^>]*>", re.I | re.S)
+# What is not closed reaches to the end: these are linear in whatever comes.
+_TITLE = re.compile(r"<title[^>]*+(?:>([^<]*+)|\Z)", re.I)
+_TAG = re.compile(r"<(script|style)\b.*?(?:</\1\s*+>|\Z)|<[^>]*+(?:>|\Z)", re.I | re.S)
 
 
 def told(error: object) -> InBandError:
@@ -38,7 +41,7 @@ def told(error: object) -> InBandError:
     words = line(_message(error) or "") or " ".join(signs) or "an error without words"
     kind = next((s for s in signs if not s.isdigit()), signs[0] if signs else None)
     overloaded = any(map(_OVERLOAD.search, signs)) if signs else _OVERLOAD.search(words) is not None
-    return InBandError(words, None if kind is None else line(kind)[:60], overloaded)
+    return InBandError(words, None if kind is None else cut_short(line(kind), 60), overloaded)
 
 
 def bare_error(text: bytes) -> tuple[str, bytes] | None:
@@ -63,14 +66,14 @@ def error_text(body: bytes) -> str | None:
 
     One line of at most 300 characters; None where there is none.
     """
-    text = body[:_LOOK_AT].decode("utf-8", "replace").strip("\ufeff \t\r\n").removeprefix("data:").strip()
+    text = body[:LOOK_AT].decode("utf-8", "replace").strip("\ufeff \t\r\n").removeprefix("data:").strip()
     try:
         words = _message(json.loads(text))
         if words is not None:
             return line(words) or None
     except (ValueError, RecursionError):
         pass
-    if text[:1] == "<" and (title := _TITLE.search(text)):
+    if text[:1] == "<" and (title := _TITLE.search(text)) and title[1]:
         text = html.unescape(title[1])
     elif text[:1] == "<":
         text = html.unescape(_TAG.sub(" ", text))
@@ -79,9 +82,9 @@ def error_text(body: bytes) -> str | None:
 
 def line(text: str) -> str:
     """Wild text as one printable line of at most 300 characters."""
-    shown = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text[: 20 * LONGEST])
-    shown = " ".join(shown.split())
-    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
+    text = cut_short(text, 20 * LONGEST)
+    shown = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in text)
+    return cut_short(" ".join(shown.split()), LONGEST)
 
 
 def _message(value: object, depth: int = 0) -> str | None:

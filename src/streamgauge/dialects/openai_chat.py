@@ -56,6 +56,9 @@ VERDICTS: dict[str, Verdict] = {
 }
 """Every other word is `ok`: stop, tool_calls, function_call, and servers' own words."""
 
+MOST_CHOICES = 1_024
+"""Choices beyond are not told apart; OpenAI's `n` is at most 128."""
+
 
 class _Delta(msgspec.Struct, gc=False):
     content: Any = None
@@ -151,7 +154,7 @@ class ChatReader:
             if delta.reasoning_content or delta.reasoning or delta.tool_calls or delta.refusal or delta.function_call:
                 bits |= self._rare(delta, bits)
         index = choice.index if type(choice.index) is int else 0
-        if index not in self._seen:
+        if index not in self._seen and len(self._seen) < MOST_CHOICES:
             self._seen.add(index)
         reason = choice.finish_reason
         if reason and type(reason) is str:
@@ -198,7 +201,8 @@ class ChatReader:
         self.finish = reason
         if self.verdict is None or self.verdict == "ok":
             self.verdict = self._verdicts.get(reason, "ok")
-        self._finished.add(index)
+        if index in self._seen:
+            self._finished.add(index)
         if reason == "error":  # OpenRouter and Mistral say a failure so
             self.error = self.error or InBandError("finish_reason is error")
             return ERROR | self._end()

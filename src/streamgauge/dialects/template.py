@@ -16,6 +16,7 @@ import msgspec
 
 from streamgauge.dialects.contract import Ask, fresh_id
 from streamgauge.errors import UsageError
+from streamgauge.secrets import cut_short
 
 SLOTS = ("prompt", "uuid", "chat", "model", "max_tokens")
 _SLOT = re.compile(r"\{(" + "|".join(SLOTS) + r")\}")
@@ -33,8 +34,8 @@ def fill(template: str, ask: Ask, escape: Callable[[str], str], fresh: Callable[
         text = {"prompt": ask.prompt, "chat": ask.chat_id, "model": ask.model}[slot]
         if text is None:
             raise UsageError(
-                f"{{{slot}}} in {template[:80]!r} has no value: name a {slot} for this target (--{slot}, or `{slot}`"
-                " in the spec), or take the slot out"
+                f"{{{slot}}} in {cut_short(template, 80)!r} has no value: name a {slot} for this target "
+                f"(--{slot}, or `{slot}` in the spec), or take the slot out"
             )
         return escape(text)
 

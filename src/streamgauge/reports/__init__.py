@@ -1,8 +1,9 @@
 """Reports: one document in every form that people and programs read.
 
 Rules: `FORMS` is the whole list; adding a form is one file and one line. A form is a function of the document and the
-run's Samples to bytes, in chunks, so that a table of a million rows needs no memory. Files that render a form never
-import each other; what they share is the document, the view of it, the wording and the pictures.
+run's Samples (one by one, or as Facts) to bytes, in chunks, so that a table of a million rows needs no memory. Files
+that render a form never import each other; what they share is the document, the view of it, the wording and the
+pictures.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from streamgauge.facts import Facts
 from streamgauge.reports import files, to_csv, to_html, to_json, to_markdown
 from streamgauge.reports.document import Document
 from streamgauge.sample import Sample
 
-Form = Callable[[Document, Iterable[Sample]], Iterator[bytes]]
+Form = Callable[[Document, Facts | Iterable[Sample]], Iterator[bytes]]
 
 FORMS: dict[str, Form] = {
     "md": to_markdown.render,
@@ -29,11 +31,11 @@ FORMS: dict[str, Form] = {
 class ReportGenerator:
     """Turns one document, and for csv the run's Samples, into report files or text.
 
-    `samples` may be a list or anything that can be iterated; what can be iterated only once gives one csv, and a
-    second one is refused (ValueError) rather than empty. Without samples (None) there is no csv.
+    `samples` may be Facts, a list or anything that can be iterated; what can be iterated only once gives one csv, and
+    a second one is refused (ValueError) rather than empty. Without samples (None) there is no csv.
     """
 
-    def __init__(self, document: Document, samples: Iterable[Sample] | None = None) -> None:
+    def __init__(self, document: Document, samples: Facts | Iterable[Sample] | None = None) -> None:
         self.document = document
         self._samples = samples
         self._used_up = False
@@ -80,10 +82,10 @@ class ReportGenerator:
     def _chunks(self, form: str) -> Iterator[bytes]:
         return FORMS[form](self.document, self._rows() if form == "csv" else ())
 
-    def _rows(self) -> Iterable[Sample]:
+    def _rows(self) -> Facts | Iterable[Sample]:
         if self._samples is None:
             raise ValueError("this report was made without its samples, so it has no csv: pass samples=")
         if self._used_up:
             raise ValueError("the samples could be read only once and were: pass a list for a second csv")
-        self._used_up = iter(self._samples) is self._samples
+        self._used_up = not isinstance(self._samples, Facts) and iter(self._samples) is self._samples
         return self._samples

@@ -52,7 +52,7 @@ def write(
     except OSError as error:
         _remove(reserved)
         raise StorageError(_explanation(folder, error)) from error
-    except BaseException:
+    except BaseException:  # Ctrl-C too must leave no empty files that hold the names
         _remove(reserved)
         raise
     return reserved
@@ -86,7 +86,7 @@ def _write_one(path: Path, chunks: Iterable[bytes]) -> None:
             for chunk in chunks:
                 file.write(chunk)
         beside.replace(path)
-    except BaseException:
+    except BaseException:  # Ctrl-C too must leave no half of a file
         _remove([beside])
         raise
 

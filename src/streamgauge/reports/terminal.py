@@ -56,6 +56,8 @@ def lines(document: Document, width: int = 100) -> list[list[Piece]]:
     made += _notes(document, width)
     if nothing is None:
         made += _wrapped(view.quality_line(document) + ".", width, "dim")
+        known = view.calibration_line(document)
+        made += _wrapped(f"{known}.", width, "dim") if known is not None else []
     made += _slowest(document, width)
     made += _wrapped(f"Next: {document.next_step}", width)
     return made

@@ -8,7 +8,7 @@ page does not need, should all else fail. Size does not grow with the number of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,8 @@ import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
 from streamgauge.reports.svg import NARROW, WIDE, Frame
-from streamgauge.sample import Sample
 from streamgauge.series import Ecdf, Gaps, Slow
+from streamgauge.wild import html
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -41,7 +41,7 @@ class Figure:
     rows: Sequence[Sequence[str]] = ()
 
 
-def render(document: Document, samples: Iterable[Sample]) -> Iterator[bytes]:
+def render(document: Document, samples: object) -> Iterator[bytes]:
     """The page, UTF-8. `samples` are not used: the document holds the series of the pictures."""
     template = _environment().get_template("report.html.j2")
     yield template.render(**_parts(document)).encode("utf-8", "replace")
@@ -52,7 +52,7 @@ def _environment() -> Environment:
     from markupsafe import Markup
 
     def finalize(value: Any) -> Any:
-        return value if isinstance(value, Markup) or not isinstance(value, str) else say.plain(value)
+        return value if isinstance(value, Markup) or not isinstance(value, str) else html(value)
 
     environment = Environment(
         loader=PackageLoader("streamgauge.reports", ""),
@@ -97,6 +97,7 @@ def _parts(document: Document) -> dict[str, Any]:
         "findings": [view.finding_parts(finding) for finding in document.findings],
         "quality": view.quality_rows(document),
         "quality_line": view.quality_line(document),
+        "calibration_line": view.calibration_line(document),
         "numbers": view.number_rows(document),
     }
 

@@ -8,25 +8,25 @@ that of the structs; dicts are sorted: the same document gives the same bytes. `
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from streamgauge.reports.document import SCHEMA, Document
-from streamgauge.sample import Sample
+from streamgauge.wild import json_bytes
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def render(document: Document, samples: Iterable[Sample]) -> Iterator[bytes]:
+def render(document: Document, samples: object) -> Iterator[bytes]:
     """The document, indented by two. `samples` are not used: the document holds what the JSON contract names."""
     try:
         compact = _encoder.encode(document)
     except UnicodeEncodeError:  # half of a surrogate pair in a server's own words: no UTF-8 can hold it
         compact = _encoder.encode(_without_surrogates(msgspec.to_builtins(document)))
-    yield msgspec.json.format(compact, indent=2) + b"\n"
+    yield json_bytes(msgspec.json.format(compact, indent=2)) + b"\n"
 
 
 def _without_surrogates(value: Any) -> Any:
@@ -61,7 +61,7 @@ def _any_value(kind: type) -> dict[str, Any]:
     """Settings and findings hold values of any kind."""
     if kind is object:
         return {"description": "A value of any kind."}
-    raise NotImplementedError
+    raise NotImplementedError  # how msgspec is told that a type is unknown here; it then says which
 
 
 def schema_text() -> bytes:

@@ -7,20 +7,16 @@ words stand in code spans. What only some readers need is folded.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
-from streamgauge.sample import Sample
-
-_BREAK = "&#8203;"  # zero width, keeps two signs apart that GitHub would join to a link
-_JOINED = re.compile(r"@(?=\w)|#(?=\d)|\w:(?=//)|\bwww(?=\.)", re.IGNORECASE)
-_MARKUP = re.compile(r"([\\`*\[\]|~$!])|(?<!\w)(_)|(_)(?!\w)")
+from streamgauge.wild import markdown as text
+from streamgauge.wild import markdown_code as code
 
 
-def render(document: Document, samples: Iterable[Sample]) -> Iterator[bytes]:
+def render(document: Document, samples: object) -> Iterator[bytes]:
     """The report, UTF-8. `samples` are not used: the document holds what is told here."""
     document = view.told(document)
     parts = (
@@ -35,27 +31,6 @@ def render(document: Document, samples: Iterable[Sample]) -> Iterator[bytes]:
         _quality(document),
     )
     yield ("\n\n".join(part for part in parts if part) + "\n").encode("utf-8", "replace")
-
-
-def text(value: object, limit: int = 400) -> str:
-    """Foreign text that markdown, HTML and GitHub leave alone."""
-    clean = re.sub(r"&(?=#?\w+;)", "&amp;", say.plain(value, limit))
-    clean = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", clean)  # any other < begins no tag (CommonMark 6.6)
-    clean = _MARKUP.sub(lambda match: "\\" + match[0], clean)
-    return _JOINED.sub(lambda match: match[0] + _BREAK, clean)
-
-
-def code(value: object, limit: int = 300) -> str:
-    """Foreign text in a code span, its fence longer than any run of backticks inside (CommonMark 6.1).
-
-    A pipe is escaped too, as tables need it; in a table GitHub takes the backslash away again.
-    """
-    clean = say.plain(value, limit).replace("|", "\\|")
-    if not clean:
-        return ""
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", clean)), default=0))
-    pad = " " if clean.startswith("`") or clean.endswith("`") else ""
-    return f"{fence}{pad}{clean}{pad}{fence}"
 
 
 def _table(columns: str, headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -228,6 +203,9 @@ def _baselines(document: Document) -> str:
 
 def _quality(document: Document) -> str:
     found = [f"### How well this was measured\n\n{text(view.quality_line(document))}."]
+    known = view.calibration_line(document)
+    if known is not None:
+        found.append(f"{text(known)}.")
     if document.measurement.notes:
         found.append("\n".join(f"- {text(note)}" for note in document.measurement.notes))
     rows = [[text(label), text(value)] for label, value in view.quality_rows(document)]

@@ -110,7 +110,9 @@ def _load(document: Document) -> str:
     rate, streams = planned.get("rate_per_s"), planned.get("streams")
     kept, held = achieved.get("rate_per_s"), achieved.get("streams")
     if rate is not None and kept is not None:
-        return f"{say.number(kept)} of {say.number(rate)} requests/s"
+        way = document.measurement.arrivals or ""
+        told = f"{say.number(kept)} of {say.number(rate)} requests/s"
+        return told if way in ("", f"{rate:g} requests/s") else f"{way}: {told} on average"
     if document.test == "concurrent" and streams is not None and held is not None:
         return f"held {say.number(held)} of {say.count(int(streams), 'stream')}"
     return ""
@@ -412,6 +414,12 @@ def quality_line(document: Document) -> str:
     return line[0].upper() + line[1:]
 
 
+def calibration_line(document: Document) -> str | None:
+    """What this machine can measure at all, in one line; None where it was never calibrated."""
+    found = document.measurement.calibration
+    return None if found is None else say.plain(say.calibrated(found), 400)
+
+
 def quality_rows(document: Document) -> list[tuple[str, str]]:
     """What the generator saw of itself, as (label, value)."""
     m = document.measurement
@@ -434,6 +442,8 @@ def quality_rows(document: Document) -> list[tuple[str, str]]:
         ("Requests lost to limits of this machine", f"{m.client_limits:,}"),
         ("Descriptors", f"{say.number(m.descriptors_used)} of {say.number(m.descriptors_limit)}"),
     ]
+    if m.arrivals is not None:
+        rows.append(("Arrivals", m.arrivals))
     for key, wanted in m.planned.items():
         if wanted is None:
             continue

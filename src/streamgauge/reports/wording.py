@@ -2,21 +2,26 @@
 
 Rules: a missing value is "n/a", never 0. Digits are those a decision needs: whole ms from 10 on, two figures of a small
 share. A value that rounds to its limit keeps digits until the two differ, so that no line says "1,000 ms, limit 1,000
-ms: fail". `plain` takes out of foreign text whatever could move a cursor, turn the reading direction or break a file;
-it does not escape for any form: each form does that itself.
+ms: fail". `plain` (of `wild`) takes out of foreign text whatever could move a cursor, turn the reading direction or
+break a file; what a form needs besides is in `wild` too, a function for each.
 """
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import NamedTuple
 
 from streamgauge.metrics import METRICS
+from streamgauge.reports.document import Calibration
 from streamgauge.sample import Outcome
+from streamgauge.wild import plain as plain
+from streamgauge.wild import shorten as shorten
 
 NOTHING = "n/a"
 """What stands where a value is missing."""
+
+BUSY = 0.25
+"""Share of the cores that others may take before a calibration is said to be of a busy machine."""
 
 RANK = {"fail": 0, "invalid": 1, "inconclusive": 2, "pass": 3}
 """Worst first."""
@@ -138,33 +143,6 @@ OUTCOMES: dict[Outcome, Explanation] = {
     ),
     Outcome.CANCELLED: Explanation("The plan ended before the answer did.", "Nothing to do: not counted."),
 }
-
-_INVISIBLE = frozenset({"Cc", "Cs", "Co"})
-_KEPT_FORMAT = frozenset("\u200d\u200c")  # joiners that shape letters and emoji
-_SPOILT = "\ufffd"
-
-
-def plain(text: object, limit: int = 2_048) -> str:
-    """`text` on one line, without control characters, direction marks or lone surrogates, at most `limit` characters.
-
-    White space of any kind becomes one space; what was taken out in the middle of a word shows as U+FFFD.
-    """
-    line = str(text)
-    if not (line.isascii() and line.isprintable()):
-        line = "".join(_visible(char) for char in line[: limit * 4])
-    return shorten(" ".join(line.split()), limit)
-
-
-def _visible(char: str) -> str:
-    kind = unicodedata.category(char)
-    if char.isspace() or kind == "Zs":
-        return " "
-    return _SPOILT if kind in _INVISIBLE or (kind == "Cf" and char not in _KEPT_FORMAT) else char
-
-
-def shorten(text: str, limit: int) -> str:
-    """At most `limit` characters, the last of them an ellipsis where something was cut."""
-    return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
 def number(value: float | None, digits: int | None = None) -> str:
@@ -306,3 +284,27 @@ def explain(outcome: str) -> Explanation:
         return OUTCOMES[Outcome(outcome)]
     except ValueError:
         return Explanation(f"The request ended in {outcome_name(outcome)}.", "See the documentation of outcomes.")
+
+
+def calibrated(found: Calibration) -> str:
+    """What a calibration says of this machine, in one line."""
+    day = found.at[:10]
+    if found.stale is not None:
+        return f"The calibration of {day} does not count here: {found.stale} (streamgauge check --calibrate)"
+    if not found.streams or found.events_per_s is None:
+        told = f"Calibrated {day}: numbers did not hold on this machine even at the fewest streams tried"
+    else:
+        most = "at least " if found.open_end else ""
+        told = (
+            f"Calibrated {day}: numbers hold up to {most}{found.streams:,} streams, {found.events_per_s:,.0f} events/s "
+            f"(first tokens within {_floor(found.floor_ms)} at p95 with few streams, "
+            f"{_floor(found.error_ms)} with the most)"
+        )
+    busy = found.others is not None and found.others > BUSY
+    return f"{told} (the machine was busy: others took {percent(found.others)} of it)" if busy else told
+
+
+def _floor(times_ms: dict[str, float]) -> str:
+    """A p95 that is never said to be better than 0.1 ms."""
+    p95 = times_ms.get("p95")
+    return milliseconds(None if p95 is None else max(p95, 0.1))

@@ -62,7 +62,7 @@ class Simulator:
             raise UsageError(f"dialect {dialect!r} is unknown to the simulator; it speaks {', '.join(APIS)}")
         return self.url + APIS[dialect].paths[0].replace("{model}", model)
 
-    def log(self, at_least: int = 0, within_s: float = 5.0) -> list[Record]:
+    def log(self, at_least: int = 0, within_s: float = 15.0) -> list[Record]:
         """The truth so far, in the order in which the requests ended.
 
         A request's record is there at most a second after its end; `at_least` waits for so many records, and raises

@@ -8,13 +8,18 @@ that no environment names is treated as production.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
+
+from streamgauge.proxies import UNIX
 
 Reach = Literal["loopback", "private", "public"]
 
+LONGEST_SOCKET = 107
+"""Bytes of a Unix socket's path: sun_path of unix(7), less its end."""
 _TOKEN = re.compile(r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SHARED = ipaddress.ip_network("100.64.0.0/10")  # carrier-grade NAT and cluster networks, RFC 6598
@@ -31,33 +36,40 @@ class Url:
     host: str
     port: int
     path: str
+    socket: str = ""
+    """Path of a Unix socket: what is asked there is plain http, of `localhost`."""
 
     @property
     def origin(self) -> str:
         """scheme://host[:port], the port left out where it is the scheme's own."""
+        if self.socket:
+            return f"{UNIX}://{quote(self.socket, safe='')}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         usual = 443 if self.scheme == "https" else 80
         return f"{self.scheme}://{host}" + ("" if self.port == usual else f":{self.port}")
 
 
 def parse_url(text: str) -> Url:
-    """`text` as an http or https Url; ValueError says what is wrong and what would be right."""
+    """`text` as an http, https or http+unix Url; ValueError says what is wrong and what would be right."""
     if not text:
         raise ValueError('is empty: give one such as "https://api.example.com" (is the variable behind it set?)')
     if _CONTROL.search(text) or " " in text:
         raise ValueError(f"{text!r} holds a space or a control character")
     if "://" not in text:
+        if "@" in text.partition("/")[0]:
+            raise ValueError("has no scheme; write http://host/path, and send user and password as a header")
         raise ValueError(f'"{text}" has no scheme; write "{_likely_scheme(text)}://{text.lstrip("/")}"')
     try:
         parts = urlsplit(text)
-        port = parts.port
+        port = None if parts.scheme == UNIX else parts.port
     except ValueError as error:
         raise ValueError(f'"{text}" is not a url: {error}') from None
-    if parts.scheme not in ("http", "https"):
-        raise ValueError(f'"{text}" begins with {parts.scheme}://; only http and https are spoken')
+    if parts.scheme not in ("http", "https", UNIX):
+        raise ValueError(f'"{text}" begins with {parts.scheme}://; only http, https and {UNIX} are spoken')
     if parts.username is not None or parts.password is not None:
         raise ValueError('a url must hold no user and password; send them as a header, authorization = "Basic ${NAME}"')
-    if not parts.hostname:
+    host = parts.netloc if parts.scheme == UNIX else parts.hostname
+    if not host:
         raise ValueError(f'"{text}" names no host')
     if port == 0:
         raise ValueError(f'"{text}": port 0 cannot be connected to; allowed: 1 to 65535')
@@ -68,8 +80,21 @@ def parse_url(text: str) -> Url:
         path = ""
     elif path.startswith("?"):
         path = "/" + path
+    if parts.scheme == UNIX:
+        return Url("http", "localhost", 80, quote(path, safe=_PATH_SAFE), _socket(text, host))
     usual = 443 if parts.scheme == "https" else 80
-    return Url(parts.scheme, _host(parts.hostname), port or usual, quote(path, safe=_PATH_SAFE))
+    return Url(parts.scheme, _host(host), port or usual, quote(path, safe=_PATH_SAFE))
+
+
+def _socket(text: str, host: str) -> str:
+    """The path of a Unix socket, from the place of a url's host."""
+    path = unquote(host)
+    if not path.startswith("/"):
+        form = f'write its whole path with %2F for each "/", as in {UNIX}://%2Frun%2Fapp.sock/v1/chat'
+        raise ValueError(f'"{text}" names no Unix socket; {form}')
+    if len(os.fsencode(path)) > LONGEST_SOCKET or not path.isprintable():
+        raise ValueError(f'"{text}": a socket\'s path has at most {LONGEST_SOCKET} bytes, all printable')
+    return path
 
 
 def _likely_scheme(text: str) -> str:

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from streamgauge.spec.mistakes import Path, did_you_mean
+from streamgauge.spec.model import TAG
 
-_SECRET = {"headers", "body", "extra", "url", "path"}
+_SECRET = {"headers", "body", "extra", "url", "path", "proxy"}
 _KINDS = {
     "string_type": 'a text in quotes, as in "abc"',
     "int_type": "a whole number",
@@ -71,7 +72,7 @@ def _number(value: float) -> str:
 
 def explain(error: ErrorDetails, model: type[BaseModel]) -> tuple[Path, str]:
     """(path below the table, text) of one pydantic error found in a table of `model`."""
-    path = tuple(error["loc"])
+    path = tuple(part for part in error["loc"] if not str(part).startswith(TAG))
     kind = error["type"]
     context: Mapping[str, Any] = error.get("ctx", {})
     value = error["input"]

@@ -54,6 +54,7 @@ from streamgauge.spec.read import (
     read_text,
     read_toml,
 )
+from streamgauge.spec.trace import read_trace
 
 FILE = "streamgauge.toml"
 TARGET = "target"
@@ -90,6 +91,8 @@ class Spec:
     """Files named in the spec lie below it."""
     path: FilePath | None = None
     """The file it was read from; None for one made from --url."""
+    traces: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Test name -> its recorded arrivals, in ns after the first."""
     dotenv: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -117,12 +120,28 @@ def find_spec(config: str | None, folder: FilePath) -> FilePath | None:
     return path
 
 
-def load_spec(path: FilePath, *, speak: Speak, environ: Mapping[str, str], sets: Iterable[str] = ()) -> Spec:
-    """The spec in `path` with variables of `environ` and `--set` flags laid over it. UsageError lists every mistake."""
+def load_spec(
+    path: FilePath,
+    *,
+    speak: Speak,
+    environ: Mapping[str, str],
+    sets: Iterable[str] = (),
+    proxy: tuple[str, str] | None = None,
+) -> Spec:
+    """The spec in `path` with variables of `environ` and flags laid over it. UsageError lists every mistake.
+
+    `proxy`: that of every target, and the flag or variable that gave it.
+    """
     file = _shown(path)
     text = read_text(path, "a spec", MAX_SPEC_BYTES, file)
     tree = read_toml(text, file)
-    return _check(tree, file, locate(text), path.parent, path, speak=speak, environ=environ, sets=sets)
+    flags: dict[Path, str] = {}
+    targets = tree.get("targets")
+    if proxy is not None and isinstance(targets, dict):
+        for name, table in targets.items():
+            if isinstance(table, dict):
+                table["proxy"], flags["targets", name, "proxy"] = proxy
+    return _check(tree, file, locate(text), path.parent, path, speak=speak, environ=environ, sets=sets, flags=flags)
 
 
 def from_url(
@@ -133,6 +152,7 @@ def from_url(
     environ: Mapping[str, str],
     model: str | None = None,
     headers: Iterable[tuple[str, str]] = (),
+    proxy: str | None = None,
     sets: Iterable[str] = (),
     folder: FilePath = FilePath(),
     named: Spec | None = None,
@@ -146,11 +166,13 @@ def from_url(
     target: dict[str, object] = {"url": url, "dialect": dialect, "headers": dict(headers)}
     if model is not None:
         target["model"] = model
+    if proxy is not None:
+        target["proxy"] = proxy
     tree: dict[str, object] = {"targets": {TARGET: target}}
     if named is not None:
         kept = named.model.model_dump(by_alias=True, exclude_unset=True, include={"environments", "prompts"})
         tree |= kept
-    keys = {"url": "--url", "model": "--model", "dialect": "--dialect", "headers": "-H"}
+    keys = {"url": "--url", "model": "--model", "dialect": "--dialect", "headers": "-H", "proxy": "--proxy"}
     flags: dict[Path, str] = {("targets", TARGET, key): (origins or {}).get(flag, flag) for key, flag in keys.items()}
     base = named.folder if named is not None else folder
     environ = {name: value for name, value in environ.items() if not name.startswith(f"{PREFIX}TARGETS__")}
@@ -183,11 +205,12 @@ def _check(
     mistakes.places = places = Places(file, lines, origins)
     model = _tables(tree, mistakes)
     prompts = _prompts(model, folder, mistakes)
+    traces = _traces(model, folder, mistakes)
     default_paths = _speaking(model, speak, mistakes)
     _relations(model, tree, mistakes)
     dotenv = read_dotenv(folder / DOTENV, mistakes)
     mistakes.raise_if_any()
-    return Spec(model, prompts, default_paths, places, folder, path, dotenv)
+    return Spec(model, prompts, default_paths, places, folder, path, traces, dotenv)
 
 
 def _tables(tree: dict[str, object], mistakes: Mistakes) -> SpecModel:
@@ -287,6 +310,19 @@ def _prompts(model: SpecModel, folder: FilePath, mistakes: Mistakes) -> dict[str
     return sets
 
 
+def _traces(model: SpecModel, folder: FilePath, mistakes: Mistakes) -> dict[str, tuple[int, ...]]:
+    """The recorded arrivals of each test that names some; a file that cannot be read is a mistake."""
+    found = {}
+    for name in TESTS:
+        test: Test | None = getattr(model.tests, name)
+        if test is not None and test.trace is not None:
+            try:
+                found[name] = read_trace(folder / test.trace, test.trace)
+            except UsageError as error:
+                mistakes.add(("tests", name, "trace"), str(error))
+    return found
+
+
 def _speaking(model: SpecModel, speak: Speak, mistakes: Mistakes) -> dict[str, str]:
     """Each target's default path; a dialect or an option that is not known is a mistake."""
     paths: dict[str, str] = {}
@@ -382,7 +418,9 @@ def digest(spec: Spec) -> str:
             name.lower(): value if REFERENCE.search(value) else redactor.headers([(name, value)])[0][1]
             for name, value in sorted(target["headers"].items())
         }
-        target["url"] = redactor.url(target["url"]) if target["url"] else None
+        for key in ("url", "proxy"):
+            target[key] = redactor.url(target[key]) if target[key] else None
     tree["prompts"] = {name: list(one.texts) for name, one in spec.prompts.items()}
+    tree["traces"] = {name: list(times) for name, times in spec.traces.items()}
     text = json.dumps(tree, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

@@ -12,8 +12,19 @@ import math
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
+from streamgauge.proxies import parse_proxy
 from streamgauge.spec.address import check_header, check_path, parse_url
 from streamgauge.spec.criteria import Severity, parse_rule
 from streamgauge.spec.presets import Inconclusive
@@ -25,6 +36,9 @@ _DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)$")
 LONGEST_S = 366 * 86_400.0
 MOST, MOST_STREAMS = 1_000_000_000, 100_000
 LEAST_RATE, MOST_RATE = 0.01, 1_000_000
+TAG = "="
+"""How the name begins that tells which kind of value one is that may be of several: no key begins so."""
+_NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|nan)$")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
@@ -59,6 +73,7 @@ Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DUR
 Pause = Annotated[float, BeforeValidator(_zero_or_duration), WithJsonSchema(_DURATION_SCHEMA)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Pace = Annotated[float, Field(ge=LEAST_RATE, le=MOST_RATE, allow_inf_nan=False)]
+Level = Annotated[float, Field(ge=0, le=MOST_RATE, allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Text = Annotated[str, Field(min_length=1)]
@@ -130,6 +145,12 @@ class Tls(Table):
     )
     server_name: Text | None = Field(
         default=None, description="Name sent and checked instead of the url's host.", examples=["api.example.com"]
+    )
+    resume: bool = Field(
+        default=True,
+        description="Let a new connection take up the TLS session of an earlier one, as browsers and SDKs do; false: "
+        "every handshake is a full one.",
+        examples=[False],
     )
 
     @model_validator(mode="after")
@@ -227,6 +248,12 @@ class Target(Table):
         examples=["anthropic-direct"],
     )
     tls: Tls = Field(default_factory=Tls, description="TLS settings.", examples=[{"ca": "certs/ca.pem"}])
+    proxy: Text | None = Field(
+        default=None,
+        description='HTTP proxy to go through: its url, user and password percent-encoded; "none": connect directly. '
+        "When not given: HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, heeding NO_PROXY. May hold ${NAME}.",
+        examples=["http://me:${PROXY_PASSWORD}@proxy.example.com:3128"],
+    )
     expect: Expect | None = Field(
         default=None,
         description="Content check; an answer that fails it is wrong_answer.",
@@ -238,6 +265,13 @@ class Target(Table):
     def _url(cls, value: str | None) -> str | None:
         if value is not None and not REFERENCE.search(value):
             parse_url(value)
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: str | None) -> str | None:
+        if value is not None and not REFERENCE.search(value):
+            parse_proxy(value)
         return value
 
     @field_validator("path")
@@ -383,6 +417,67 @@ class Criterion(Table):
         return self
 
 
+class RateCourse(Table):
+    """A rate that changes: a ramp (from, to, over) or a spike (base, peak, at, for)."""
+
+    from_: Level | None = Field(default=None, alias="from", description="A ramp's first rate.", examples=[1])
+    to: Level | None = Field(default=None, description="A ramp's last rate; it stays.", examples=[100])
+    over: Duration | None = Field(
+        default=None, description="How long a ramp takes from the first to the last.", examples=["60s"]
+    )
+    base: Level | None = Field(default=None, description="The rate before and after a spike.", examples=[5])
+    peak: Level | None = Field(default=None, description="The rate of a spike.", examples=[100])
+    at: Duration | None = Field(default=None, description="When a spike begins.", examples=["30s"])
+    for_: Duration | None = Field(default=None, alias="for", description="How long a spike lasts.", examples=["10s"])
+
+    @model_validator(mode="after")
+    def _one_shape(self) -> RateCourse:
+        ramp = {"from": self.from_, "to": self.to, "over": self.over}
+        spike = {"base": self.base, "peak": self.peak, "at": self.at, "for": self.for_}
+        given = [[key for key, value in shape.items() if value is not None] for shape in (ramp, spike)]
+        forms = (
+            'a ramp is { from = 1, to = 100, over = "60s" }, a spike { base = 5, peak = 100, at = "30s", for = "10s" }'
+        )
+        if all(given) or not any(given):
+            raise ValueError(f"give a ramp or a spike: {forms}")
+        name, shape = ("ramp", ramp) if given[0] else ("spike", spike)
+        missing = [key for key, value in shape.items() if value is None]
+        if missing:
+            raise ValueError(f"this {name} lacks {' and '.join(missing)}; {forms}")
+        if self.is_ramp and self.from_ == self.to:
+            raise ValueError(f"from and to are both {self.to:g}; for a constant rate write rate = {self.to:g}")
+        if not self.is_ramp and (self.peak or 0) <= (self.base or 0):
+            raise ValueError(f"peak ({self.peak:g}) is not above base ({self.base:g}); a spike rises: make it higher")
+        if max(self.to or 0, self.from_ or 0, self.peak or 0) < LEAST_RATE:
+            raise ValueError(f"never reaches {LEAST_RATE:g} a second; make it higher")
+        return self
+
+    @property
+    def is_ramp(self) -> bool:
+        """Whether it is a ramp and no spike."""
+        return self.over is not None
+
+
+def parse_rate(text: str) -> float | RateCourse:
+    """A rate as a flag gives it: `50`, or a course as `from=1,to=100,over=60s`. ValueError says what is allowed."""
+    try:
+        return float(text)
+    except ValueError:
+        pairs = [part.partition("=") for part in text.strip("{} ").split(",")]
+    table: dict[str, object] = {}
+    for key, equals, value in pairs:
+        if not equals:
+            allowed = "a number, from=1,to=100,over=60s (a ramp) or base=5,peak=100,at=30s,for=10s (a spike)"
+            raise ValueError(f"{text!r} is no rate; allowed: {allowed}")
+        plain = value.strip().strip("\"'")
+        table[key.strip()] = float(plain) if _NUMBER.match(plain) else plain
+    return RateCourse.model_validate(table)
+
+
+def _kind_of_rate(value: object) -> str:
+    return f"{TAG}table" if isinstance(value, dict | RateCourse) else f"{TAG}number"
+
+
 def _rule_or_table(value: object) -> object:
     return {"rule": value} if isinstance(value, str) else value
 
@@ -419,10 +514,29 @@ class Test(Table):
         "phase is left out. With rate: the most streams open at a time.",
         examples=[50],
     )
-    rate: Pace | None = Field(
+    rate: (
+        Annotated[
+            Annotated[Pace, Tag(f"{TAG}number")] | Annotated[RateCourse, Tag(f"{TAG}table")],
+            Discriminator(_kind_of_rate),
+        ]
+        | None
+    ) = Field(
         default=None,
-        description="Arrivals a second over all targets, whatever the service does (open loop).",
-        examples=[5.0],
+        description="Open loop: arrivals a second over all targets, whatever the service does. A table makes it a ramp "
+        "or a spike.",
+        examples=[50],
+    )
+    arrivals: Literal["constant", "poisson"] | None = Field(
+        default=None,
+        description="How the arrivals of a rate are spaced: evenly, or by chance as those of many users who know "
+        "nothing of each other. constant when not given.",
+        examples=["poisson"],
+    )
+    trace: Text | None = Field(
+        default=None,
+        description="Open loop: recorded arrivals instead of a rate. A file beside the spec: a time in seconds or an "
+        "ISO time stamp a line, of a CSV the first column.",
+        examples=["arrivals.csv"],
     )
     duration: Duration | None = Field(default=None, description="Length of the judged hold.", examples=["5m"])
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
@@ -443,6 +557,14 @@ class Test(Table):
     inconclusive: Inconclusive | None = Field(
         default=None, description="pass: exit 3 becomes 0, with a warning. report when not given.", examples=["pass"]
     )
+
+    @model_validator(mode="after")
+    def _one_load(self) -> Test:
+        if self.trace is not None and self.rate is not None:
+            raise ValueError("give rate or trace, not both: a trace has its own times")
+        if self.trace is not None and self.arrivals is not None:
+            raise ValueError("arrivals spaces those of a rate, and a trace has its own times; leave it out")
+        return self
 
 
 class Tests(Table):

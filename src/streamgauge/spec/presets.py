@@ -8,7 +8,10 @@ dataclasses and no third-party import, so that the command line can offer the na
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from streamgauge.arrivals import Arrivals
 
 TESTS = ("ttft", "concurrent")
 """The tests that exist. A spec may name no other."""
@@ -128,9 +131,9 @@ class Settings:
     duration_s: float | None
     floor: int | None
     concurrency: int
-    """Streams at a time: for each target in ttft, over all in concurrent. With `rate`, the cap over all targets."""
-    rate: float | None
-    """Arrivals a second over all targets (open loop); None: closed loop."""
+    """Streams at a time: for each target in ttft, over all in concurrent. In open loop the cap over all targets."""
+    open_loop: Arrivals | None
+    """When requests come due, over all targets; None: closed loop."""
     max_tokens: int
     unique_prefix: bool
     """Whether each prompt begins with a line of its own, so that no cache flatters the result."""

@@ -15,9 +15,19 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import quote
 
 from streamgauge.errors import UsageError
-from streamgauge.secrets import Redactor, is_sensitive, secrets_of
+from streamgauge.proxies import Choice, Proxy, from_environment, parse_proxy, secrets_of_proxy
+from streamgauge.secrets import (
+    Redactor,
+    is_sensitive,
+    remember,
+    secrets_in_json,
+    secrets_in_url,
+    secrets_of,
+    secrets_of_proxies,
+)
 from streamgauge.spec.address import Reach, Url, check_header, check_path, join, parse_url, reach
 from streamgauge.spec.criteria import Criterion
 from streamgauge.spec.load import Spec, digest
@@ -25,7 +35,7 @@ from streamgauge.spec.mistakes import Mistakes, Path, did_you_mean
 from streamgauge.spec.model import REFERENCE, Max, Target, is_json
 from streamgauge.spec.presets import TESTS, Settings
 from streamgauge.spec.prompt_files import PromptSet
-from streamgauge.spec.settings import Overrides, judged_by, settings_of
+from streamgauge.spec.settings import Overrides, judged_by, open_loop_of, settings_of
 
 Kind = Literal["local", "staging", "production"]
 GUARD = {"streams": 10, "requests": 3_000, "tokens": 1_000_000}
@@ -53,6 +63,7 @@ class TlsSettings:
     cert: str | None = None
     key: str | None = None
     server_name: str | None = None
+    resume: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +100,16 @@ class ResolvedTarget:
     control: str | None
     expect: str | None
     """Regular expression to be found in the answer."""
+    socket: str = ""
+    """Path of the Unix socket it listens on, in place of the network."""
+    proxy: Proxy | None = None
+    proxy_note: str | None = None
+    """Why a proxy that the environment names is or is not used."""
 
     @property
     def origin(self) -> str:
-        """scheme://host[:port]."""
-        return Url(self.scheme, self.host, self.port, "").origin
+        """scheme://host[:port], or the Unix socket's url."""
+        return Url(self.scheme, self.host, self.port, "", self.socket).origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +177,12 @@ def resolve(
     made = {name: _target(spec, name, environment, base, filler) for name in (*names, *control_names)}
     done = {name: target for name, target in made.items() if target is not None}
     kind, guarded, limits = _limits(spec, environment, done.values(), overrides, filler)
+    arrivals = open_loop_of(spec, test_name, overrides, mistakes)
+    filler.secrets.update(secrets_of_proxies(environ))
+    remember(*filler.secrets)
     mistakes.raise_if_any()
-    settings = settings_of(spec, test_name, names, overrides, limits.streams.value if limits.streams else None)
+    streams = limits.streams.value if limits.streams else None
+    settings = settings_of(spec, test_name, names, overrides, streams, arrivals)
     return Resolved(
         environment=environment,
         kind=kind,
@@ -186,8 +206,11 @@ class _Filler:
     mistakes: Mistakes
     secrets: set[str] = field(default_factory=set, repr=False)
 
-    def fill(self, text: str, at: Path, *, escape: bool = False) -> str:
-        """`text` with its references filled in (`escape`: inside JSON texts); an unset one is noted at `at`."""
+    def fill(self, text: str, at: Path, *, escape: bool = False, encode: bool = False) -> str:
+        """`text` with its references filled in; an unset one is noted at `at`.
+
+        `escape`: as they stand inside JSON texts. `encode`: percent-encoded.
+        """
         for name in dict.fromkeys(REFERENCE.findall(text)):
             value = self.variables.get(name)
             if not value:
@@ -202,7 +225,9 @@ class _Filler:
                 value = "unset"
             else:
                 self.secrets.add(value)
-            text = text.replace(f"${{{name}}}", json.dumps(value, ensure_ascii=False)[1:-1] if escape else value)
+            if escape:
+                value = json.dumps(value, ensure_ascii=False)[1:-1]
+            text = text.replace(f"${{{name}}}", quote(value, safe="") if encode else value)
         return text
 
     def knows(self, text: str) -> bool:
@@ -278,7 +303,9 @@ def _target(spec: Spec, name: str, environment: str | None, base: Url | None, fi
         )
     if body is not None:
         body = filler.fill(body, (*at, "body"), escape=is_json(target.headers))
+    filler.secrets.update((*secrets_in_url(path), *secrets_in_json(body or ""), *secrets_in_json(target.extra)))
     tls = _tls(spec, target, at, filler.mistakes)
+    proxy = _proxy(target, url, (*at, "proxy"), filler)
     if url is None:
         return None
     price = target.usd_per_mtok
@@ -302,7 +329,29 @@ def _target(spec: Spec, name: str, environment: str | None, base: Url | None, fi
         rpm=target.rpm,
         control=target.control,
         expect=_expect(target),
+        socket=url.socket,
+        proxy=proxy.proxy,
+        proxy_note=proxy.why,
     )
+
+
+def _proxy(target: Target, url: Url | None, at: Path, filler: _Filler) -> Choice:
+    """The target's own proxy, else the environment's. Its credentials are secrets, wherever they stood."""
+    choice = Choice()
+    try:
+        if target.proxy is not None:
+            # A password that is a reference is meant as it is: what needs it is percent-encoded here.
+            before, at_sign, after = target.proxy.rpartition("@")
+            whole = filler.fill(before, at, encode=bool(at_sign)) + at_sign + filler.fill(after, at)
+            choice = Choice(parse_proxy(whole))
+            if choice.proxy is not None and url is not None and url.socket:
+                filler.mistakes.add(at, 'a Unix socket is not reached through a proxy; leave proxy out, or say "none"')
+        elif url is not None and not url.socket:
+            choice = from_environment(url.scheme, url.host, url.port, filler.variables)
+    except ValueError as error:
+        filler.mistakes.add(at, Redactor(filler.secrets).text(str(error)))
+    filler.secrets.update(secrets_of_proxy(choice.proxy))
+    return choice
 
 
 def _expect(target: Target) -> str | None:
@@ -334,7 +383,7 @@ def _tls(spec: Spec, target: Target, at: Path, mistakes: Mistakes) -> TlsSetting
         found[key] = str(spec.folder / name) if name is not None else None
         if name is not None and not (spec.folder / name).is_file():
             mistakes.add((*at, "tls", key), f'no file "{name}" beside the spec; name a PEM file')
-    return TlsSettings(tls.verify, found["ca"], found["cert"], found["key"], tls.server_name)
+    return TlsSettings(tls.verify, found["ca"], found["cert"], found["key"], tls.server_name, tls.resume)
 
 
 def _limits(

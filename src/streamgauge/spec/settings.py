@@ -2,7 +2,9 @@
 
 Rules: an explicit number of requests or a duration replaces both ends of the preset's hold, so that what was asked for
 is what happens. An explicit concurrency is the only level: the stress phase is left out. In open loop no level is held,
-so there is no stress phase either; without a cap of its own it is what a minute of arrivals would need.
+so there is no stress phase either; without a cap of its own it is what the densest minute of arrivals would need. A
+rate that changes and a trace have an end of their own, where no requests and no duration are asked for: a ramp when it
+is up, a spike as long after it as it took to come, a trace with its last arrival.
 """
 
 from __future__ import annotations
@@ -10,14 +12,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import msgspec
+
+from streamgauge.arrivals import Arrivals, Rate, Spacing, Trace, most_within, ramp, spike
+from streamgauge.errors import UsageError
 from streamgauge.spec.criteria import Criterion, criterion, default_criteria, expand, speaks_of_the_same
 from streamgauge.spec.load import Spec
 from streamgauge.spec.mistakes import Mistakes, did_you_mean
-from streamgauge.spec.model import LEAST_RATE, MOST, MOST_RATE, MOST_STREAMS, Test
+from streamgauge.spec.model import LEAST_RATE, MOST, MOST_RATE, MOST_STREAMS, RateCourse, Test
 from streamgauge.spec.model import Timeouts as TimeoutsTable
 from streamgauge.spec.presets import PRESETS, TABLE, Inconclusive, Preset, Settings, Timeouts
+from streamgauge.spec.trace import read_trace
 
+S = 1_000_000_000
 CAP_S = 60.0
 """An open loop without `concurrency` may have this many seconds' arrivals open at a time (Little's law: a stream that
 takes the whole first-token time-out)."""
@@ -30,7 +39,10 @@ class Overrides:
     preset: str | None = None
     requests: int | None = None
     concurrency: int | None = None
-    rate: float | None = None
+    rate: float | RateCourse | None = None
+    arrivals: Spacing | None = None
+    trace: str | None = None
+    """A file, as a path from here."""
     duration_s: float | None = None
     inconclusive: Inconclusive | None = None
     max_requests: int | None = None
@@ -58,16 +70,65 @@ class Overrides:
         for flag, (count, most) in whole.items():
             if count is not None and not 1 <= count <= most:
                 mistakes.add_at(self.place(flag, count), f"must be a whole number from 1 to {most:,}")
-        if self.rate is not None and not LEAST_RATE <= self.rate <= MOST_RATE:
+        if isinstance(self.rate, float | int) and not LEAST_RATE <= self.rate <= MOST_RATE:
             told = f"must be a number from {LEAST_RATE} to {MOST_RATE:,} (a second)"
             mistakes.add_at(self.place("--rate", f"{self.rate:g}"), told)
+        if self.rate is not None and self.trace is not None:
+            mistakes.add_at(self.place("--trace", self.trace), "give --rate or --trace: a trace has its own times")
         for flag, value in (("--duration", self.duration_s), ("--max-usd", self.max_usd)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 mistakes.add_at(self.place(flag, f"{value:g}"), "must be a finite number above 0")
 
 
+def open_loop_of(spec: Spec, test: str, overrides: Overrides, mistakes: Mistakes) -> Arrivals | None:
+    """When requests come due, by flags and spec; None: closed loop. Its cap is 0: `settings_of` knows it.
+
+    A flag for a rate takes the place of the spec's trace, and the other way round.
+    """
+    table: Test = getattr(spec.model.tests, test) or Test()
+    times: tuple[int, ...] | None = None
+    if overrides.trace is not None:
+        try:
+            times = read_trace(Path(overrides.trace), overrides.trace)
+        except UsageError as error:
+            told = str(error).removeprefix(f"{overrides.trace}: ")
+            mistakes.add_at(overrides.place("--trace", overrides.trace), told)
+    elif overrides.rate is None:
+        times = spec.traces.get(test)
+    name = overrides.trace or (table.trace if overrides.rate is None else None)
+    rate = overrides.rate if overrides.rate is not None else table.rate
+    spacing = overrides.arrivals or table.arrivals
+    if name is None and rate is None and spacing is not None:
+        told = "spaces the arrivals of a rate, and there is none; add a rate (--rate)"
+        if overrides.arrivals is not None:
+            mistakes.add_at(overrides.place("--arrivals", spacing), told)
+        else:
+            mistakes.add(("tests", test, "arrivals"), told)
+    if name is not None and overrides.arrivals is not None:
+        mistakes.add_at(overrides.place("--arrivals", overrides.arrivals), "a trace has its own times; leave it out")
+    if name is not None:
+        return None if times is None else Trace(times, 0, Path(name).name)
+    return None if rate is None else _rate(rate, spacing or "constant")
+
+
+def _rate(rate: float | RateCourse, spacing: Spacing) -> Rate:
+    """The rate as the engine has it."""
+    if not isinstance(rate, RateCourse):
+        return Rate(float(rate), 0, spacing)
+    if rate.over is not None:
+        return ramp(rate.from_ or 0.0, rate.to or 0.0, round(rate.over * S), 0, spacing)
+    return spike(
+        rate.base or 0.0, rate.peak or 0.0, round((rate.at or 0.0) * S), round((rate.for_ or 0.0) * S), 0, spacing
+    )
+
+
 def settings_of(
-    spec: Spec, test: str, targets: tuple[str, ...], overrides: Overrides, streams_limit: float | None
+    spec: Spec,
+    test: str,
+    targets: tuple[str, ...],
+    overrides: Overrides,
+    streams_limit: float | None,
+    arrivals: Arrivals | None,
 ) -> Settings:
     """The settings of `test` over `targets`; `streams_limit` bounds only the cap that an open loop gets by itself."""
     table: Test = getattr(spec.model.tests, test) or Test()
@@ -76,11 +137,13 @@ def settings_of(
     requests = overrides.requests or table.requests
     duration = overrides.duration_s or table.duration
     concurrency = overrides.concurrency or table.concurrency
-    rate = overrides.rate or table.rate
-    own_end = requests is not None or duration is not None
-    stress = preset.stress_level if concurrency is None and rate is None else None
+    steady = arrivals is None or (isinstance(arrivals, Rate) and not arrivals.course)
+    own_end = requests is not None or duration is not None or not steady
+    stress = preset.stress_level if concurrency is None and arrivals is None else None
     if concurrency is None:
-        concurrency = preset.concurrency if rate is None else _cap(rate, streams_limit)
+        concurrency = preset.concurrency if arrivals is None else _cap(arrivals, streams_limit)
+    if isinstance(arrivals, Rate) and arrivals.course and requests is None and duration is None:
+        duration = _course_s(arrivals)
     return Settings(
         test=test,
         preset=preset.name,
@@ -90,7 +153,7 @@ def settings_of(
         duration_s=duration if own_end else preset.duration_s,
         floor=preset.floor,
         concurrency=concurrency,
-        rate=rate,
+        open_loop=None if arrivals is None else msgspec.structs.replace(arrivals, cap=concurrency),
         max_tokens=table.max_tokens or preset.max_tokens,
         unique_prefix=table.unique_prefix,
         think_time_s=table.think_time or 0.0,
@@ -107,13 +170,19 @@ def settings_of(
     )
 
 
+def _course_s(rate: Rate) -> float:
+    """How long a rate that changes is followed: a ramp to its end, a spike until as long after it as before it."""
+    (first, _), (last, _) = rate.course[0], rate.course[-1]
+    return (last if len(rate.course) == 1 else last + first) / S
+
+
 def _requests(preset: Preset, targets: int) -> int:
     """The preset's judged requests for each target."""
     return preset.requests if preset.test == "ttft" else math.ceil(preset.requests / max(1, targets))
 
 
-def _cap(rate: float, streams_limit: float | None) -> int:
-    cap = math.ceil(rate * CAP_S)
+def _cap(arrivals: Arrivals, streams_limit: float | None) -> int:
+    cap = math.ceil(most_within(arrivals, round(CAP_S * S)))
     return max(1, cap if streams_limit is None else min(cap, int(streams_limit)))
 
 
@@ -135,7 +204,7 @@ def judged_by(spec: Spec, settings: Settings) -> tuple[Criterion, ...]:
         settings.preset,
         prompts=settings.prompts,
         level=settings.concurrency,
-        open_loop=settings.rate is not None,
+        open_loop=settings.open_loop is not None,
     )
     table: Test | None = getattr(spec.model.tests, settings.test)
     if table is None or table.criteria is None:

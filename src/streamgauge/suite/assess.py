@@ -7,7 +7,6 @@ newer streamgauge, offline, also when it was killed half-way.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,15 +16,17 @@ import msgspec
 from streamgauge.columns import MISSING, BoolArray, Columns
 from streamgauge.compare import comparisons
 from streamgauge.errors import Exit
+from streamgauge.facts import Facts
 from streamgauge.metrics import METRICS
 from streamgauge.plan import Hold
 from streamgauge.plan import Phase as Planned
 from streamgauge.reports.document import Document, Measurement, Run
-from streamgauge.sample import AuditTick, Outcome, Sample
+from streamgauge.sample import AuditTick, Outcome
 from streamgauge.series import series
 from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
-from streamgauge.suite.folder import Head, Story, read_head, read_story, records
+from streamgauge.suite.folder import Head, Story, batches, read_head, read_story
+from streamgauge.suite.wire import Wire, wire_of
 from streamgauge.suite.words import Words
 from streamgauge.summary import MetricsCollector, Scope, scope_of, summarise
 from streamgauge.verdict import (
@@ -54,6 +55,8 @@ class Assessment:
     doubling_helps: bool
     """Whether twice the requests could settle what is open."""
     folder: Path
+    facts: Facts
+    """What every Sample said, in the order in which they were written."""
 
     inconclusive_passes: bool = False
     """Whether exit 3 becomes 0, by `--inconclusive pass`."""
@@ -63,10 +66,6 @@ class Assessment:
         """The exit code this run asks for. An invalid or partial run never passes, whatever the policy."""
         open_ = self.decision.exit is Exit.INCONCLUSIVE and not self.document.partial
         return Exit.PASS if open_ and self.inconclusive_passes else self.decision.exit
-
-    def samples(self) -> Iterator[Sample]:
-        """The run's Samples, read from its folder."""
-        return (record for record in records(self.folder) if isinstance(record, Sample))
 
 
 @dataclass(slots=True)
@@ -79,7 +78,16 @@ class _Ticks:
     longest_turn_ns: int | None = None
     sockets: int = 0
     steps: int = 0
-    missed: int = 0
+
+    def add(self, tick: AuditTick, windows: list[tuple[int, int]]) -> None:
+        """Take one in. `windows`: when the judged phases ran."""
+        self.sockets = max(self.sockets, tick.open_sockets)
+        self.steps += len(tick.steps)
+        if any(start <= tick.at_ns <= end for start, end in windows):
+            self.n += 1
+            self.cpu_sum += tick.cpu
+            self.cpu_max = max(tick.cpu, self.cpu_max or 0.0)
+            self.longest_turn_ns = max(tick.longest_turn_ns, self.longest_turn_ns or 0)
 
 
 def assess(folder: Path) -> Assessment:
@@ -87,8 +95,8 @@ def assess(folder: Path) -> Assessment:
     head = read_head(folder)
     story = _without_controls(head, read_story(folder))
     windows = [(p.start_ns, p.end_ns) for p in story.phases if p.name in head.judged_phases]
-    collector, ticks, stamps = _read(folder, windows)
-    columns = collector.columns()
+    columns, ticks = _read(folder, windows)
+    wire = wire_of(columns.facts)
     judged_targets = [str(t["name"]) for t in head.targets if t["name"] not in head.only_controls]
     scope = scope_of(
         columns,
@@ -98,7 +106,7 @@ def assess(folder: Path) -> Assessment:
         limits=_request_limits(head.criteria),
     )
     summary = summarise(columns, scope)
-    measurement = _measurement(head, story, columns, scope, ticks, stamps)
+    measurement = _measurement(head, story, columns, scope, ticks, wire)
     doubts = list(measurement.invalid_because)
     judged = judge(
         head.criteria, columns, scope, confidence=head.confidence, partial=story.partial, invalid_because=doubts,
@@ -125,7 +133,7 @@ def assess(folder: Path) -> Assessment:
         run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from, set_up=wrong,
     )  # fmt: skip
     doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(judged)
-    return Assessment(document, decision, doubling_helps, folder, head.inconclusive_passes)
+    return Assessment(document, decision, doubling_helps, folder, columns.facts, head.inconclusive_passes)
 
 
 def _without_controls(head: Head, story: Story) -> Story:
@@ -135,25 +143,15 @@ def _without_controls(head: Head, story: Story) -> Story:
     return dataclasses.replace(story, partial=False) if whole else story
 
 
-def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[MetricsCollector, _Ticks, str]:
-    """Every record once: Samples to the collector, ticks summed up, and whose stamps they are."""
+def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[Columns, _Ticks]:
+    """Every record once: Samples to columns, ticks summed up."""
     collector, ticks = MetricsCollector(), _Ticks()
-    kernel = user = 0
-    for record in records(folder):
-        if not isinstance(record, AuditTick):
-            collector.add(record)
-            if isinstance(record, Sample) and record.first_byte_ns is not None:
-                kernel, user = (kernel + 1, user) if record.kernel_stamps else (kernel, user + 1)
-            continue
-        ticks.sockets = max(ticks.sockets, record.open_sockets)
-        ticks.steps += len(record.steps)
-        if any(start <= record.at_ns <= end for start, end in windows):
-            ticks.n += 1
-            ticks.cpu_sum += record.cpu
-            ticks.cpu_max = max(record.cpu, ticks.cpu_max or 0.0)
-            ticks.longest_turn_ns = max(record.longest_turn_ns, ticks.longest_turn_ns or 0)
-    stamps = "kernel" if not user else "user" if not kernel else "mixed"
-    return collector, ticks, stamps
+    for batch in batches(folder):
+        collector.extend(batch)
+        for record in batch:
+            if isinstance(record, AuditTick):
+                ticks.add(record, windows)
+    return collector.columns(), ticks
 
 
 def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
@@ -172,7 +170,7 @@ def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
     return limits
 
 
-def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks: _Ticks, stamps: str) -> Measurement:
+def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks: _Ticks, wire: Wire) -> Measurement:
     rows = scope.rows(columns)
     starts, late = starts_late(columns, rows)
     doubts = run_doubts(columns, scope, starts=starts, missed=late)
@@ -187,7 +185,7 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
     achieved = len(rows)
     control_rows = len(columns.select(targets=head.only_controls or ("",), phases=scope.judged))
     return Measurement(
-        stamps=stamps,
+        stamps=wire.stamps,
         valid=not doubts,
         invalid_because=doubts,
         slack_ms=spread(columns.slack_ms[rows]),
@@ -212,7 +210,22 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
             "rate_per_s": (achieved + control_rows) / seconds if rate and seconds else None,
             "duration_s": seconds or None,
         },
-        notes=[*head.notes, *_stamp_notes(stamps)],
+        arrivals=_arrivals(head, plan),
+        calibration=head.calibration,
+        notes=[*head.notes, *wire.notes()],
+    )
+
+
+def _arrivals(head: Head, phases: list[Planned]) -> str | None:
+    """How the requests to judged targets come due in open loop, in words."""
+    return next(
+        (
+            lane.load.words
+            for phase in phases
+            for lane in phase.lanes
+            if not isinstance(lane.load, Hold) and not set(lane.targets) <= set(head.only_controls)
+        ),
+        None,
     )
 
 
@@ -232,12 +245,6 @@ def _held(columns: Columns, scope: Scope) -> float | None:
 
 def _float(value: int | None) -> float | None:
     return None if value is None else float(value)
-
-
-def _stamp_notes(stamps: str) -> list[str]:
-    if stamps == "kernel":
-        return []
-    return [f"{stamps} stamps: the time is (partly) when our loop read the bytes, not when the kernel received them"]
 
 
 def _with_doubts(measurement: Measurement, word: Word, doubts: list[str]) -> Measurement:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from streamgauge.plan import Hold, Lane, Phase, Rate
+from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.spec.presets import Settings
-from streamgauge.suite.ttft import warmup
+from streamgauge.suite.ttft import open_lane, warmup
 
 S = 1_000_000_000
 CONTROL_STREAMS = 4
@@ -20,8 +20,8 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
     """
     wanted = None if settings.requests is None else settings.requests * len(targets)
     beside = tuple(_control(name, settings, wanted) for name in controls)
-    if settings.rate is not None:
-        main = Lane(targets, settings.prompts, Rate(settings.rate, settings.concurrency), wanted)
+    if settings.open_loop is not None:
+        main = open_lane(settings, settings.open_loop, targets, wanted)
         return (*warmup(settings, (*targets, *controls)), _hold(settings, (main, *beside), 0))
     level = settings.concurrency
     ramp = round(settings.ramp_s * S)

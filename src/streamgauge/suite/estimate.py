@@ -10,8 +10,10 @@ import math
 import re
 from dataclasses import dataclass
 
-from streamgauge.clock import S
-from streamgauge.plan import Lane, Phase, Rate
+from streamgauge.arrivals import Arrivals, Rate, most_within
+from streamgauge.clock import MS, US, S
+from streamgauge.plan import Hold, Lane, Phase, lane_end
+from streamgauge.run import workers_for
 from streamgauge.spec.resolve import Resolved
 from streamgauge.suite.seen import Seen
 from streamgauge.target import Target, request_for
@@ -20,6 +22,11 @@ GUESSED_TOKENS = 300
 """Output tokens of one answer where the request sets no limit and none was seen."""
 GUESSED_TTFT_S, GUESSED_TOKENS_PER_S = 0.5, 40.0
 CHARS_PER_TOKEN = 4.0
+START_NS, REQUEST_NS = 150 * US, 300 * US
+"""What one worker needs at least for a start on a new connection, and for a short answer from start to end
+(bench/openloop.py measures both)."""
+LATE_NS = 5 * MS
+"""Starts that late are worth a word before the run."""
 _LIMIT = re.compile(
     rb'"(?:max_tokens|max_completion_tokens|max_output_tokens|maxOutputTokens|maxTokens)"\s*:\s*(\d{1,9})\b'
 )
@@ -36,6 +43,11 @@ class Estimate:
     usd: float | None
     seconds: float
     streams: int
+    """Open at once at most: the level, in open loop the cap."""
+    rate_per_s: float | None
+    """Arrivals of the judged phase, on average; None in closed loop."""
+    most_open: int | None
+    """Streams that will be open at once in open loop, as long as answers are believed to take."""
     sends: dict[str, dict[str, float]]
     """Requests by phase and target."""
     words: tuple[str, ...]
@@ -76,8 +88,10 @@ def estimate_of(
         usd=sum(known) if len(known) == len(sent) else None,
         seconds=seconds,
         streams=max(phase.streams for phase in phases),
+        rate_per_s=next((phase.rate for phase in phases if phase.rate is not None), None),
+        most_open=_most_open(phases, takes),
         sends=sends,
-        words=(*lengths, *_thinned(phases, takes, rpm)),
+        words=(*lengths, *_thinned(phases, takes, rpm), *_cannot_hold(phases, takes)),
     )
 
 
@@ -92,13 +106,13 @@ def _cut_short(
 
 def _lane_load(lane: Lane, phase: Phase, takes_s: float, rpm: dict[str, float | None]) -> tuple[float, float]:
     """(requests, seconds) of one lane, as fast as its slots and its targets' paces let it."""
-    open_loop = isinstance(lane.load, Rate)
-    pace = lane.load.per_s if isinstance(lane.load, Rate) else lane.load.most / takes_s
-    pace = min(pace, _lane_pace(lane, rpm))
+    if not isinstance(lane.load, Hold):
+        return lane_end(lane, phase.duration_ns)
+    pace = min(lane.load.most / takes_s, _lane_pace(lane, rpm))
     limit = None if phase.duration_ns is None else phase.duration_ns / S
     n = float(lane.requests) if lane.requests is not None else pace * (limit or 0.0)
     if limit is not None:
-        n = min(n, pace * limit + (0 if open_loop else lane.load.most))
+        n = min(n, pace * limit + lane.load.most)
     return n, n / pace if pace else 0.0
 
 
@@ -107,10 +121,57 @@ def _thinned(phases: tuple[Phase, ...], takes: dict[str, float], rpm: dict[str, 
     out = []
     for lane in (lane for phase in phases if phase.name == "hold" for lane in phase.lanes):
         streams = _lane_pace(lane, rpm) * sum(takes[name] for name in lane.targets) / len(lane.targets)
-        if not isinstance(lane.load, Rate) and streams < 0.9 * lane.load.most:
+        if isinstance(lane.load, Hold) and streams < 0.9 * lane.load.most:
             most = f"about {max(streams, 1):.0f} of {lane.load.most} streams"
             out.append(f"rpm leaves {most} open at a time to {', '.join(lane.targets)}")
     return out
+
+
+def _most_open(phases: tuple[Phase, ...], takes: dict[str, float]) -> int | None:
+    """Streams open at once in open loop, cap or not: the arrivals within what an answer takes (Little's law)."""
+    return max((math.ceil(_open(lane, phase, takes)) for phase, lane in _open_lanes(phases)), default=None)
+
+
+def _open_lanes(phases: tuple[Phase, ...]) -> list[tuple[Phase, Lane]]:
+    return [(phase, lane) for phase in phases for lane in phase.lanes if not isinstance(lane.load, Hold)]
+
+
+def _open(lane: Lane, phase: Phase, takes: dict[str, float]) -> float:
+    assert not isinstance(lane.load, Hold)
+    mean = sum(takes[name] for name in lane.targets) / len(lane.targets)
+    return most_within(lane.load, round(mean * S), phase.duration_ns)
+
+
+def _cannot_hold(phases: tuple[Phase, ...], takes: dict[str, float]) -> list[str]:
+    """Where arrivals will be shed at the cap, or come closer together than this machine can start them."""
+    out = []
+    for phase, lane in _open_lanes(phases):
+        assert not isinstance(lane.load, Hold)
+        wanted = math.ceil(_open(lane, phase, takes))
+        if wanted > lane.load.cap:
+            most = f"about {wanted:,} streams would be open at once, and the cap is {lane.load.cap:,}"
+            out.append(f"{most}: the rest is shed (raise --concurrency, or ask for less)")
+        dense = _too_dense(lane.load, workers_for(phase.streams))
+        if dense is not None:
+            out.append(f"{dense}: starts will be late, and the report will count them")
+    return out
+
+
+def _too_dense(load: Arrivals, workers: int) -> str | None:
+    """That arrivals come faster than `workers` can carry, or closer together than they can start them; else None."""
+    if isinstance(load, Rate):
+        most = workers * S / REQUEST_NS
+        told = f"{load.highest:,.6g} a second are more than this machine carries (about {most:,.0f} short answers)"
+        return told if load.highest > most else None
+    start_ns = START_NS // workers
+    free, late = 0, []
+    for at in load.times:
+        free = max(free, at)
+        late.append(free - at)
+        free += start_ns
+    worst = sorted(late)[math.ceil(0.99 * len(late)) - 1]
+    told = f"the trace is denser than this machine starts requests: 1 in 100 waits {worst / MS:,.0f} ms or more"
+    return told if worst > LATE_NS else None
 
 
 def _lane_pace(lane: Lane, rpm: dict[str, float | None]) -> float:

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +24,8 @@ from streamgauge.errors import Exit, StorageError, worst
 from streamgauge.plan import Phase
 from streamgauge.reports import ReportGenerator
 from streamgauge.run import Ending, Journal, Limits, Listener, conduct, workers_for
-from streamgauge.sample import Sample
 from streamgauge.secrets import Redactor
+from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import ResolvedTarget
 from streamgauge.suite.assess import Assessment, assess
 from streamgauge.suite.folder import Head, create, new_id, write_whole
@@ -115,23 +115,13 @@ def write_reports(
     assessment: Assessment, out: Path, forms: Iterable[str] | None = None
 ) -> tuple[tuple[Path, ...], str | None]:
     """Write every form to `out`: the files, or why they cannot be written. The folder keeps its own report.json."""
-    generator = ReportGenerator(assessment.document, _Samples(assessment))
+    generator = ReportGenerator(assessment.document, assessment.facts)
     with contextlib.suppress(OSError):  # the folder's own copy can be made again from the samples beside it
         write_whole(assessment.folder / "report.json", generator.json().encode())
     try:
         return tuple(generator.write(out, forms)), None
     except StorageError as error:
         return (), f"{error}. The run is kept: streamgauge report {assessment.document.run.id} --out DIR"
-
-
-@dataclass(frozen=True, slots=True)
-class _Samples:
-    """The run's Samples, read anew each time they are asked for."""
-
-    assessment: Assessment
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self.assessment.samples())
 
 
 def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str | None, limit: int) -> Head:
@@ -155,16 +145,16 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         phases=list(load.phases), judged_phases=["hold"], spec_digest=resolved.digest, seed=load.seed,
         rerun=redact.text(rerun), out=str(out), descriptors_limit=limit,
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
+        calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",
         paces={t.name: t.rpm for t in load.targets if t.rpm is not None},
     )  # fmt: skip
 
 
-def _plain(settings: object) -> dict[str, object]:
-    """Settings as JSON takes them."""
-    assert dataclasses.is_dataclass(settings)
-    assert not isinstance(settings, type)
-    return dict(dataclasses.asdict(settings))
+def _plain(settings: Settings) -> dict[str, object]:
+    """Settings as JSON takes them; the arrivals of an open loop in words, a trace has a million times."""
+    plain = dict(dataclasses.asdict(dataclasses.replace(settings, open_loop=None)))
+    return {**plain, "open_loop": None if settings.open_loop is None else settings.open_loop.words}
 
 
 def _told(found: ResolvedTarget, target: Target, redact: Redactor) -> dict[str, str | None]:
@@ -175,6 +165,7 @@ def _told(found: ResolvedTarget, target: Target, redact: Redactor) -> dict[str, 
         "model": found.model,
         "control": found.control,
         "addresses": ", ".join(address for address, _ in target.addresses),
+        "proxy": None if target.proxy is None else target.proxy.shown,
     }
 
 

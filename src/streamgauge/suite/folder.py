@@ -10,6 +10,7 @@ Rules: no secret is in any of them. A run that was killed has no `end` line and 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -21,7 +22,8 @@ import msgspec
 
 from streamgauge.errors import StorageError, UsageError
 from streamgauge.plan import Phase as Planned
-from streamgauge.sample import AuditTick, Record, Sample, read_records
+from streamgauge.reports.document import Calibration
+from streamgauge.sample import AuditTick, Record, Sample, read_batches
 from streamgauge.summary import Phase
 from streamgauge.verdict import Criterion
 
@@ -68,6 +70,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     notes: list[str]
     inconclusive_passes: bool = False
+    calibration: Calibration | None = None
+    """What was known of this machine when the run began."""
     paces: dict[str, float] = {}
     """target -> its rpm, where it has one."""
 
@@ -164,7 +168,7 @@ def read_story(folder: Path) -> Story:
             end_ns = int(str(event["at_ns"]))
         elif event.get("event") == "round":
             rounds += 1
-    last = end_ns if end_ns is not None else max([starts[-1][2] if starts else 0, *_times(folder)])
+    last = end_ns if end_ns is not None else max(itertools.chain([starts[-1][2] if starts else 0], _times(folder)))
     phases = [
         Phase(name=name, level=level, start_ns=at, end_ns=starts[i + 1][2] if i + 1 < len(starts) else last)
         for i, (name, level, at) in enumerate(starts)
@@ -214,5 +218,10 @@ def _lines(path: Path) -> Iterator[dict[str, object]]:
 
 def records(folder: Path) -> Iterator[Record]:
     """Every record of every worker and round."""
+    return itertools.chain.from_iterable(batches(folder))
+
+
+def batches(folder: Path) -> Iterator[list[Record]]:
+    """The same, some thousand at a time."""
     for path in sorted(folder.glob("samples-*.sgs")):
-        yield from read_records(path)
+        yield from read_batches(path)

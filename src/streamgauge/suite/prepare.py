@@ -13,13 +13,15 @@ from pathlib import Path
 
 import msgspec
 
+from streamgauge.arrivals import Rate, most_within
 from streamgauge.check.knock import find_way
 from streamgauge.check.way import way_findings
 from streamgauge.clock import Clock, S
 from streamgauge.dialects.contract import Ask
 from streamgauge.errors import TargetError, UsageError
 from streamgauge.net import tls_context
-from streamgauge.plan import Phase, Rate
+from streamgauge.plan import Hold, Lane, Phase
+from streamgauge.reports.document import Calibration
 from streamgauge.run import Limits as RunLimits
 from streamgauge.run import Load, workers_for
 from streamgauge.spec.presets import Settings
@@ -48,12 +50,13 @@ class Prepared:
     confidence: float
     estimate: Estimate
     notes: tuple[str, ...]
+    calibration: Calibration | None = None
 
 
-def prepare(resolved: Resolved, seed: int, root: Path = Path()) -> Prepared:
+def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Calibration | None = None) -> Prepared:
     """Everything but the network: UsageError where the plan is above a hard stop or cannot be.
 
-    What `check` saw of a target is looked up under `root`.
+    What `check` saw of a target is looked up under `root`. calibration: what is known of this machine.
     """
     settings = resolved.settings
     names = tuple(t.name for t in resolved.targets)
@@ -61,7 +64,7 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path()) -> Prepared:
     phases = TESTS[settings.test](settings, names, controls)
     targets = targets_of(resolved)
     for target in targets:
-        if target.secure:
+        if target.secure or (target.proxy is not None and target.proxy.secure):
             tls_context(target.tls)  # so that an unusable file is told before anything is connected to
     estimate = estimate_of(resolved, targets, phases, {t.name: recall(root, key_of(t)) for t in targets})
     _hold_back(resolved, estimate, phases)
@@ -93,7 +96,8 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path()) -> Prepared:
         criteria=tuple(_criteria(resolved, estimate.sends, confidence)),
         confidence=confidence,
         estimate=estimate,
-        notes=(*_notes(resolved, estimate), *filter(None, map(_model_note, targets))),
+        notes=(*_notes(resolved, estimate), *filter(None, map(_model_note, targets)), *_beyond(estimate, calibration)),
+        calibration=calibration,
     )
 
 
@@ -129,7 +133,7 @@ def _target(found: ResolvedTarget, settings: Settings, *, control: bool) -> Targ
         max_tokens=settings.max_tokens,
         include_usage=found.include_usage,
         unique=settings.unique_prefix,
-        tls=msgspec.convert({k: getattr(found.tls, k) for k in ("verify", "ca", "cert", "key", "server_name")}, Tls),
+        tls=msgspec.convert({key: getattr(found.tls, key) for key in Tls.__struct_fields__}, Tls),
         expect=found.expect,
         limits=Limits(
             connect_ns=round(times.connect_s * S),
@@ -139,6 +143,9 @@ def _target(found: ResolvedTarget, settings: Settings, *, control: bool) -> Targ
         ),
         rpm=found.rpm,
         control=control,
+        socket=found.socket,
+        proxy=found.proxy,
+        proxy_note=found.proxy_note,
     )
 
 
@@ -169,16 +176,28 @@ def _too_fast(resolved: Resolved, phases: tuple[Phase, ...]) -> list[str]:
     for lane in (lane for phase in phases for lane in phase.lanes):
         for name in lane.targets:
             most = rpm[name]
-            if not isinstance(lane.load, Rate) or most is None:
+            if isinstance(lane.load, Hold) or most is None:
                 continue
-            each = lane.load.per_s * 60 / len(lane.targets)
-            if each > most * (1 + 1e-9):
-                rate = resolved.settings.rate or lane.load.per_s
-                wrong.append(
-                    f"  rate = {rate:g} a second sends {name} {each:g} requests a minute; targets.{name}.rpm is "
-                    f"{most:g}. Ask for at most --rate {math.floor(rate * most / each * 1000) / 1000:g}, or raise rpm"
-                )
+            each = _most_a_minute(lane) / len(lane.targets)
+            if each <= most * (1 + 1e-9):
+                continue
+            load = resolved.settings.open_loop
+            if isinstance(load, Rate):
+                way = "reaches" if load.course else "="
+                told = f"rate {way} {load.highest:g} a second sends {name} {each:g} requests a minute"
+                step = f"at most --rate {math.floor(load.highest * most / each * 1000) / 1000:g}"
+                step = f"at most {step[15:]} a second" if load.course else step
+            else:
+                told = f"the trace sends {name} {each:g} requests in its densest minute"
+                step = "a thinner one"
+            wrong.append(f"  {told}; targets.{name}.rpm is {most:g}. Ask for {step}, or raise rpm")
     return wrong
+
+
+def _most_a_minute(lane: Lane) -> float:
+    """Requests of an open-loop lane in its densest minute; a rate counts as if it stayed at its highest."""
+    assert not isinstance(lane.load, Hold)
+    return lane.load.highest * 60 if isinstance(lane.load, Rate) else most_within(lane.load, 60 * S)
 
 
 def _criteria(resolved: Resolved, sends: Mapping[str, Mapping[str, float]], confidence: float) -> list[Criterion]:
@@ -213,12 +232,30 @@ def _notes(resolved: Resolved, estimate: Estimate) -> list[str]:
             notes.append(f"{target.name}: the server's certificate was not verified (tls.verify = false)")
         if not resolved.settings.unique_prefix:
             notes.append("prompts were sent without a mark of their own: caches may have flattered TTFT")
+        if target.proxy is not None:
+            notes.append(f"{target.name}: through the proxy {target.proxy.shown}, whose time is part of every number")
         if target.rpm is not None:
             notes.append(
                 f"{target.name}: paced to {target.rpm:g} requests a minute (rpm); waiting for that is no part of TTFT"
             )
     notes += [f"{host} is public and no environment names it: treated as production" for host in resolved.guarded]
     return list(dict.fromkeys(notes))
+
+
+def streams_of(estimate: Estimate) -> int:
+    """Streams that a plan will have open at once: its level, or what its arrivals make of it, up to the cap."""
+    return estimate.streams if estimate.most_open is None else min(estimate.streams, estimate.most_open)
+
+
+def _beyond(estimate: Estimate, calibration: Calibration | None) -> list[str]:
+    """That this machine was not found able to measure so much."""
+    if calibration is None or calibration.stale is not None:
+        return []
+    streams, held = streams_of(estimate), calibration.streams or 0
+    if streams <= held:
+        return []
+    told = f"{streams:,} streams are planned, and this machine was calibrated for {held:,} ({calibration.at[:10]})"
+    return [f"{told}: beyond that its numbers are not known to hold; streamgauge check --calibrate tries"]
 
 
 def _model_note(target: Target) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from streamgauge.plan import Hold, Lane, Phase, Rate
+from streamgauge.arrivals import Arrivals, Trace
+from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.spec.presets import Settings
 
 S = 1_000_000_000
@@ -16,27 +17,35 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
     """
     duration = None if settings.duration_s is None else round(settings.duration_s * S)
     arms = (*targets, *controls)
-    if settings.rate is not None:
-        lanes = [_arrivals(settings, names, len(targets)) for names in (targets, controls) if names]
+    load = settings.open_loop
+    if load is not None:
+        lanes = [_arriving(settings, load, names, len(targets)) for names in (targets, controls) if names]
     else:
         hold = Hold(settings.concurrency)
         lanes = [Lane((name,), settings.prompts, hold, settings.requests) for name in arms]
     judged = Phase(
         "hold",
         tuple(lanes),
-        0 if settings.rate is not None else settings.concurrency,
+        0 if load is not None else settings.concurrency,
         duration_ns=duration,
-        lockstep=None if settings.rate is not None else 2 * settings.concurrency,
+        lockstep=None if load is not None else 2 * settings.concurrency,
         think_ns=round(settings.think_time_s * S),
     )
     return (*warmup(settings, arms), judged)
 
 
-def _arrivals(settings: Settings, names: tuple[str, ...], targets: int) -> Lane:
-    assert settings.rate is not None
-    share = settings.rate * len(names) / targets
+def _arriving(settings: Settings, load: Arrivals, names: tuple[str, ...], targets: int) -> Lane:
+    """The lane of `names`, at their share of arrivals that are meant for `targets`."""
     requests = None if settings.requests is None else settings.requests * len(names)
-    return Lane(names, settings.prompts, Rate(share, settings.concurrency), requests)
+    return open_lane(settings, load.scaled(len(names) / targets), names, requests)
+
+
+def open_lane(settings: Settings, load: Arrivals, names: tuple[str, ...], requests: int | None) -> Lane:
+    """An open-loop lane over `names`. A trace ends with its last arrival, also where more requests were asked for."""
+    if isinstance(load, Trace):
+        there = len(load.times) if settings.duration_s is None else int(load.expected(round(settings.duration_s * S)))
+        requests = there if requests is None else min(requests, there)
+    return Lane(names, settings.prompts, load, requests)
 
 
 def warmup(settings: Settings, arms: tuple[str, ...]) -> tuple[Phase, ...]:

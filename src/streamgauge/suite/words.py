@@ -15,7 +15,7 @@ import numpy as np
 from streamgauge.columns import Columns, population
 from streamgauge.compare import Comparison
 from streamgauge.metrics import METRICS
-from streamgauge.plan import Rate
+from streamgauge.plan import Hold
 from streamgauge.sample import GOOD, Outcome
 from streamgauge.sentences import one_in, rounded_up
 from streamgauge.slices import TOLERATED
@@ -176,7 +176,7 @@ class Words:
             for one in self.judged
             if one.n_effective is not None
         ]
-        open_loop = any(isinstance(lane.load, Rate) for phase in self.head.phases for lane in phase.lanes)
+        open_loop = any(not isinstance(lane.load, Hold) for phase in self.head.phases for lane in phase.lanes)
         shed = summary.outcomes.get("shed", 0)
         if open_loop and shed:
             out.append(f"{shed:,} arrivals were shed at the cap: the service did not keep up with the rate")
