@@ -3,22 +3,25 @@
 Three runs. On time: many short streams a second. Slowed: the worker is stopped again and again, so that its own starts
 are late. Queued: the server takes a new connection only now and then and closes it after its answer, so that connects
 wait. Truth is the plan (when each arrival is due, computed anew) and the server's log (when it wrote). Late: our start
-after the due time, through us. A start: from the worker's beginning with a request to its last byte sent, on a
-connection that was there. Error: how far our ttft lies from (just before the server's first write) - due, beyond the
-slack it claims; service: the same of ttft_service and our sent. Queued is what the two differ by, due to sent.
+after the due time, through us. Waited: ready to run, and no core was free. A start: from the worker's beginning with a
+request to its last byte sent, on a connection that was there. Error: how far our ttft lies from (just before the
+server's first write) - due, beyond the slack it claims; service: the same of ttft_service and our sent. Queued is what
+the two differ by, due to sent.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -46,18 +49,53 @@ QUEUED_RATE, SHORT_S = 100.0, 5.0
 COLUMNS = (
     "run", "arrivals", "open", "late ms p50 / p95 / p99 / max", "over 50 ms late", "a start us p50 / p95",
     "ttft ms p50 / p95", "ttft_service ms p50 / p95", "queued ms p50 / p95", "slack ms p95", "error ms p95",
-    "service error ms p95", "of a core",
+    "service error ms p95", "of a core", "waited for one",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One run: its judged Samples in order of due, what the server did, when the phase began."""
+    """One run: its Samples in order of due, what the server did, when the phase began, the worker's wait for a core."""
 
     samples: list[Sample]
     ticks: list[AuditTick]
     truth: dict[str, Answer]
     began_ns: int
+    waited: float
+    """Share of the time in which a worker was ready and had no core."""
+
+
+@dataclass(slots=True)
+class _Watch:
+    """Hears a run's events: when its phase began, and how long its workers waited for a core since."""
+
+    fifo: bool
+    began_ns: int = 0
+    waits: list[tuple[int, int]] = field(default_factory=list)
+
+    def __call__(self, event: object) -> None:
+        if isinstance(event, Began):
+            self.began_ns = event.at_ns
+            for pid in workers() if self.fifo else ():
+                os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
+        with contextlib.suppress(OSError, IndexError):  # a worker that just ended
+            waited = sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) for pid in workers())
+            self.waits.append((time.monotonic_ns(), waited))
+
+    @property
+    def waited(self) -> float:
+        (since, before), (until, after) = self.waits[0], max(self.waits, key=lambda one: one[1])
+        return (after - before) / max(until - since, 1)
+
+
+def workers() -> list[int]:
+    """The process ids of this process's workers."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):  # one that just ended
+            if "streamgauge.worker" in " ".join(child.cmdline()):
+                found.append(child.pid)
+    return found
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +103,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--arrivals", choices=("constant", "poisson"), default="constant")
     parser.add_argument("--model", default=MODEL, help="the server's schedule")
+    told = "the worker has a core of its own (real-time scheduler): what is left is our own doing"
+    parser.add_argument("--fifo", action="store_true", help=told)
 
 
 def measure(asked: argparse.Namespace) -> Found:
@@ -75,25 +115,35 @@ def measure(asked: argparse.Namespace) -> Found:
             return Found(title, COLUMNS, [("-",) * len(COLUMNS)], notes=("no C compiler (cc) here: not measured",))
         progress("on time")
         free = Rate(asked.rate, round(asked.rate * 10), asked.arrivals)
-        on_time = run(server, free, asked.seconds, asked.model)
+        on_time = run(server, free, asked.seconds, asked.model, fifo=asked.fifo)
         progress("slowed")
-        slowed = run(server, msgspec.structs.replace(free, per_s=asked.rate / 4), SHORT_S, asked.model, stopping=True)
+        slowed = run(
+            server,
+            msgspec.structs.replace(free, per_s=asked.rate / 4),
+            SHORT_S,
+            asked.model,
+            stopping=True,
+            fifo=asked.fifo,
+        )
         progress("queued")
         slow_to_accept = ("--close", "--accept-us", str(ACCEPT_US), "--backlog", str(BACKLOG))
-        queued = run(server, Rate(QUEUED_RATE, 10_000), SHORT_S, asked.model, *slow_to_accept)
+        queued = run(server, Rate(QUEUED_RATE, 10_000), SHORT_S, asked.model, *slow_to_accept, fifo=asked.fifo)
     rows = [row(name, ran) for name, ran in (("on time", on_time), ("slowed", slowed), ("queued", queued))]
     bounds = (*_kept(on_time, free, asked.seconds), *_slowed(slowed), *_queued(queued))
     return Found(title, COLUMNS, rows, bounds, (
+        f"the worker {'has a core of its own (real-time scheduler)' if asked.fifo else 'takes its turn like others'}",
         f"slowed: a quarter of the rate, the worker stopped for {STOPPED_S:g} s every {EVERY_S:g} s",
         f"queued: {QUEUED_RATE:g} arrivals/s, of which the server takes {1e6 / ACCEPT_US:g}/s and lets {BACKLOG} wait",
     ))  # fmt: skip
 
 
-def run(server: str, load: Rate, seconds: float, model: str, *how: str, stopping: bool = False) -> Ran:
+def run(
+    server: str, load: Rate, seconds: float, model: str, *how: str, stopping: bool = False, fifo: bool = False
+) -> Ran:
     """One phase of these arrivals; `stopping`: the worker is stopped again and again meanwhile."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        began: list[int] = []
+        watch = _Watch(fifo)
         with serving(server, folder / "truth.bin", *how) as port:
             url = f"http://127.0.0.1:{port}/v1/chat/completions"
             target = target_from_url(url, dialect="openai-chat", model=model)
@@ -102,17 +152,14 @@ def run(server: str, load: Rate, seconds: float, model: str, *how: str, stopping
             journal = Journal(folder)
             plan = Load(targets=(target,), prompts={"own": (PROMPT,)}, phases=(phase,), seed=1)
             with _held_up() if stopping else nullcontext():
-                ending = conduct(
-                    plan, folder, SystemClock(), journal,
-                    lambda event: began.append(event.at_ns) if isinstance(event, Began) else None,
-                )  # fmt: skip
+                ending = conduct(plan, folder, SystemClock(), journal, watch)
             journal.close()
             if ending.partial:
                 raise RuntimeError(f"the run did not end as planned: {ending}")
         found = list(records(folder))
         samples = sorted((one for one in found if isinstance(one, Sample)), key=lambda sample: sample.due_ns)
         ticks = [one for one in found if isinstance(one, AuditTick)]
-        return Ran(samples, ticks, read_log(folder / "truth.bin"), began[0])
+        return Ran(samples, ticks, read_log(folder / "truth.bin"), watch.began_ns, watch.waited)
 
 
 @contextmanager
@@ -131,10 +178,6 @@ def serving(server: str, log: Path, *how: str) -> Iterator[int]:
 def _held_up() -> Iterator[None]:
     """Stops this process's workers for STOPPED_S every EVERY_S; they go on when the block ends."""
     over = threading.Event()
-
-    def workers() -> list[int]:
-        children = psutil.Process().children()
-        return [child.pid for child in children if "streamgauge.worker" in " ".join(child.cmdline())]
 
     def act() -> None:
         while not over.wait(EVERY_S - STOPPED_S):
@@ -175,6 +218,7 @@ def row(name: str, ran: Ran) -> tuple[str, ...]:
         f"{at(slack, 0.95):.2f}",
         *(f"{at(values, 0.95):.2f}" for values in errors_ms(ran)),
         f"{used * 1e9 / (until - since):.0%}",
+        f"{ran.waited:.0%}",
     )
 
 

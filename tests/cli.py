@@ -17,6 +17,9 @@ import jsonschema
 from streamgauge.cli import main
 from streamgauge.reports import to_json
 
+NO_STATE = Path(__file__).parent / "no-such-state"
+"""Nothing is known of this machine, whatever its user found out."""
+
 
 @dataclass(frozen=True)
 class Done:
@@ -38,7 +41,7 @@ def environment(**more: str) -> dict[str, str]:
     """This environment less what would change a run, plus `more`."""
     drop = ("CI", "STREAMGAUGE_")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(drop) and not k.lower().endswith("_proxy")}
-    return {**kept, "COLUMNS": "100", **more}
+    return {**kept, "COLUMNS": "100", "STREAMGAUGE_STATE": str(NO_STATE), **more}
 
 
 def streamgauge(*arguments: str | Path, cwd: Path, stdin: str | None = None, timeout: float = 120, **env: str) -> Done:

@@ -79,7 +79,8 @@ def test_json_has_the_facts_as_values(simulator: Simulator, tmp_path: Path) -> N
     assert found["status"]["facts"]["http_status"] == 200
     assert found["usage"]["facts"]["output_tokens"] == 30
     assert found["ttft"]["facts"]["ttft_service_ms"] > 20
-    assert [finding["what"] for finding in whole["machine"]] == ["clock", "limits"]
+    assert [finding["what"] for finding in whole["machine"]] == ["clock", "limits", "accuracy"]
+    assert whole["machine"][2]["facts"]["calibrated"] is None, "nobody calibrated here"
     assert whole["machine"][1]["facts"]["streams"] == 4
     plan = whole["plans"]["ttft"]
     assert (plan["starts"], plan["preset"], plan["requests"], plan["usd"]) == (

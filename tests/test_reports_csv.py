@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import unicodedata
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from documents import passing
 from hostile import HOSTILE, hostile
+from made import collected
+from one_row import metrics, moves, number
+from one_row import row as plain_row
+from streamgauge.metrics import METRICS
 from streamgauge.reports import ReportGenerator, to_csv
 from streamgauge.sample import Outcome, Sample
 from streamgauge.wild import csv_cell
@@ -23,6 +29,20 @@ HEADER = (
     "e2e_ms,longest_gap_ms,tpot_ms,output_rate"
 )
 """The contract, written out: columns are only ever added at the end."""
+
+SINCE = st.none() | st.integers(0, 10**13) | st.integers(10**9, 10**9 + 3)
+SLACK = st.integers(0, 5 * 10**9)
+ANY_SAMPLE = st.builds(
+    Sample, id=st.one_of(st.uuids().map(lambda one: one.hex), st.text(max_size=9)), seq=st.just(0),
+    target=st.sampled_from(["a", "=b", "ü,x"]), prompt=st.just("short"), phase=st.just("hold"),
+    level=st.integers(0, 10**5), slot=st.integers(-1, 9), worker=st.just(0), outcome=st.sampled_from(Outcome),
+    http_status=st.none() | st.integers(100, 599), due_ns=st.integers(0, 10**9), end_ns=st.integers(10**9, 10**13),
+    **dict.fromkeys(("start_ns", "connect_ns", "tls_ns", "sent_ns", "first_byte_ns", "first_output_ns",
+                     "first_reasoning_ns", "first_token_ns", "last_output_ns", "longest_gap_ns"), SINCE),
+    **dict.fromkeys(("first_token_slack_ns", "first_output_slack_ns", "last_output_slack_ns", "end_slack_ns",
+                     "late_ns"), SLACK),
+    output_reads=st.integers(0, 9), streamed_tokens=st.none() | st.integers(0, 10**6),
+)  # fmt: skip
 
 
 def rows(samples: list[Sample]) -> list[dict[str, str]]:
@@ -111,3 +131,34 @@ def test_no_text_at_all_breaks_a_cell(text: str):
 
 def test_a_spreadsheet_with_another_separator_sees_one_cell():
     assert csv_cell("a;=cmd()") == '"a;=cmd()"'
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(ANY_SAMPLE, min_size=1, max_size=10))
+def test_any_rows_are_to_the_byte_what_is_written_for_each_sample_alone(samples: list[Sample]):
+    assert ReportGenerator(passing()[0], samples).csv() == "\n".join([HEADER, *map(plain_row, samples), ""])
+    assert ReportGenerator(passing()[0], collected(samples).columns().facts).csv().splitlines()[1:] == [
+        *map(plain_row, samples)
+    ]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(ANY_SAMPLE, min_size=1, max_size=10))
+def test_a_formula_gives_for_many_what_it_gives_for_one_and_what_is_written_out_plainly(samples: list[Sample]):
+    facts = collected(samples).columns().facts
+    for name, metric in METRICS.items():
+        if metric.value is None:
+            continue
+        plain = [metrics(one)[name] for one in samples]
+        assert [metric.of(one) for one in samples] == plain, name
+        assert [None if math.isnan(x) else x for x in metric.value(facts.fact).tolist()] == plain, name
+        if metric.early is not None:
+            could = [moves(one)[name] for one in samples]
+            assert [None if math.isnan(x) else x for x in metric.early(facts.fact).tolist()] == could, name
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats() | st.floats(-1e4, 1e4) | st.integers(-(10**6), 10**6).map(lambda n: n / 2e6), min_size=1))
+def test_numbers_are_written_together_as_each_is_alone(values: list[float]):
+    cells = to_csv._number_cells(np.array(values))
+    assert [bytes(cell).replace(b"\0", b"").decode() for cell in cells] == [number(value) for value in values]

@@ -287,3 +287,26 @@ def test_prompts_stand_in_the_order_in_which_the_run_names_them():
     named = replace(document.run, settings={"prompts": ["medium", "long", "short"]})
 
     assert view.by_prompt(replace(document, run=named)).headings == ["medium", "long", "short"]
+
+
+def test_a_page_of_very_many_targets_stays_small_and_says_what_it_leaves_out():
+    document = failing()[0]
+    names = [f"target {i} <&> ü" for i in range(120)]
+    bad = replace(document.series.not_ok[0], message="<&>'" * 512)
+    wild = replace(
+        document,
+        criteria=[replace(c, target=name) for name in names for c in document.criteria[:5]],
+        groups=[replace(g, target=name) for name in names for g in document.groups if g.target == "gpt-4o-mini"],
+        series=replace(
+            document.series,
+            ecdf=[replace(document.series.ecdf[0], target=name) for name in names],
+            gaps=[replace(document.series.gaps[0], target=name) for name in names],
+            not_ok=[replace(bad, target=name) for name in names[:50]],
+        ),
+    )
+
+    page = page_of(wild)
+
+    assert len(page.source.encode()) < 2_000_000
+    assert "200 further criteria in the JSON" in page.text
+    assert re.search(r"[\d,]+ further rows in the JSON", page.text)

@@ -8,7 +8,7 @@ take `Facts.fact`.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +28,7 @@ UNTOLD = -1
 
 OUTCOMES = tuple(Outcome)
 CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
+_CODE_OF = {outcome.value: code for outcome, code in CODE.items()}
 NAMED = ("target", "prompt", "phase")
 STAMPS = (
     "due_ns", "start_ns", "connect_ns", "tls_ns", "sent_ns", "first_byte_ns", "first_output_ns", "first_reasoning_ns",
@@ -37,11 +38,13 @@ _DURATIONS = (
     "first_byte_slack_ns", "first_output_slack_ns", "last_output_slack_ns", "first_reasoning_slack_ns",
     "first_token_slack_ns", "end_slack_ns", "late_ns", "longest_gap_ns",
 )  # fmt: skip
+_SIZES = ("bytes_in",)
 _COUNTS = (
     "level", "slot", "http_status", "text_events", "reasoning_events", "tool_events", "merged_events", "output_reads",
-    "stalls", "input_tokens", "output_tokens", "streamed_tokens", "redirects", "tls_resumed",
+    "stalls", "input_tokens", "output_tokens", "streamed_tokens", "redirects", "tls_resumed", "worker", "conn",
+    "conn_requests", "retried",
 )  # fmt: skip
-_FLAGS = ("clock_step", "kernel_stamps")
+_FLAGS = ("clock_step", "kernel_stamps", "encoded")
 _ID = 32
 
 
@@ -102,22 +105,28 @@ class Taking:
     def add(self, samples: Sequence[Sample]) -> Facts:
         """Take some more; they alone as Facts, whose codes go on from those of the ones before."""
         each = zip(*map(msgspec.structs.astuple, samples), strict=True) if samples else itertools.repeat(())
-        said: dict[str, tuple[Any, ...]] = dict(zip(Sample.__struct_fields__, each, strict=False))
+        said: dict[str, Any] = dict(zip(Sample.__struct_fields__, each, strict=False))
+        return self.add_fields(said, samples.__getitem__)
+
+    def add_fields(self, said: Mapping[str, Any], sample: Callable[[int], Sample]) -> Facts:
+        """The same from what the Samples say, field by field; `sample` gives the i-th one itself."""
         fields = {"id": _ids(said["id"])}
         for name in NAMED:
             codes = self._codes[name]
             for one in dict.fromkeys(said[name]):
                 codes.setdefault(one, len(codes))
             fields[name] = np.array([codes[one] for one in said[name]], dtype=np.int32)
-        fields["outcome"] = np.array([CODE[one] for one in said["outcome"]], dtype=np.int8)
-        fields["owes_text"] = np.array([sample.owes_text for sample in samples], dtype=np.bool_)
+        fields["outcome"] = np.array([_CODE_OF[one] for one in said["outcome"]], dtype=np.int8)
         for names, kind, absent in (
-            ((*STAMPS, *_DURATIONS), np.int64, MISSING),
+            ((*STAMPS, *_DURATIONS, *_SIZES), np.int64, MISSING),
             (_COUNTS, np.int32, UNTOLD),
             (_FLAGS, np.bool_, None),
         ):
             for name in names:
                 fields[name] = _numbers(said[name], kind, absent)
+        fields["owes_text"] = np.ones(len(fields["due_ns"]), dtype=np.bool_)
+        for i in np.flatnonzero(fields["first_token_ns"] == MISSING).tolist():
+            fields["owes_text"][i] = sample(i).owes_text
         for name, array in fields.items():
             self._parts.setdefault(name, []).append(array)
         return Facts(fields, self._names())
@@ -135,7 +144,16 @@ class Taking:
         return {name: tuple(codes) for name, codes in self._codes.items()}
 
 
-def _numbers(values: Sequence[Any], kind: Any, absent: int | None) -> Array:
+ABSENT = {**dict.fromkeys((*STAMPS, *_DURATIONS, *_SIZES), MISSING), **dict.fromkeys(_COUNTS, UNTOLD), "gap_parts": 0}
+"""For `bulk`: the numbers that are wanted, and what stands for one that is missing."""
+
+
+def _numbers(values: Sequence[Any] | Array, kind: Any, absent: int | None) -> Array:
+    """OverflowError where one does not fit."""
+    if isinstance(values, np.ndarray):
+        if kind is np.int32 and (values > np.iinfo(kind).max).any():
+            raise OverflowError
+        return values.astype(kind)
     try:
         return np.array(values, dtype=kind)
     except TypeError:  # some are None

@@ -16,6 +16,7 @@ import os
 import struct
 from array import array
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -170,6 +171,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False, kw
     """How many redirects were followed; their time lies between `sent` and `first_byte`."""
     tls_resumed: bool | None = None
     """Whether the TLS handshake took up an earlier session; None where there was no handshake."""
+    encoded: bool = False
+    """Whether the answer had a content encoding."""
 
     @property
     def good(self) -> bool:
@@ -282,14 +285,41 @@ class SampleWriter:
                 self._fd = -1
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some thousand records as they stand in their file: record i is data[begins[i]:ends[i]]."""
+
+    path: Path
+    offset: int
+    """Where in the file the block begins."""
+    data: bytes
+    begins: list[int]
+    ends: list[int]
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def record(self, i: int) -> Record:
+        """One of them, decoded. UsageError where it is damaged."""
+        begin = self.begins[i]
+        try:
+            return _decoder.decode(memoryview(self.data)[begin : self.ends[i]])
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise UsageError(f"{self.path} is damaged near byte {self.offset + begin}: {error}") from error
+
+    def records(self) -> Iterator[Record]:
+        """All of them, decoded in turn."""
+        return map(self.record, range(len(self)))
+
+
 def read_records(path: Path) -> Iterator[Record]:
-    """The records of one shard's file in the order they were written; see read_batches."""
-    for batch in read_batches(path):
-        yield from batch
+    """The records of one shard's file in the order they were written; see read_blocks."""
+    for block in read_blocks(path):
+        yield from block.records()
 
 
-def read_batches(path: Path) -> Iterator[list[Record]]:
-    """The records of one shard's file in the order they were written, some thousand at a time.
+def read_blocks(path: Path) -> Iterator[Block]:
+    """The records of one shard's file in the order they were written, not yet decoded.
 
     A torn last record ends the iteration: the generator was killed while it wrote. A file that is no sample file,
     or one of a newer format, raises UsageError.
@@ -311,42 +341,26 @@ def read_batches(path: Path) -> Iterator[list[Record]]:
         rest = b""
         while chunk := file.read(1 << 20):
             data = rest + chunk
-            batch: list[Record] = []
-            try:
-                at = _decode_whole(data, batch)
-            except _Damaged as damaged:
-                yield batch
-                where = file.tell() - len(data) + damaged.at
-                raise UsageError(f"{path} is damaged near byte {where}: {damaged}") from damaged
-            yield batch
-            rest = data[at:]
+            block = _split(path, file.tell() - len(data), data)
+            yield block
+            rest = data[block.ends[-1] if block.ends else 0 :]
+            if len(rest) >= 4 and (size := _length.unpack_from(rest)[0]) > LONGEST_RECORD:
+                where = file.tell() - len(rest) + 4
+                raise UsageError(f"{path} is damaged near byte {where}: a record of {size:,} bytes")
 
 
-class _Damaged(ValueError):
-    """What stands at `at` is no record."""
-
-    def __init__(self, at: int, words: object) -> None:
-        super().__init__(words)
-        self.at = at
-
-
-def _decode_whole(data: bytes, batch: list[Record]) -> int:
-    """Add every whole record in `data` to `batch`; where the first that is not whole begins."""
-    view, at, end = memoryview(data), 0, len(data)
-    decode, length = _decoder.decode, _length.unpack_from
+def _split(path: Path, offset: int, data: bytes) -> Block:
+    """The records of `data`, less a last one that is not whole."""
+    begins: list[int] = []
+    ends: list[int] = []
+    at, end, length = 0, len(data), _length.unpack_from
     while end - at >= 4:
-        (size,) = length(data, at)
-        begin, after = at + 4, at + 4 + size
-        if size > LONGEST_RECORD:
-            raise _Damaged(begin, f"a record of {size:,} bytes")
-        if after > end:
-            break
-        try:
-            batch.append(decode(view[begin:after]))
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise _Damaged(begin, error) from error
-        at = after
-    return at
+        begins.append(at + 4)
+        at += 4 + length(data, at)[0]
+        ends.append(at)
+    if at > end:
+        del begins[-1], ends[-1]
+    return Block(path, offset, data, begins, ends)
 
 
 def gaps_us(gaps: bytes) -> array[int]:

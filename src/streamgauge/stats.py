@@ -184,7 +184,11 @@ def ljung_box(values: FloatArray, lags: int = LAGS) -> float:
     n = len(values)
     if n <= lags:
         return 1.0
-    rho = np.array([_autocorrelation(values, lag) for lag in range(1, lags + 1)])
+    deviations = values - values.mean()
+    variance = float(deviations @ deviations)
+    if not variance:
+        return 1.0
+    rho = np.array([float(deviations[:-lag] @ deviations[lag:]) / variance for lag in range(1, lags + 1)])
     statistic = n * (n + 2) * float((rho**2 / (n - np.arange(1, lags + 1))).sum())
     return float(special.chdtrc(lags, statistic))
 
@@ -206,12 +210,6 @@ def effective_n(values: FloatArray) -> float:
     ends = np.flatnonzero(pairs <= 0)
     kept = np.minimum.accumulate(pairs[: ends[0]] if len(ends) else pairs)
     return min(float(n), max(1.0, n / max(1.0, 2 * float(kept.sum()) - 1)))
-
-
-def _autocorrelation(values: FloatArray, lag: int) -> float:
-    deviations = values - values.mean()
-    variance = float(deviations @ deviations)
-    return float(deviations[:-lag] @ deviations[lag:]) / variance if variance else 0.0
 
 
 # Moments: mean, standard deviation, coefficient of variation

@@ -32,10 +32,14 @@ Examples:
   streamgauge check --env staging
   streamgauge check --url http://127.0.0.1:8000/v1/chat/completions --model my-model
   streamgauge check --json > facts.json
+  streamgauge check --calibrate
 """
 )
 @target_options
 @click.option("--preset", metavar="P", help="Of the run whose plan is shown.")
+@click.option(
+    "--calibrate", is_flag=True, help="Instead: find out in about a minute what load this machine can measure."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, with their facts as values.")
 def check(
     config: str | None,
@@ -47,12 +51,14 @@ def check(
     proxy: str | None,
     sets: tuple[str, ...],
     preset: str | None,
+    calibrate: bool,
     as_json: bool,
 ) -> int:
     """Tell what answers at each target and how, and what the planned run would send, cost and be able to decide.
 
     Sends two short requests a target: one plain, one as a browser that offers compression. Exit 4 when a target
-    cannot be used, 2 when the plan would not start.
+    cannot be used, 2 when the plan would not start. With --calibrate nothing is sent to any target: this machine is
+    measured against the built-in simulator, up to the planned streams, and the result is kept for every later report.
     """
     from streamgauge.cli.options import read_spec, spec_above
     from streamgauge.clock import SystemClock
@@ -61,6 +67,10 @@ def check(
     from streamgauge.spec.settings import Overrides
 
     spec = read_spec(config, url, dialect, model, headers, sets, proxy)
+    if calibrate:
+        from streamgauge.cli.calibration import calibrate_here
+
+        return calibrate_here(_planned_streams(spec, environment, preset), as_json=as_json)
     if spec is None:
         above = spec_above()
         step = f"--config {above} takes the one above" if above else "`streamgauge init` writes a spec"
@@ -84,6 +94,24 @@ def check(
         isinstance(p, str) for p in plans.values()
     )
     return worst([*codes, Exit.PASS if startable else Exit.USAGE])
+
+
+def _planned_streams(spec: Spec | None, environment: str | None, preset: str | None) -> int | None:
+    """The most streams that any plan of the spec has; None where there is no spec, or none whose plan can be made."""
+    from streamgauge.errors import UsageError
+    from streamgauge.spec.resolve import resolve
+    from streamgauge.spec.settings import Overrides
+    from streamgauge.suite.prepare import streams_of
+
+    if spec is None:
+        return None
+    try:
+        resolved = [resolve(spec, environment, os.environ, test, Overrides(preset=preset)) for test in spec.tests]
+    except UsageError as error:
+        click.echo(f"streamgauge: the plan is not known, so it does not count here: {error}", err=True)
+        return None
+    plans = map(_plan, resolved)
+    return max((streams_of(plan.estimate) for plan in plans if not isinstance(plan, str)), default=None)
 
 
 def _targets(resolved: list[Resolved]) -> dict[str, tuple[Target, Resolved]]:
@@ -131,11 +159,12 @@ def _references(spec: Spec, name: str) -> References:
 
 def _plan(resolved: Resolved) -> Prepared | str:
     """The plan of one test, or why it would not start."""
+    from streamgauge.cli.calibration import known_of_this_machine
     from streamgauge.errors import UsageError
     from streamgauge.suite.prepare import prepare
 
     try:
-        return prepare(resolved, 1)
+        return prepare(resolved, 1, calibration=known_of_this_machine())
     except UsageError as error:
         return str(error)
 
@@ -145,17 +174,22 @@ def _machine(looked: Mapping[str, Looked], plans: Iterable[Prepared | str], cloc
     import sys
 
     from streamgauge.check import machine
+    from streamgauge.cli.calibration import known_of_this_machine
     from streamgauge.clock import RealtimeMap
+    from streamgauge.compiled import MADE_OF
     from streamgauge.run import workers_for
-    from streamgauge.suite.prepare import descriptors_needed
+    from streamgauge.suite.prepare import descriptors_needed, streams_of
 
     stamps = [one.kernel_stamps for one in looked.values() if one.kernel_stamps is not None]
-    streams = max((plan.estimate.streams for plan in plans if not isinstance(plan, str)), default=1)
+    made = [plan for plan in plans if not isinstance(plan, str)]
+    streams = max((plan.estimate.streams for plan in made), default=1)
+    open_at_once = max((streams_of(plan.estimate) for plan in made), default=1)
     return [
         machine.clock(
             uncertainty_ns=RealtimeMap(clock).uncertainty,
             kernel_stamps=all(stamps) if stamps else sys.platform == "linux",
             skew_s={name: one.skew_s for name, one in looked.items() if one.skew_s is not None},
+            reads=MADE_OF,
         ),
         machine.limits(
             descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],  # a run raises its limit to the hard one
@@ -165,6 +199,7 @@ def _machine(looked: Mapping[str, Looked], plans: Iterable[Prepared | str], cloc
             cores=os.cpu_count() or 1,
             load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         ),
+        machine.accuracy(known_of_this_machine(), open_at_once),
     ]
 
 

@@ -200,14 +200,17 @@ class Asked:
 
     def run(self, spec: Spec) -> int:
         """Every test asked for, one after another; the exit code over all."""
+        from streamgauge.cli.calibration import known_of_this_machine
         from streamgauge.cli.screen import plan_json, show_plan
         from streamgauge.spec.resolve import resolve
         from streamgauge.suite.prepare import prepare
 
         tests = self.tests or spec.tests
         # Every plan is made before the first one starts: a mistake in the second test must not cost the first.
+        known = known_of_this_machine()
         plans = [
-            prepare(resolve(spec, self.environment, os.environ, name, self.overrides), self.seed) for name in tests
+            prepare(resolve(spec, self.environment, os.environ, name, self.overrides), self.seed, calibration=known)
+            for name in tests
         ]
         if self.dry_run and self.as_json:
             click.echo(json.dumps({"plan": [plan_json(plan) for plan in plans]}, indent=2))

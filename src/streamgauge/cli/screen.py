@@ -45,8 +45,16 @@ def plan_lines(plan: Prepared) -> list[str]:
         lines += _wrapped("       shown, too few requests to hold back a pass: ", _by_rule(shown))
     if settings.double:
         lines.append("       an undecided run is doubled once, where that fits the hard stops")
-    lines += [f"       note: {note}" for note in plan.notes]
+    lines += [f"       note: {note}" for note in (*plan.notes, *_stale(plan))]
     return lines
+
+
+def _stale(plan: Prepared) -> list[str]:
+    """That what is known of this machine no longer counts. Reports say it beside their own numbers."""
+    from streamgauge.reports.wording import calibrated
+
+    known = plan.calibration
+    return [calibrated(known)] if known is not None and known.stale is not None else []
 
 
 def _paced(plan: Prepared) -> str:
@@ -94,7 +102,7 @@ def plan_json(plan: Prepared) -> dict[str, object]:
         "output_tokens": estimate.output_tokens, "usd": estimate.usd,
         "decides": [one.name for one in plan.criteria if one.gating],
         "shown": [one.name for one in plan.criteria if not one.gating and not one.advisory],
-        "doubled_where_undecided": settings.double, "notes": list(plan.notes),
+        "doubled_where_undecided": settings.double, "notes": [*plan.notes, *_stale(plan)],
     }  # fmt: skip
 
 

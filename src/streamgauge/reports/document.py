@@ -9,11 +9,34 @@ from __future__ import annotations
 import msgspec
 
 from streamgauge.compare import Comparison
+from streamgauge.findings import Finding
 from streamgauge.series import Series
 from streamgauge.summary import Distribution, Group, Phase, Rate
 from streamgauge.verdict import Judged, Word
 
 SCHEMA = "streamgauge.report/1"
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """What `streamgauge check --calibrate` found on the machine that measured; numbers are null where it is stale."""
+
+    at: str
+    """UTC, ISO 8601."""
+    stale: str | None
+    """Why it does not speak for this run: too old, or of another machine or version; null where it does."""
+    limit_ms: float
+    """The limit of which we may move 5 %."""
+    streams: int | None = None
+    """Most streams of 50 tok/s at which numbers held; 0: not even at the fewest tried."""
+    events_per_s: float | None = None
+    open_end: bool = False
+    """Whether that was the most that was tried: the machine may be able to do more."""
+    floor_ms: dict[str, float] = {}
+    """p50, p95, p99 of how far first tokens' stamps lay from the true sends, at the fewest streams tried."""
+    error_ms: dict[str, float] = {}
+    """The same at the most at which numbers held."""
+    others: float | None = None
+    """Share of the cores that other programs took meanwhile."""
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +70,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """The same keys as `planned`: requests, streams, rate_per_s, duration_s where planned."""
     arrivals: str | None = None
     """How requests came due in open loop: `rising from 1 to 100 requests/s over 60 s`; null in closed loop."""
+    calibration: Calibration | None = None
+    """What this machine could measure before the run; null where it was never calibrated."""
     notes: list[str]
     """What a reader must know: TLS not verified, user stamps, limits overridden, tokens counted from events."""
 
@@ -123,7 +148,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     baselines: list[Baseline]
     series: Series
     measurement: Measurement
-    findings: list[dict[str, object]]
+    findings: list[Finding]
     warnings: list[str]
     run: Run
     tokens_from: dict[str, str]

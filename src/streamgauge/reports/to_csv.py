@@ -48,6 +48,8 @@ COLUMNS = (*_TEXTS, "level", "outcome", "http_status", *_STAMPS, "slack_us", *_V
 _ROWS_A_CHUNK = 2_000
 _DIGITS = 10_000
 """Numbers are written four digits at a time."""
+_LARGE = 1e9
+"""From here on a float has no exact millionths."""
 
 
 def render(document: Document, samples: Facts | Iterable[Sample]) -> Iterator[bytes]:
@@ -104,11 +106,12 @@ def number_cell(value: float) -> str:
 def _number_cells(values: FloatArray) -> Cells:
     """`number_cell` of each value, by whole millionths."""
     missing = ~np.isfinite(values)
-    millionths = np.where(missing, 0.0, values) * 1e6
+    large = ~missing & (np.abs(values) >= _LARGE)
+    millionths = np.where(missing | large, 0.0, values) * 1e6
     rounded = np.rint(millionths)
     # The product is off by its last digit at most. Where that could have made it round the wrong way, and for -0, which
     # keeps its sign, the value itself is asked.
-    unsure = np.abs(millionths - rounded) + np.abs(millionths) * 2.0**-52 >= 0.5
+    unsure = large | (np.abs(millionths - rounded) + np.abs(millionths) * 2.0**-52 >= 0.5)
     unsure |= (rounded == 0) & (millionths < 0)
     if unsure.any():
         return _as_cells(np.array([number_cell(value).encode() for value in values.tolist()]))

@@ -3,7 +3,8 @@
 Rules: `report.html.j2` says what stands where, `style.css` how it looks, `charts` draws; here only the parts are put
 together. Every text is escaped by the template engine (autoescape) after `plain` took control characters out of it,
 both for each printed expression, so no text can be forgotten. A Content-Security-Policy in the page forbids what the
-page does not need, should all else fail. Size does not grow with the number of requests: series are bounded.
+page does not need, should all else fail. The page stays under 2 MB: series are bounded however many requests
+there were, and so are tables however many targets; what a table leaves out it says.
 """
 
 from __future__ import annotations
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
 _TABLE_POINTS = 20
 """Points of each curve that its data table shows."""
+_MOST_ROWS = 400
+"""Rows of a picture's data table."""
+_MOST_CRITERIA = 400
+_MOST_DRAWN = 60
+"""Criteria that have a picture of their own: the first ones, which are those that matter most."""
+_MOST_NUMBERS = 1_000
+"""Rows of the table of all numbers. What is cut off here stands in the JSON, and the page says so."""
 _MINI = 168
 """Width in px of a criterion's small picture."""
 
@@ -75,7 +83,9 @@ def _environment() -> Environment:
 def _parts(document: Document) -> dict[str, Any]:
     document = view.told(document)
     columns, rows = view.target_table(document)
-    criteria = list(zip(view.criterion_rows(document), _against_limits(document), strict=True))
+    every = list(zip(view.criterion_rows(document), _against_limits(document), strict=True))
+    criteria = every[:_MOST_CRITERIA]
+    numbers = view.number_rows(document)
     folded = [row for row in criteria if view.may_fold(row[0], document)]
     return {
         "doc": document,
@@ -97,7 +107,10 @@ def _parts(document: Document) -> dict[str, Any]:
         "findings": [view.finding_parts(finding) for finding in document.findings],
         "quality": view.quality_rows(document),
         "quality_line": view.quality_line(document),
-        "numbers": view.number_rows(document),
+        "calibration_line": view.calibration_line(document),
+        "more_criteria": len(every[_MOST_CRITERIA:]),
+        "numbers": numbers[:_MOST_NUMBERS],
+        "more_numbers": len(numbers[_MOST_NUMBERS:]),
     }
 
 
@@ -105,6 +118,9 @@ def _against_limits(document: Document) -> list[str]:
     """A small picture for each criterion, in the order of its rows; "" where there is nothing to draw."""
     found = []
     for i, c in enumerate(view.ordered(document.criteria)):
+        if i >= _MOST_DRAWN:
+            found.append("")
+            continue
         limit, value = say.amount(c.limit, c.unit, c.metric, c.stat), view.value_text(c)
         title = f"{say.SIGNS[c.verdict].word.lower()}: {value}, limit {limit}"
         found.append(charts.against_limit(Frame(f"limit-{i}", title, "", _MINI), c) or "")
@@ -163,7 +179,7 @@ def _ecdf(curves: Sequence[Ecdf], limits: Sequence[charts.Limit]) -> Figure:
         label = f"{line.target}, {line.phase}" if line.phase else line.target
         rows += [[label, say.milliseconds(x), say.percent(y)] for x, y in line.points[step - 1 :: step]]
     pair = _both("ttft", title, text, lambda frame: charts.ecdf(frame, curves, limits))
-    return Figure(*pair, text, ["Target", "First token within", "Share of requests"], rows)
+    return Figure(*pair, text, ["Target", "First token within", "Share of requests"], rows[:_MOST_ROWS])
 
 
 def _timeline(document: Document, limits: Sequence[charts.Limit]) -> Figure:
@@ -197,4 +213,4 @@ def _gaps(lines: Sequence[Gaps]) -> Figure:
         if count
     ]
     pair = _both("gaps", title, text, lambda frame: charts.gaps(frame, lines))
-    return Figure(*pair, text, ["Target", "Length of the pause", "How many"], rows)
+    return Figure(*pair, text, ["Target", "Length of the pause", "How many"], rows[:_MOST_ROWS])

@@ -203,6 +203,9 @@ def _baselines(document: Document) -> str:
 
 def _quality(document: Document) -> str:
     found = [f"### How well this was measured\n\n{text(view.quality_line(document))}."]
+    known = view.calibration_line(document)
+    if known is not None:
+        found.append(f"{text(known)}.")
     if document.measurement.notes:
         found.append("\n".join(f"- {text(note)}" for note in document.measurement.notes))
     rows = [[text(label), text(value)] for label, value in view.quality_rows(document)]

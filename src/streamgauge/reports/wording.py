@@ -12,12 +12,16 @@ import math
 from typing import NamedTuple
 
 from streamgauge.metrics import METRICS
+from streamgauge.reports.document import Calibration
 from streamgauge.sample import Outcome
 from streamgauge.wild import plain as plain
 from streamgauge.wild import shorten as shorten
 
 NOTHING = "n/a"
 """What stands where a value is missing."""
+
+BUSY = 0.25
+"""Share of the cores that others may take before a calibration is said to be of a busy machine."""
 
 RANK = {"fail": 0, "invalid": 1, "inconclusive": 2, "pass": 3}
 """Worst first."""
@@ -280,3 +284,27 @@ def explain(outcome: str) -> Explanation:
         return OUTCOMES[Outcome(outcome)]
     except ValueError:
         return Explanation(f"The request ended in {outcome_name(outcome)}.", "See the documentation of outcomes.")
+
+
+def calibrated(found: Calibration) -> str:
+    """What a calibration says of this machine, in one line."""
+    day = found.at[:10]
+    if found.stale is not None:
+        return f"The calibration of {day} does not count here: {found.stale} (streamgauge check --calibrate)"
+    if not found.streams or found.events_per_s is None:
+        told = f"Calibrated {day}: numbers did not hold on this machine even at the fewest streams tried"
+    else:
+        most = "at least " if found.open_end else ""
+        told = (
+            f"Calibrated {day}: numbers hold up to {most}{found.streams:,} streams, {found.events_per_s:,.0f} events/s "
+            f"(first tokens within {_floor(found.floor_ms)} at p95 with few streams, "
+            f"{_floor(found.error_ms)} with the most)"
+        )
+    busy = found.others is not None and found.others > BUSY
+    return f"{told} (the machine was busy: others took {percent(found.others)} of it)" if busy else told
+
+
+def _floor(times_ms: dict[str, float]) -> str:
+    """A p95 that is never said to be better than 0.1 ms."""
+    p95 = times_ms.get("p95")
+    return milliseconds(None if p95 is None else max(p95, 0.1))

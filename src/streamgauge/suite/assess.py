@@ -19,6 +19,7 @@ from streamgauge.compare import comparisons
 from streamgauge.doubt import filled, unsure
 from streamgauge.errors import Exit
 from streamgauge.facts import Facts
+from streamgauge.findings import find
 from streamgauge.metrics import METRICS
 from streamgauge.plan import Hold
 from streamgauge.plan import Phase as Planned
@@ -27,7 +28,7 @@ from streamgauge.sample import AuditTick, Outcome
 from streamgauge.series import series
 from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
-from streamgauge.suite.folder import Head, Story, batches, read_head, read_story
+from streamgauge.suite.folder import Head, Story, blocks, read_head, read_story
 from streamgauge.suite.wire import Wire, wire_of
 from streamgauge.suite.words import Words
 from streamgauge.summary import MetricsCollector, Scope, scope_of, summarise
@@ -146,7 +147,8 @@ def assess(folder: Path) -> Assessment:
         metrics=summary.metrics, rates=summary.rates, scalars=summary.scalars, outcomes=summary.outcomes,
         groups=summary.groups, comparisons=found,
         baselines=baselines(head.test, summary, {t: _model(head, t) for t in scope.targets}),
-        series=series(columns, scope, start_ns=head.start_ns), measurement=measurement, findings=[],
+        series=series(columns, scope, start_ns=head.start_ns), measurement=measurement,
+        findings=[] if wrong else find(columns, scope, start_ns=head.start_ns),
         warnings=words.warnings(
             summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum()), full=full,
             unsure=unsure(columns, scope),
@@ -167,9 +169,8 @@ def _without_controls(head: Head, story: Story) -> Story:
 def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[Columns, _Ticks]:
     """Every record once: Samples to columns, ticks summed up."""
     collector, ticks = MetricsCollector(), _Ticks()
-    for batch in batches(folder):
-        collector.extend(batch)
-        for record in batch:
+    for block in blocks(folder):
+        for record in collector.take(block):
             if isinstance(record, AuditTick):
                 ticks.add(record, windows)
     return collector.columns().stepped(ticks.steps), ticks
@@ -233,6 +234,7 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
             "duration_s": seconds or None,
         },
         arrivals=_arrivals(head, plan),
+        calibration=head.calibration,
         notes=[*head.notes, *wire.notes()],
     )
 

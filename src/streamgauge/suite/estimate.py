@@ -22,8 +22,9 @@ GUESSED_TOKENS = 300
 """Output tokens of one answer where the request sets no limit and none was seen."""
 GUESSED_TTFT_S, GUESSED_TOKENS_PER_S = 0.5, 40.0
 CHARS_PER_TOKEN = 4.0
-START_NS = 150 * US
-"""Of one worker, from a request that is due to the next one (bench/openloop.py measures it)."""
+START_NS, REQUEST_NS = 150 * US, 300 * US
+"""What one worker needs at least for a start on a new connection, and for a short answer from start to end
+(bench/openloop.py measures both)."""
 LATE_NS = 5 * MS
 """Starts that late are worth a word before the run."""
 _LIMIT = re.compile(
@@ -150,18 +151,19 @@ def _cannot_hold(phases: tuple[Phase, ...], takes: dict[str, float]) -> list[str
         if wanted > lane.load.cap:
             most = f"about {wanted:,} streams would be open at once, and the cap is {lane.load.cap:,}"
             out.append(f"{most}: the rest is shed (raise --concurrency, or ask for less)")
-        dense = _too_dense(lane.load, START_NS // workers_for(phase.streams))
+        dense = _too_dense(lane.load, workers_for(phase.streams))
         if dense is not None:
             out.append(f"{dense}: starts will be late, and the report will count them")
     return out
 
 
-def _too_dense(load: Arrivals, start_ns: int) -> str | None:
-    """That arrivals come closer together than they can be started, `start_ns` apart; None where they do not."""
+def _too_dense(load: Arrivals, workers: int) -> str | None:
+    """That arrivals come faster than `workers` can carry, or closer together than they can start them; else None."""
     if isinstance(load, Rate):
-        if load.highest * start_ns <= S:
-            return None
-        return f"{load.highest:,.6g} a second are more than this machine starts (about {S / start_ns:,.0f})"
+        most = workers * S / REQUEST_NS
+        told = f"{load.highest:,.6g} a second are more than this machine carries (about {most:,.0f} short answers)"
+        return told if load.highest > most else None
+    start_ns = START_NS // workers
     free, late = 0, []
     for at in load.times:
         free = max(free, at)

@@ -145,6 +145,7 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         phases=list(load.phases), judged_phases=["hold"], spec_digest=resolved.digest, seed=load.seed,
         rerun=redact.text(rerun), out=str(out), descriptors_limit=limit,
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
+        calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",
         paces={t.name: t.rpm for t in load.targets if t.rpm is not None},
     )  # fmt: skip

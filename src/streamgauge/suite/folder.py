@@ -22,7 +22,8 @@ import msgspec
 
 from streamgauge.errors import StorageError, UsageError
 from streamgauge.plan import Phase as Planned
-from streamgauge.sample import AuditTick, Record, Sample, read_batches
+from streamgauge.reports.document import Calibration
+from streamgauge.sample import AuditTick, Block, Record, Sample, read_blocks
 from streamgauge.summary import Phase
 from streamgauge.verdict import Criterion
 
@@ -69,6 +70,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     notes: list[str]
     inconclusive_passes: bool = False
+    calibration: Calibration | None = None
+    """What was known of this machine when the run began."""
     paces: dict[str, float] = {}
     """target -> its rpm, where it has one."""
 
@@ -215,10 +218,11 @@ def _lines(path: Path) -> Iterator[dict[str, object]]:
 
 def records(folder: Path) -> Iterator[Record]:
     """Every record of every worker and round."""
-    return itertools.chain.from_iterable(batches(folder))
+    for block in blocks(folder):
+        yield from block.records()
 
 
-def batches(folder: Path) -> Iterator[list[Record]]:
-    """The same, some thousand at a time."""
+def blocks(folder: Path) -> Iterator[Block]:
+    """The same, not yet decoded, some thousand at a time."""
     for path in sorted(folder.glob("samples-*.sgs")):
-        yield from read_batches(path)
+        yield from read_blocks(path)

@@ -21,6 +21,7 @@ from streamgauge.dialects.contract import Ask
 from streamgauge.errors import TargetError, UsageError
 from streamgauge.net import tls_context
 from streamgauge.plan import Hold, Lane, Phase
+from streamgauge.reports.document import Calibration
 from streamgauge.run import Limits as RunLimits
 from streamgauge.run import Load, workers_for
 from streamgauge.spec.presets import Settings
@@ -49,12 +50,13 @@ class Prepared:
     confidence: float
     estimate: Estimate
     notes: tuple[str, ...]
+    calibration: Calibration | None = None
 
 
-def prepare(resolved: Resolved, seed: int, root: Path = Path()) -> Prepared:
+def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Calibration | None = None) -> Prepared:
     """Everything but the network: UsageError where the plan is above a hard stop or cannot be.
 
-    What `check` saw of a target is looked up under `root`.
+    What `check` saw of a target is looked up under `root`. calibration: what is known of this machine.
     """
     settings = resolved.settings
     names = tuple(t.name for t in resolved.targets)
@@ -94,7 +96,8 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path()) -> Prepared:
         criteria=tuple(_criteria(resolved, estimate.sends, confidence)),
         confidence=confidence,
         estimate=estimate,
-        notes=(*_notes(resolved, estimate), *filter(None, map(_model_note, targets))),
+        notes=(*_notes(resolved, estimate), *filter(None, map(_model_note, targets)), *_beyond(estimate, calibration)),
+        calibration=calibration,
     )
 
 
@@ -237,6 +240,22 @@ def _notes(resolved: Resolved, estimate: Estimate) -> list[str]:
             )
     notes += [f"{host} is public and no environment names it: treated as production" for host in resolved.guarded]
     return list(dict.fromkeys(notes))
+
+
+def streams_of(estimate: Estimate) -> int:
+    """Streams that a plan will have open at once: its level, or what its arrivals make of it, up to the cap."""
+    return estimate.streams if estimate.most_open is None else min(estimate.streams, estimate.most_open)
+
+
+def _beyond(estimate: Estimate, calibration: Calibration | None) -> list[str]:
+    """That this machine was not found able to measure so much."""
+    if calibration is None or calibration.stale is not None:
+        return []
+    streams, held = streams_of(estimate), calibration.streams or 0
+    if streams <= held:
+        return []
+    told = f"{streams:,} streams are planned, and this machine was calibrated for {held:,} ({calibration.at[:10]})"
+    return [f"{told}: beyond that its numbers are not known to hold; streamgauge check --calibrate tries"]
 
 
 def _model_note(target: Target) -> str | None:
