@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-$(VENV)/core: requirements/core.txt pyproject.toml
+$(VENV)/core: requirements/core.txt pyproject.toml setup.py native/drain.c
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else f"streamgauge needs Python 3.11 to 3.13; this is {sys.version.split()[0]}. Try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements/core.txt
@@ -43,4 +43,4 @@ pins:  ## resolve the pinned requirements again (needs uv)
 	bash requirements/pin.sh
 
 clean:  ## remove what these targets made
-	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist src/*.egg-info src/streamgauge/*.so .mypy_cache .ruff_cache .hypothesis

@@ -20,6 +20,7 @@ NAMES = {
     "peers": "other load clients and ours, by what each tells and what it takes",
     "accuracy": "what is measured against the simulator's truth log, in every dialect",
     "cost": "processor time a text event, against a C client that decodes nothing",
+    "scale": "how many streams are held open, and the memory each takes",
     "openloop": "1,000 arrivals a second: how late they start, and where the wait goes when they cannot",
     "judge": "from samples on disk to written reports: time and memory",
     "simulator": "how late the simulator sends at 1,000 streams",

@@ -1,7 +1,8 @@
 """Processor time a text event: our worker, decoding included, and a C client that reads and decodes nothing.
 
-Both hold the same streams of the same simulator, one after the other, several times in turn. Counted is the hold alone:
-from the end of the ramp to the last start, in both. Events are those that the simulator sent meanwhile, by its log.
+Both hold the same streams of the same server in C (bench/truth_server.c), one after the other, several times in turn.
+Counted is the hold alone: from the end of the ramp to the last start, in both. Events are those that the server wrote
+meanwhile, by its log. Late: how late our starts were through us.
 """
 
 from __future__ import annotations
@@ -14,79 +15,103 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from bench.found import Found, progress
-from bench.load import MODEL, PROMPT, RAMP_S, compiled, processor, run, text_events
-from streamgauge.simulator import start
+from bench.found import Bound, Found, at, progress
+from bench.load import MODEL, PROMPT, RAMP_S, compiled, conducted, processor
+from bench.truth_log import SERVER, answers, serving, written
+from streamgauge.sample import AuditTick, Sample
 
 CLIENT = Path(__file__).with_name("epoll_client.c")
+MOST = 1.8
+"""Ours may cost so many times what the C client costs."""
+TITLE = "Cost: processor time a text event, model {}"
+COLUMNS = ("streams", "streamgauge us", "of a core", "late ms p50 / p95", "C us", "of a core", "ratio")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one run."""
+    """Of one run. `late_ms`: how late our starts were, p50 and p95."""
 
     us_an_event: float
     core: float
+    late_ms: tuple[float, float] = (0.0, 0.0)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--streams", type=int, nargs="+", default=[100, 500])
-    parser.add_argument("--model", default=MODEL, help="of the simulator: its schedule")
+    parser.add_argument("--streams", type=int, nargs="+", default=[100, 500, 1000])
+    parser.add_argument("--model", default=MODEL, help="of the server: its schedule")
     parser.add_argument("--ramp-s", type=float, default=RAMP_S, help="over which the starts are spread")
     parser.add_argument("--rounds", type=int, default=6, help="requests of each stream in one run")
-    parser.add_argument("--times", type=int, default=2, help="runs of each client at each level")
+    parser.add_argument("--times", type=int, default=3, help="runs of each client at each level")
 
 
 def measure(asked: argparse.Namespace) -> Found:
-    rows = []
+    title = TITLE.format(asked.model)
+    rows, bounds = [], []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        client = compiled(CLIENT, Path(folder))
+        client, server = compiled(CLIENT, Path(folder)), compiled(SERVER, Path(folder))
+        if client is None or server is None:
+            return Found(title, COLUMNS, [("-",) * len(COLUMNS)], notes=("no C compiler (cc) here: not measured",))
         for streams in asked.streams:
             ours: list[Cost] = []
             plain: list[Cost] = []
             for turn in range(asked.times):
                 progress(f"{streams} streams, run {turn + 1} of {asked.times}")
-                ours.append(engine(streams, streams * asked.rounds, asked))
-                if client is not None:
-                    plain.append(epoll_client(client, streams, streams * asked.rounds, asked))
-            rows.append(row(streams, ours, plain))
-    return Found(
-        f"Cost: processor time a text event, model {asked.model}",
-        ("streams", "streamgauge us", "of a core", "C us", "of a core", "ratio"),
-        rows,
-        notes=() if client is not None else ("no C compiler (cc) here: nothing to compare with",),
+                ours.append(engine(server, streams, asked))
+                plain.append(epoll_client(server, client, streams, asked))
+            ratio = _us(ours) / _us(plain)
+            rows.append(row(streams, ours, plain, ratio))
+            bounds.append(Bound(f"{streams} streams: {ratio:.2f} times the C client, limit {MOST:g}", ratio <= MOST))
+    return Found(title, COLUMNS, rows, tuple(bounds))
+
+
+def row(streams: int, ours: list[Cost], plain: list[Cost], ratio: float) -> tuple[str, ...]:
+    """Medians over the runs, and the ratio of the medians."""
+    late = (median(cost.late_ms[which] for cost in ours) for which in (0, 1))
+    return (
+        str(streams),
+        f"{_us(ours):.1f}",
+        f"{median(cost.core for cost in ours):.0%}",
+        " / ".join(f"{ms:.2f}" for ms in late),
+        f"{_us(plain):.1f}",
+        f"{median(cost.core for cost in plain):.0%}",
+        f"{ratio:.2f}",
     )
 
 
-def row(streams: int, ours: list[Cost], plain: list[Cost]) -> tuple[str, ...]:
-    """Medians over the runs, and the ratio of the medians."""
-    us = median(cost.us_an_event for cost in ours)
-    told = [str(streams), f"{us:.1f}", f"{median(cost.core for cost in ours):.0%}"]
-    if not plain:
-        return (*told, "-", "-", "-")
-    least = median(cost.us_an_event for cost in plain)
-    return (*told, f"{least:.1f}", f"{median(cost.core for cost in plain):.0%}", f"{us / least:.1f}")
+def _us(costs: list[Cost]) -> float:
+    return median(cost.us_an_event for cost in costs)
 
 
-def engine(streams: int, requests: int, asked: argparse.Namespace) -> Cost:
+def engine(server: str, streams: int, asked: argparse.Namespace) -> Cost:
     """One run of ours, the workers' own processor time."""
-    loaded = run("openai-chat", streams, requests, model=asked.model, ramp_s=asked.ramp_s)
-    held = loaded.held
-    used, since, until = processor(loaded.ticks, held[0].due_ns, max(sample.due_ns for sample in held))
-    return Cost(used * 1e6 / text_events(loaded.truth, since, until), used * 1e9 / (until - since))
+    with tempfile.TemporaryDirectory(prefix="bench-") as made:
+        folder = Path(made)
+        with serving(server, folder / "truth.bin") as (port, _):
+            url, address = f"http://127.0.0.1:{port}/v1/chat/completions", ("127.0.0.1", port)
+            requests = streams * asked.rounds
+            found = conducted(url, address, folder, "openai-chat", streams, requests, asked.ramp_s, asked.model)
+        truth = [answer for _, answer in answers(folder / "truth.bin")]
+    held = [record for record in found if isinstance(record, Sample) and record.phase == "hold"]
+    ticks = [record for record in found if isinstance(record, AuditTick)]
+    used, since, until = processor(ticks, held[0].due_ns, max(sample.due_ns for sample in held))
+    late = sorted(sample.late_ns / 1e6 for sample in held)
+    us = used * 1e6 / written(truth, since, until)
+    return Cost(us, used * 1e9 / (until - since), (at(late, 0.5), at(late, 0.95)))
 
 
-def epoll_client(client: str, streams: int, requests: int, asked: argparse.Namespace) -> Cost:
+def epoll_client(server: str, client: str, streams: int, asked: argparse.Namespace) -> Cost:
     """One run of the C client."""
     body = json.dumps(
         {"model": asked.model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}
     ).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: sim\r\nContent-Type: application/json\r\n"
     request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
-    with start() as sim:
-        command = [client, *map(str, (sim.port, streams, requests, round(asked.ramp_s * 1e3)))]
-        done = subprocess.run(command, input=request, check=True, capture_output=True)
-        sim.stop()
-        told = json.loads(done.stdout)
-        since, until = told["from_ns"], told["to_ns"]
-        return Cost(told["cpu_ns"] / 1e3 / text_events(sim.log(), since, until), told["cpu_ns"] / (until - since))
+    with tempfile.TemporaryDirectory(prefix="bench-") as made:
+        log = Path(made) / "truth.bin"
+        with serving(server, log) as (port, _):
+            command = [client, *map(str, (port, streams, streams * asked.rounds, round(asked.ramp_s * 1e3)))]
+            done = subprocess.run(command, input=request, check=True, capture_output=True)
+        truth = [answer for _, answer in answers(log)]
+    told = json.loads(done.stdout)
+    since, until = told["from_ns"], told["to_ns"]
+    return Cost(told["cpu_ns"] / 1e3 / written(truth, since, until), told["cpu_ns"] / (until - since))

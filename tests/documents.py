@@ -26,6 +26,7 @@ from document_parts import (
     timeline,
 )
 from streamgauge.compare import Comparison
+from streamgauge.findings import Basis, Finding
 from streamgauge.reports.document import Baseline, Document, Measurement, Run
 from streamgauge.sample import Outcome, Sample
 from streamgauge.series import Series
@@ -285,12 +286,18 @@ def failing() -> tuple[Document, list[Sample]]:
     ]
     samples = samples_of(models, 400, seed=5)
     names = ["gpt-4o-mini", "claude-sonnet", "gemini-flash"]
-    finding = {
-        "title": "Your app, not the provider, makes claude-sonnet slow",
-        "cause": "db 332 ms in Server-Timing (median), 12 ms for the others",
-        "remedy": "Look at the query that runs before the model is called; start the model call first.",
-        "evidence": {"app_ms": 390, "provider_ms": 306},
-    }
+    finding = Finding(
+        name="app_adds",
+        target="claude-sonnet",
+        words="Your app, not the provider, makes claude-sonnet slow",
+        evidence=Basis(
+            k=340, n=400, of="requests", values={"app_ms": 390.0, "provider_ms": 306.0}, from_s=2.5, to_s=171.0,
+            samples=[samples[0].id],
+        ),
+        cause="db 332 ms in Server-Timing (median), 12 ms for the others",
+        check="Ask the provider itself with the same prompts: the control does.",
+        remedy="Look at the query that runs before the model is called; start the model call first.",
+    )  # fmt: skip
     return document(
         samples,
         models,

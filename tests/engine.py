@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,9 +25,9 @@ PATIENCE_NS = 60 * S
 """No phase of a test takes longer, whatever goes wrong."""
 
 
-def target(name: str, url: str, *, model: str = MODEL, **more: object) -> Target:
+def target(name: str, url: str, *, model: str = MODEL, dialect: str = "openai-chat", **more: Any) -> Target:
     """A target with the addresses that its name has now, maybe none."""
-    made = target_from_url(url, dialect="openai-chat", name=name, model=model, **more)
+    made = target_from_url(url, dialect=dialect, name=name, model=model, **more)
     if made.addresses:
         return made
     try:

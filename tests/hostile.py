@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ _WORDS = frozenset(
     {"verdict", "severity", "schema", "kind", "op", "unit", "metric", "stat", "started", "outcome", "stamps"}
 )
 """Fields whose values are ours: a fixed set of words, or a time that names the files."""
-_FREE_KEYS = frozenset({"settings", "findings", "planned"})
+_FREE_KEYS = frozenset({"settings", "values", "planned"})
 """Fields whose dicts take any key."""
 
 
@@ -42,6 +43,10 @@ def _soil(value: Any, text: str, field: str = "") -> Any:
     if isinstance(value, msgspec.Struct):
         fields = {name: _soil(getattr(value, name), text, name) for name in value.__struct_fields__}
         return type(value)(**fields)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.replace(
+            value, **{one.name: _soil(getattr(value, one.name), text, one.name) for one in dataclasses.fields(value)}
+        )
     if isinstance(value, dict):
         soiled = {key: _soil(item, text, key) for key, item in value.items()}
         return {**soiled, text: 1.5} if field in _FREE_KEYS else soiled

@@ -94,7 +94,10 @@ class Echo:
     def __call__(self, conn: socket.socket) -> None:
         while head := read_request(conn):
             self.seen.append(head)
-            way = head.split(b" ")[1].split(b"/")[1].partition(b"?")[0].decode()
+            path = head.split(b" ")[1]
+            if path.startswith(b"http://"):  # asked as a proxy
+                path = b"/" + path.split(b"/", 3)[3]
+            way = path.split(b"/")[1].partition(b"?")[0].decode()
             if way not in self._said:
                 self._said[way] = itertools.cycle(sayings())
             answer = getattr(self, f"_{way}")
@@ -120,6 +123,11 @@ class Echo:
     def _auth(self, said: str) -> bytes:
         body = json.dumps({"error": {"message": f"Incorrect API key provided: {said}", "type": said}})
         return self._whole("401 Unauthorized", body.encode(), more=f"www-authenticate: {said}\r\n")
+
+    def _proxied(self, said: str) -> bytes:
+        """The proxy itself refuses its password, and says it."""
+        more = f'proxy-authenticate: Basic realm="{said[:40]}"\r\n'
+        return self._whole("407 Proxy Authentication Required", said.encode(), "text/plain", more)
 
     def _page(self, said: str) -> bytes:
         return self._whole("500 Oops", f"<html><body>{said}</body></html>".encode(), "text/html")
@@ -151,7 +159,7 @@ class Echo:
         return head + chunk(token("a")) + b"1;" + said[:half].encode(), said[half:].encode() + b"\r\nzz\r\n"
 
 
-WAYS = ("ok", "auth", "page", "plain", "redirect", "inband", "notours", "reason", "garbage", "broken")
+WAYS = ("proxied", "ok", "auth", "page", "plain", "redirect", "inband", "notours", "reason", "garbage", "broken")
 
 
 def processes(pids: Iterable[int]) -> Iterator[tuple[str, bytes, bytes]]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import socket
 import unicodedata
 import zlib
+from array import array
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -231,7 +233,7 @@ def test_a_good_answer_is_told_as_the_server_gave_it(simulator: Simulator) -> No
     looked = look(at(simulator.endpoint("openai-chat"), model="sim-t30-i5-n31"), CLOCK)
     plain, _ = truth(simulator, lambda record: record.model == "sim-t30-i5-n31")
     found = {finding.what: finding for finding in looked.findings}
-    assert list(found) == ["resolve", "connect", "status", "ttft", "events", "usage", "finish", "pace", "gzip"]
+    assert list(found) == ["resolve", "connect", "status", "ttft", "events", "usage", "finish", "pace", "gzip", "reuse"]
     assert looked.usable
     assert plain.ttft_ns is not None
     assert found["ttft"].facts["ttft_service_ms"] == pytest.approx(plain.ttft_ns / MS, abs=50)
@@ -279,7 +281,8 @@ def script(simulator: Simulator, *steps: str) -> Finding:
 def test_an_answer_in_one_piece_is_buffered(simulator: Simulator) -> None:
     found = script(simulator, '["merge", 12]', '["tokens", 12, 0]')
     assert found.level == "warn"
-    assert "one read: the answer is buffered" in found.text
+    assert "came in one read" in found.text
+    assert "buffered" in found.text
     assert "proxy_buffering off" in (found.next or "")
 
 
@@ -294,7 +297,11 @@ def test_lumps_are_told_with_size_and_distance(simulator: Simulator) -> None:
 def came(*reads: tuple[int, int], sent_ms: float = 0, **headers: str) -> Answer:
     """An answer whose text came in reads (ms, events)."""
     events = [Trace(at_ms * MS, 0, "", b"", TEXT) for at_ms, n in reads for _ in range(n)]
-    sample = msgspec.structs.replace(made(), sent_ns=round(sent_ms * MS), first_token_ns=reads[0][0] * MS)
+    first, last = reads[0][0] * MS, reads[-1][0] * MS
+    gaps = array("I", [1_000 * (b - a) for (a, _), (b, _) in pairwise(reads)]).tobytes()
+    sample = msgspec.structs.replace(
+        made(), sent_ns=round(sent_ms * MS), first_token_ns=first, first_output_ns=first, last_output_ns=last, gaps=gaps
+    )
     return Answer(sample, "", events, headers, None, b"")
 
 
@@ -302,7 +309,7 @@ def came(*reads: tuple[int, int], sent_ms: float = 0, **headers: str) -> Answer:
     ("reads", "level", "words"),
     [
         ([(2_000, 20), (2_001, 20), (2_002, 20)], "warn", "came within 2.0 ms, 2,000 ms after sending"),
-        ([(10, 4), (11, 4), (12, 4)], "ok", "not buffered"),  # a quick server, not a slow buffer
+        ([(10, 4), (11, 4), (12, 4)], "ok", "too soon over to tell"),  # a quick server, not a slow buffer
         ([(100 + 20 * k, 1) for k in range(30)], "ok", "not buffered: 30 text events in 30 reads"),
         ([(100 + 20 * k, 2) for k in range(30)], "ok", "not buffered"),
         ([(100, 3)], "ok", "too few to tell"),
@@ -385,7 +392,7 @@ def test_a_server_that_fails_only_where_compression_is_offered_is_told() -> None
 
 def test_the_machines_clock_and_limits_are_judged() -> None:
     good = machine.clock(uncertainty_ns=120, kernel_stamps=True, skew_s={"app": 0.4})
-    assert (good.level, good.text) == ("ok", "kernel clock mapped to within 0.1 us")
+    assert (good.level, good.text) == ("ok", "kernel clock mapped to within 0.1 us, read by the compiled part")
     off = machine.clock(uncertainty_ns=120, kernel_stamps=True, skew_s={"app": -312.0, "other": 6.0})
     assert (off.level, "312 s behind the Date of app" in off.text) == ("warn", True)
     assert machine.clock(uncertainty_ns=9, kernel_stamps=False, skew_s={}).level == "warn"

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 
 from streamgauge.clock import SystemClock
-from streamgauge.loop import RunDelay
+from streamgauge.drain import RunDelay
 from streamgauge.sample import Outcome
 from streamgauge.stream import Limits
 from test_stream import DONE, HEAD, LAST, MS, PLAIN_502, STOP, R, T
@@ -311,6 +311,17 @@ def test_a_deadline_rings_once_it_has_passed_and_output_puts_it_off(on: Setting)
     assert first.outcome is Outcome.FIRST_TOKEN_TIMEOUT
     assert first.end_ns - (first.sent_ns or 0) >= 60 * MS
     assert [s is silent for s in on.ended] == [True, False]
+
+
+def test_timers_of_closed_connections_are_cleared_away(on: Setting) -> None:
+    on.target = msgspec.structs.replace(on.target, addresses=(("127.0.0.1", on.port),))
+    for n in range(1_200):
+        stream, peer = on.asked()
+        peer.close()
+        on.done(stream)
+        on.peers.clear()
+        assert on.loop.timers <= min(2 * n + 2, 1_004)
+    assert on.loop.sockets == 0
 
 
 class Stepping(SystemClock):

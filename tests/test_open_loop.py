@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli import inline, streamgauge, valid_report
+from cli import inline, valid_report
 from hands import MS, S, job, target, working
 from streamgauge.arrivals import Rate, Trace, ramp, spike
 from streamgauge.errors import UsageError
@@ -212,16 +212,16 @@ def offsets_over_the_line(load: Rate | Trace) -> list[int]:
 
 def test_the_report_says_how_requests_came_due(tmp_path: Path) -> None:
     with start(model="sim-t20-i1-n3", log=False) as sim:
-        done = streamgauge(
+        done = inline(
             "run", "ttft", "--url", f"{sim.url}/v1/chat/completions", "--model", "sim-t20-i1-n3", "--rate",
-            "from=10,to=60,over=2s", "--json", "-q", cwd=tmp_path,
+            "from=10,to=60,over=1s", "--json", "-q", cwd=tmp_path,
         )  # fmt: skip
     report = valid_report(done.out)
     measured = report["measurement"]
-    assert measured["arrivals"] == "rising from 10 to 60 requests/s over 2 s"
+    assert measured["arrivals"] == "rising from 10 to 60 requests/s over 1 s"
     assert measured["planned"]["rate_per_s"] == pytest.approx(35.0)
-    assert report["run"]["settings"]["open_loop"] == "rising from 10 to 60 requests/s over 2 s"
-    assert sum(report["outcomes"].values()) == pytest.approx(70, abs=1)
+    assert report["run"]["settings"]["open_loop"] == "rising from 10 to 60 requests/s over 1 s"
+    assert sum(report["outcomes"].values()) == pytest.approx(35, abs=1)
     shown = next((tmp_path / "tests/performance/reports").glob("*.md")).read_text()
-    assert "rising from 10 to 60 requests/s over 2 s: " in shown
+    assert "rising from 10 to 60 requests/s over 1 s: " in shown
     assert "of 35 requests/s on average" in shown

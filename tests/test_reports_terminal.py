@@ -57,7 +57,15 @@ def test_the_first_line_says_how_many_streams_were_held_and_which_rate_was_kept(
 
 def test_the_slowest_stream_is_told_with_its_time():
     assert "Slowest stream: gemini-flash, first token after 1,297 ms, trace " in terminal.render(passing()[0])
-    assert "Slowest stream: gemini-flash, no token, first token timeout after" in terminal.render(failing()[0])
+    assert "Slowest stream: gemini-flash, no token, first token timeout after" in terminal.render(
+        replace(failing()[0], findings=[])
+    )
+
+
+def test_findings_take_the_place_of_the_slowest_stream():
+    screen = terminal.render(failing()[0])
+    assert "Found: claude-sonnet: Your app, not the provider, makes claude-sonnet slow. Remedy: Look at the" in screen
+    assert "Slowest stream" not in screen
 
 
 def test_a_target_line_reads_like_the_table_of_the_report():

@@ -35,9 +35,9 @@ from streamgauge.stream import Limits, Stream
 
 OWN = (".env.streamgauge", "streamgauge.toml", "request.txt")
 """The user's own files: here a secret may stand."""
-IN_ENV = ("API_KEY", "SHORT", "COOKIE", "URL_KEY")
+IN_ENV = ("API_KEY", "SHORT", "COOKIE", "URL_KEY", "PROXY")
 PROXIES = {"HTTPS_PROXY": f"http://user:{SECRETS['PROXY']}@127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost"}
-"""A proxy's password; whoever adds ways to name a proxy adds them here."""
+"""A proxy's password, where it is not used; the target `proxied` has one by its own key."""
 ENV = {**{f"SG_{name}": SECRETS[name] for name in IN_ENV}, **PROXIES}
 
 TARGET = """
@@ -52,7 +52,10 @@ body = '{{"messages":[{{"role":"user","content":"{{prompt}}"}}],"apiToken":"${{S
 
 def write_spec(folder: Path, server: Server, ways: tuple[str, ...]) -> None:
     text = f'[environments.local]\nurl = "{server.url}"\nkind = "local"\n'
-    text += "".join(TARGET.format(way=way, literal=SECRETS["LITERAL"]) for way in ways)
+    for way in ways:
+        text += TARGET.format(way=way, literal=SECRETS["LITERAL"])
+        if way == "proxied":
+            text += f'proxy = "http://me:${{SG_PROXY}}@{server.host}:{server.port}"\n'
     (folder / "streamgauge.toml").write_text(text)
     (folder / ".env.streamgauge").write_text(f"SG_BODY_KEY={SECRETS['BODY_KEY']}\n")
 
@@ -97,18 +100,19 @@ def test_a_run_of_every_failure_leaves_no_secret_anywhere(echo: tuple[Server, Ec
     )
     workers: dict[str, tuple[bytes, bytes]] = {}
     watched = psutil.Process(process.pid)
-    while process.poll() is None and len(workers) < 400:
-        try:
+    try:
+        while process.poll() is None and not any(b"streamgauge.worker" in line for line, _ in workers.values()):
             children = [child.pid for child in watched.children(recursive=True)]
-        except psutil.Error:
-            break
-        workers |= {who: (line, environ) for who, line, environ in processes([*children, process.pid]) if who}
-        if any(b"streamgauge.worker" in line for line, _ in workers.values()):
-            break
-        time.sleep(0.02)
-    out, err = process.communicate(timeout=200)
+            workers |= {who: (line, environ) for who, line, environ in processes([*children, process.pid])}
+            time.sleep(0.02)
+        out, err = process.communicate(timeout=200)
+    finally:
+        process.kill()
+        process.communicate()
     assert process.returncode in (1, 3, 4, 5), err.decode()[-2_000:]
-    assert b"Bearer" in b"".join(said.seen[:1]), "the secrets were sent"
+    sent = b"".join(said.seen)
+    assert b"Bearer" in sent, "the secrets were sent"
+    assert b"Proxy-Authorization: Basic" in sent
     clean(out, err)
     assert leaks(tmp_path, *OWN) == []
     assert len(list(tmp_path.glob("tests/performance/reports/*"))) == 4
@@ -144,28 +148,39 @@ def test_a_dry_run_tells_no_secret(echo: tuple[Server, Echo], tmp_path: Path) ->
 
 def test_a_killed_worker_and_what_was_typed_leave_no_secret(echo: tuple[Server, Echo], tmp_path: Path) -> None:
     """Given by flags: the parent's own command line has them, the worker's and the files do not."""
-    url = f"{echo[0].url}/auth/v1/chat/completions?key={SECRETS['URL_KEY'].replace('+', '%2B')}"
+    url = f"{echo[0].url}/ok/v1/chat/completions?key={SECRETS['URL_KEY'].replace('+', '%2B')}"
     command = [
-        sys.executable, "-m", "streamgauge", "run", "ttft", "--url", url, "--model", "m", "--requests", "400",
-        "-H", f"Authorization: Bearer {SECRETS['API_KEY']}", "-H", f"Cookie: sid={SECRETS['COOKIE']}", "--json",
-        "-H", "X-Api-Key: ${SG_SHORT}",
+        sys.executable, "-m", "streamgauge", "run", "ttft", "--url", url, "--model", "m", "--json", "--rate", "10",
+        "--duration", "120s", "-H", f"Authorization: Bearer {SECRETS['API_KEY']}", "-H", "X-Api-Key: ${SG_SHORT}",
+        "-H", f"Cookie: sid={SECRETS['COOKIE']}", "-H", f"X-Session: {SECRETS['LITERAL']}",
+        "-H", f"Proxy-Authorization: {SECRETS['PROXY']}", "-H", f"X-Auth-Token: {SECRETS['BODY_KEY']}",
     ]  # fmt: skip
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment(**ENV), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    until = time.monotonic() + 60
-    worker: list[psutil.Process] = []
-    while time.monotonic() < until and not (worker and list(tmp_path.glob(".streamgauge/runs/*/samples-*.sgs"))):
-        worker = [child for child in psutil.Process(process.pid).children() if "streamgauge.worker" in child.cmdline()]
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    for _, line, environ in processes([worker[0].pid]):
-        clean(line, environ)
-    worker[0].kill()
-    out, err = process.communicate(timeout=120)
-    assert process.returncode in (4, 5), err.decode()[-2_000:]
+    try:
+        worker = _worker_of(process, tmp_path)
+        for _, line, environ in processes([worker.pid]):
+            clean(line, environ)
+        worker.kill()
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+        process.communicate()
+    assert process.returncode == 5, err.decode()[-2_000:]
     clean(out, err)
     assert leaks(tmp_path, *OWN) == []
+
+
+def _worker_of(process: subprocess.Popen[bytes], folder: Path) -> psutil.Process:
+    """The worker of a run, once samples of it are on the disk."""
+    until = time.monotonic() + 90
+    while time.monotonic() < until:
+        assert process.poll() is None, process.communicate()
+        if any(path.stat().st_size > 2_000 for path in folder.glob(".streamgauge/runs/*/samples-*.sgs")):
+            return psutil.Process(process.pid).children()[0]
+        time.sleep(0.05)
+    raise AssertionError("no samples within 90 s")
 
 
 def test_init_from_a_copied_request_writes_secrets_into_their_one_file_only(tmp_path: Path) -> None:
@@ -196,6 +211,8 @@ def test_stream_client_keeps_no_secret_in_what_it_tells(way: str, echo: tuple[Se
         "X-Api-Key": SECRETS["SHORT"], "Proxy-Authorization": SECRETS["PROXY"],
     }  # fmt: skip
     more = {"body": '{"messages":[],"apiToken":"' + SECRETS["BODY_KEY"] + '","prompt":"{prompt}"}'}
+    if way == "proxied":
+        more["proxy"] = f"http://me:{SECRETS['PROXY']}@{echo[0].host}:{echo[0].port}"
     with StreamClient(url, dialect="openai-chat", model="m", headers=headers, **more) as client:
         clean(repr(client), repr(client.target))
         for _ in range(12):
@@ -263,7 +280,7 @@ def test_a_crash_of_the_command_is_told_with_its_traceback_and_without_secrets(
 ) -> None:
     write_spec(tmp_path, echo[0], ("ok",))
     inline("run", "--dry-run", cwd=tmp_path, **ENV)  # it knows its secrets from here on
-    held = " and ".join(SECRETS[name] for name in (*IN_ENV, "BODY_KEY", "LITERAL", "PROXY"))
+    held = " and ".join(SECRETS[name] for name in (*IN_ENV, "BODY_KEY", "LITERAL"))
     try:
         raise RuntimeError(f"a bug that holds {held}")
     except RuntimeError:

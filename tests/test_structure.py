@@ -15,12 +15,12 @@ ROOT = Path(__file__).parent.parent / "src" / "streamgauge"
 GROUND = {"errors", "clock", "sample", "metrics", "secrets", "arrivals", "wild", "proxies", "__init__"}
 TOP = {"__main__"}
 LEFT = {
-    "prompts", "plan", "sse", "who", "http1", "redirect", "dialects", "foreign", "stream", "target", "fault", "tls",
-    "net", "tunnel", "dial", "loop", "control", "audit", "worker", "run", "client",
+    "prompts", "plan", "compiled", "sse", "who", "http1", "drain", "redirect", "dialects", "foreign", "stream",
+    "target", "fault", "tls", "net", "tunnel", "dial", "loop", "control", "audit", "worker", "run", "client",
 }  # fmt: skip
 RIGHT = {
     "bulk", "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
-    "compare", "verdict", "reports",
+    "compare", "verdict", "findings", "reports",
 }  # fmt: skip
 BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import sysconfig
 import venv
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, ignore_patterns, which
+from zipfile import ZipFile
 
 import pytest
 
@@ -23,8 +26,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Its dependencies are those of this environment, by their folder, so that only the build tool has to be fetched.
     """
     folder = tmp_path_factory.mktemp("wheel")
-    copytree(SOURCE, folder / "copy" / "src" / "streamgauge", ignore=lambda _, names: {"__pycache__"} & set(names))
-    for name in ("pyproject.toml", "README.md"):
+    copytree(SOURCE, folder / "copy" / "src" / "streamgauge", ignore=ignore_patterns("__pycache__", "*.so"))
+    copytree(ROOT / "native", folder / "copy" / "native")
+    for name in ("pyproject.toml", "setup.py", "README.md"):
         (folder / "copy" / name).write_bytes((ROOT / name).read_bytes())
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / "bin" / "python"
@@ -55,9 +59,34 @@ def test_the_package_holds_every_file_of_the_source(installed: Path, tmp_path: P
 
     def files(root: Path) -> set[Path]:
         found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
-        return {path for path in found if "__pycache__" not in path.parts}
+        return {path for path in found if "__pycache__" not in path.parts and path.suffix != ".so"}
 
     assert files(where) == files(SOURCE)
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_the_package_has_its_compiled_part_where_there_is_a_compiler(installed: Path, tmp_path: Path) -> None:
+    made_of = told(installed, "from streamgauge import compiled; print(compiled.MADE_OF)", tmp_path).strip()
+    assert made_of == ("compiled" if which("cc") and sys.platform == "linux" else "pure Python")
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_without_a_compiler_it_installs_in_plain_python(installed: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    made = (".so", "build")  # what the first build left there
+    copytree(installed.parent.parent / "copy", copy, ignore=lambda _, names: [n for n in names if n.endswith(made)])
+    command = [installed / "python", "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", copy]
+    done = subprocess.run(
+        [*command, "--wheel-dir", tmp_path], capture_output=True, text=True, timeout=180, check=False,
+        env={**os.environ, "CC": "no-such-compiler"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = ZipFile(wheel).namelist()
+    assert "streamgauge/drain.py" in names
+    assert not [name for name in names if name.endswith(".so")]
 
 
 @pytest.mark.real

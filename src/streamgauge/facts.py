@@ -38,11 +38,13 @@ _DURATIONS = (
     "first_byte_slack_ns", "first_output_slack_ns", "last_output_slack_ns", "first_reasoning_slack_ns",
     "first_token_slack_ns", "end_slack_ns", "late_ns", "longest_gap_ns",
 )  # fmt: skip
+_SIZES = ("bytes_in",)
 _COUNTS = (
     "level", "slot", "http_status", "text_events", "reasoning_events", "tool_events", "merged_events", "output_reads",
-    "stalls", "input_tokens", "output_tokens", "streamed_tokens", "redirects", "tls_resumed",
+    "stalls", "input_tokens", "output_tokens", "streamed_tokens", "redirects", "tls_resumed", "worker", "conn",
+    "conn_requests", "retried",
 )  # fmt: skip
-_FLAGS = ("clock_step", "kernel_stamps")
+_FLAGS = ("clock_step", "kernel_stamps", "encoded")
 _ID = 32
 
 
@@ -116,7 +118,7 @@ class Taking:
             fields[name] = np.array([codes[one] for one in said[name]], dtype=np.int32)
         fields["outcome"] = np.array([_CODE_OF[one] for one in said["outcome"]], dtype=np.int8)
         for names, kind, absent in (
-            ((*STAMPS, *_DURATIONS), np.int64, MISSING),
+            ((*STAMPS, *_DURATIONS, *_SIZES), np.int64, MISSING),
             (_COUNTS, np.int32, UNTOLD),
             (_FLAGS, np.bool_, None),
         ):
@@ -142,7 +144,7 @@ class Taking:
         return {name: tuple(codes) for name, codes in self._codes.items()}
 
 
-ABSENT = {**dict.fromkeys((*STAMPS, *_DURATIONS), MISSING), **dict.fromkeys(_COUNTS, UNTOLD), "gap_parts": 0}
+ABSENT = {**dict.fromkeys((*STAMPS, *_DURATIONS, *_SIZES), MISSING), **dict.fromkeys(_COUNTS, UNTOLD), "gap_parts": 0}
 """For `bulk`: the numbers that are wanted, and what stands for one that is missing."""
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Protocol
 
 import httptools
 
 from streamgauge.secrets import cut_short
-from streamgauge.who import who_answered
+from streamgauge.who import TELLING, who_answered
 
 HEADER_CAP = 64 * 1024
 MOST_INFLATED = 4 << 20
@@ -50,12 +51,14 @@ def request_bytes(method: str, path: str, headers: Iterable[tuple[str, str]], bo
 class Response:
     """The framing of one response. Feed it reads; it collects status and headers and hands out body bytes.
 
-    `ahead`: the last bytes fed were the head of a chunk that is yet to come, not body.
+    `ahead`: the last bytes fed were the head of a chunk that is yet to come, not body. `between`: they were the end of
+    a chunk, so that whole chunks may be left out from here (see `whole_event`).
     """
 
     __slots__ = (
-        "_body", "_fed", "_idle", "_inflate", "_names", "_packed", "_parser", "_unpacked", "ahead", "chunked",
-        "complete", "headers", "headers_complete", "keep_alive", "status", "trailing", "until_close",
+        "_body", "_chunk_over", "_fed", "_idle", "_inflate", "_names", "_packed", "_parser", "_unpacked", "ahead",
+        "between", "chunked", "complete", "headers", "headers_complete", "keep_alive", "status", "trailing",
+        "until_close",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -68,6 +71,8 @@ class Response:
         self.until_close = False
         self.trailing = False
         self.ahead = False
+        self.between = False
+        self._chunk_over = False
         self._fed = 0
         self._idle = 0  # bytes since the last one of body
         self._packed = self._unpacked = 0
@@ -86,6 +91,7 @@ class Response:
 
         FramingError when it is not HTTP/1.1; `salvage` then has the body bytes that came before the fault.
         """
+        self.between = False
         if self.complete:
             self.trailing = True
             return b""
@@ -111,6 +117,7 @@ class Response:
             if self._idle > HEADER_CAP:
                 raise FramingError(f"{HEADER_CAP} bytes came without one of body: a trailer or chunk head without end")
             return b""
+        self.between = self._chunk_over and data[-2:] == b"\r\n" and self._inflate is None and not self.complete
         self._idle = 0
         whole = body[0] if len(body) == 1 else b"".join(body)
         body.clear()
@@ -200,6 +207,11 @@ class Response:
     def on_chunk_header(self) -> None:
         """The head of a chunk, whose body follows."""
         self.ahead = True
+        self._chunk_over = False
+
+    def on_chunk_complete(self) -> None:
+        """The end of a chunk, its line end included."""
+        self._chunk_over = True
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -268,7 +280,13 @@ def _keep_alive(headers: dict[str, str]) -> dict[str, int]:
 
 def answered_by(headers: dict[str, str]) -> str | None:
     """Who answered, as far as headers tell, in one short line."""
-    return who_answered(headers).chain
+    return _chain(tuple((name, value) for name, value in headers.items() if name in TELLING))
+
+
+@lru_cache(maxsize=1024)
+def _chain(headers: tuple[tuple[str, str], ...]) -> str | None:
+    """The answers of a run have few such sets of headers."""
+    return who_answered(dict(headers)).chain
 
 
 _KEPT = frozenset(

@@ -1,12 +1,8 @@
 """One thread's event loop: many streams, each on its connection; bytes out, stamped bytes in.
 
-Rules: drain, then decode. A turn first takes (stamp, bytes) from every ready socket, and only then feeds them to the
-streams; nothing is parsed, logged or written between two reads of a turn.
-
-What is known of when bytes came: the kernel's stamp is that of a read's last byte. Nothing of the read had come before
-`look`, the latest of: the recv that emptied this socket; the time from which the last wait that did not list it looked;
-where this wait's first look found nothing at all, that look; and, where the thread then slept, its wake-up less the
-time it waited for a processor.
+Rules: drain, then decode. A turn first takes (stamp, bytes) from every ready socket (`drain` says how, and what is
+known of when they came), and only then feeds them to the streams; nothing is parsed, logged or written between two
+reads of a turn.
 
 Connections are made beside the measured path (`dial`), at the end of a turn.
 
@@ -16,85 +12,23 @@ Timers live in a heap with lazy deletion: a stream's deadline moves with every t
 from __future__ import annotations
 
 import heapq
-import select
-import selectors
-import sys
+import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-from streamgauge.clock import MS, US, Clock, RealtimeMap, S
+from streamgauge import drain
+from streamgauge.clock import MS, Clock, RealtimeMap, S
 from streamgauge.dial import Dial
+from streamgauge.drain import IN, OUT, READ_SIZE
 from streamgauge.fault import NetError
-from streamgauge.net import READ_SIZE, Connection
+from streamgauge.net import Connection
 from streamgauge.redirect import Elsewhere, redirected
 from streamgauge.sample import Outcome
 from streamgauge.stream import Stream
 from streamgauge.target import Target
 from streamgauge.tls import Sessions
 
-IN, OUT = 1, 4  # EPOLLIN and EPOLLOUT
-_SLEPT = 1 * MS  # a shorter wait bounds `look` well enough by itself
-_WAKE_MARGIN = 200 * US  # from data's arrival until the thread is runnable: waking an idle virtual CPU takes this
-
-
-class _Selectors:
-    """What we use of epoll, by `selectors`, where there is no epoll."""
-
-    def __init__(self) -> None:
-        self._inner = selectors.DefaultSelector()
-
-    def register(self, fd: int, mask: int) -> None:
-        self._inner.register(fd, self._events(mask))
-
-    def modify(self, fd: int, mask: int) -> None:
-        self._inner.modify(fd, self._events(mask))
-
-    def unregister(self, fd: int) -> None:
-        self._inner.unregister(fd)
-
-    def poll(self, timeout: float, _: int) -> list[tuple[int, int]]:
-        found = self._inner.select(None if timeout < 0 else timeout)
-        return [(key.fd, (IN if got & 1 else 0) | (OUT if got & 2 else 0)) for key, got in found]
-
-    def fileno(self) -> int:
-        return -1  # nothing to select on
-
-    def close(self) -> None:
-        self._inner.close()
-
-    @staticmethod
-    def _events(mask: int) -> int:
-        return (1 if mask & IN else 0) | (2 if mask & OUT else 0)
-
-
-class RunDelay:
-    """How long this thread was runnable without running, in ns, as Linux tells in schedstat; None elsewhere."""
-
-    def __init__(self) -> None:
-        path = Path("/proc/thread-self/schedstat")
-        try:
-            self._file = path.open("rb", buffering=0) if sys.platform == "linux" else None
-            self.total = self.read()
-        except OSError:
-            self._file = None
-            self.total = None
-
-    def read(self) -> int | None:
-        """The running total."""
-        if self._file is None:
-            return None
-        self._file.seek(0)
-        return int(self._file.read(64).split()[1])
-
-    def since_last(self) -> int | None:
-        """ns since the last call."""
-        before, self.total = self.total, self.read()
-        return None if before is None or self.total is None else self.total - before
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
+SPARE_TIMERS = 1_000
+"""So many timers of closed connections may wait before they are cleared away."""
 
 
 class Loop:
@@ -104,19 +38,16 @@ class Loop:
         self._clock = clock
         self.now = self._now = clock.now
         self._on_done = on_done
-        self._poller = select.epoll() if hasattr(select, "epoll") else _Selectors()
-        self._epoll_fd = self._poller.fileno()
-        self._map = RealtimeMap(clock)
         self._conns: dict[int, Connection] = {}
+        self._poller = drain.make(clock, lambda fd: self._conns[fd].take())
+        self._map = RealtimeMap(clock)
         self._watched: dict[int, Callable[[], None]] = {}
-        self._pool: dict[str, list[Connection]] = {}
+        self._pool: dict[str, dict[int, Connection]] = {}
         self._turns: dict[str, int] = {}
         self._dials: set[Dial] = set()
         self.sessions = Sessions()
         self._timers: list[tuple[int, int, Connection | Dial]] = []
         self._timer_number = 0
-        self._floor = self._now()
-        self._run_delay = RunDelay()
         self.open_streams = 0
         self.made = 0
         self.longest_turn_ns = 0
@@ -130,6 +61,11 @@ class Loop:
     def sockets(self) -> int:
         """Sockets open now, idle ones and those in the making included."""
         return len(self._conns) + len(self._dials)
+
+    @property
+    def timers(self) -> int:
+        """Timers that wait, those of closed connections included."""
+        return len(self._timers)
 
     def streams(self) -> Iterator[Stream]:
         """The open streams."""
@@ -148,7 +84,7 @@ class Loop:
     def watch(self, fd: int, ready: Callable[[], None], mask: int = IN) -> None:
         """Call `ready` at the end of a turn in which `fd` was (readable, unless `mask` says otherwise)."""
         self._watched[fd] = ready
-        self._poller.register(fd, mask)
+        self._poller.watch(fd, mask)
 
     def rewatch(self, fd: int, mask: int) -> None:
         """Wait for something else on it."""
@@ -179,7 +115,7 @@ class Loop:
         stream.via = target.proxy.shown if target.proxy is not None and not target.secure else None
         idle = self._pool.get(target.name)
         while idle:
-            conn = idle.pop()
+            conn = idle.popitem()[1]  # the one that was used last is the warmest
             if conn.stale() or (conn.good_until is not None and conn.good_until <= self._now()):
                 self._drop(conn)
                 continue
@@ -252,6 +188,10 @@ class Loop:
             conn.timer = deadline
             self._timer_number += 1
             heapq.heappush(self._timers, (deadline, self._timer_number, conn))
+            if len(self._timers) > 2 * len(self._conns) + SPARE_TIMERS:
+                # A closed connection must not be kept until its deadline.
+                self._timers[:] = [timer for timer in self._timers if timer[2].timer == timer[0]]
+                heapq.heapify(self._timers)
 
     # A turn.
 
@@ -260,36 +200,24 @@ class Loop:
         timers = self._timers
         if timers and (wake_ns is None or timers[0][0] < wake_ns):
             wake_ns = timers[0][0]
-        ready, woke, floor = self._wait(wake_ns)
+        items, woke = self._poller.wait(wake_ns, bool(self._dials))
         now = self._now
         if woke >= self._map.next_look:
             self._look_at_clock()
-        taken: list[tuple[Connection, bytes | OSError, int, int]] = []
+        taken: list[tuple[Connection, bytes | int, int, int]] = []
         writable: list[Connection] = []
         woken: list[Callable[[], None]] = []
         conns = self._conns
-        for fd, mask in ready:
+        for fd, mask, data, wall, look in items:
             conn = conns.get(fd)
             if conn is None:
                 if fd in self._watched:
                     woken.append(self._watched[fd])
                 continue
-            if mask & OUT:
+            if data is not None:
+                taken.append((conn, data, wall, look))
+            if mask & OUT or data is None:
                 writable.append(conn)
-                if mask == OUT:
-                    continue
-            before = now()
-            try:
-                data, wall = conn.take()
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                taken.append((conn, error, 0, before))
-                continue
-            look = conn.looked if conn.looked > floor else floor
-            if len(data) < READ_SIZE:
-                conn.looked = before
-            taken.append((conn, data, wall, look))
         for conn in writable:
             self._on_writable(conn)
         if taken:
@@ -302,47 +230,20 @@ class Loop:
         if turn > self.longest_turn_ns:
             self.longest_turn_ns = turn
 
-    def _wait(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], int, int]:
-        """Ready descriptors, when it woke, and since when all that lies there came. Sets the floor for the next wait.
-
-        That time is this wait's own only where a first look found nothing. It may not be guessed from how long the wait
-        took: a thread that was held up between two lines looks as if it had slept, and what lay there all along as if
-        it had just come.
-        epoll's time-outs round up to ms; select on epoll's own descriptor takes the last stretch with us resolution.
-        """
-        poll, most = self._poller.poll, max(len(self._conns) + len(self._watched), 1)
-        before, enter = self._floor, self._now()
-        ready = poll(0, most)
-        left = -1 if wake_ns is None else wake_ns - enter
-        self._floor = enter
-        if ready or (wake_ns is not None and left <= 0):
-            return ready, enter, before
-        if wake_ns is None:
-            ready = poll(-1, most)
-        elif left > 3 * MS or self._epoll_fd < 0 or self._epoll_fd >= 1024:
-            ready = poll(max(left // MS - 1, 1) / 1e3, most)
-        else:
-            seen = select.select((self._epoll_fd,), (), (), left / S)[0]
-            ready = poll(0, most) if seen else []
-        woke = self._now()
-        if woke - enter >= _SLEPT:
-            delay = self._run_delay.since_last()
-            if delay is not None:
-                self._floor = max(enter, woke - delay - _WAKE_MARGIN)
-        return ready, woke, self._floor
-
-    def _decode(self, taken: list[tuple[Connection, bytes | OSError, int, int]], now: int) -> None:
+    def _decode(self, taken: list[tuple[Connection, bytes | int, int, int]], now: int) -> None:
         """Feed what was taken to the streams."""
         offset = self._map.offset
         for conn, data, wall, look in taken:
             stream = conn.stream
-            if isinstance(data, OSError):
-                self._lost(conn, data)
+            if not isinstance(data, bytes):
+                self._lost(conn, OSError(data, os.strerror(data)))
                 continue
             if not data:
                 self._closed(conn, now)
                 continue
             self.bytes_in += len(data)
+            if look < conn.looked:
+                look = conn.looked
             if wall:
                 stamp = wall + offset
                 if stamp > now or stamp < look - 50 * MS:
@@ -450,7 +351,7 @@ class Loop:
         if stream.reusable and conn.flushed and not conn.ended:
             seconds = stream.response.idle_s
             conn.good_until = None if seconds is None else self._now() + round(seconds * S)
-            self._pool.setdefault(target.name, []).append(conn)
+            self._pool.setdefault(target.name, {})[conn.id] = conn
         else:
             self._drop(conn)
         self.open_streams -= 1
@@ -482,10 +383,9 @@ class Loop:
         if fd in self._conns:
             self._poller.unregister(fd)
             del self._conns[fd]
-        idle = self._pool.get(conn.target.name)
-        if idle and conn in idle:
-            idle.remove(conn)
+        self._pool.get(conn.target.name, {}).pop(conn.id, None)
         conn.stream = None
+        conn.timer = 0
         conn.close()
 
     def cancel(self, why: str) -> None:
@@ -502,7 +402,7 @@ class Loop:
     def readdress(self, target: Target) -> None:
         """Nothing is kept of an address that is no longer the target's: its idle connections are closed."""
         known = set(target.addresses)
-        for conn in list(self._pool.get(target.name, ())):
+        for conn in list(self._pool.get(target.name, {}).values()):
             if conn.address not in known:
                 self._drop(conn)
 
@@ -513,4 +413,3 @@ class Loop:
         for dial in self._dials:
             dial.close()
         self._poller.close()
-        self._run_delay.close()

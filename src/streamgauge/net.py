@@ -18,6 +18,7 @@ import struct
 import sys
 from collections.abc import Callable
 
+from streamgauge.drain import READ_SIZE
 from streamgauge.fault import NetError, net_error
 from streamgauge.sample import Outcome
 from streamgauge.stream import Stream
@@ -31,7 +32,6 @@ __all__ = [
 
 SO_TIMESTAMPNS = 35
 """Not in the socket module; the value is the same on every Linux architecture but sparc and parisc."""
-READ_SIZE = 65_536
 _TIMESPEC = struct.Struct("qq")
 _KERNEL_STAMPS = sys.platform == "linux"
 

@@ -170,6 +170,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False, kw
     """How many redirects were followed; their time lies between `sent` and `first_byte`."""
     tls_resumed: bool | None = None
     """Whether the TLS handshake took up an earlier session; None where there was no handshake."""
+    encoded: bool = False
+    """Whether the answer had a content encoding."""
 
     @property
     def good(self) -> bool:

@@ -13,6 +13,10 @@ tells). The data of an event stays bytes: whether it is UTF-8, and JSON, is for 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from streamgauge.compiled import part
+
 LIMIT_BYTES = 1 << 20
 """One line, or the lines of one event, may be this long."""
 
@@ -30,13 +34,14 @@ class SseDecoder:
 
     `tail`: bytes fed behind the end of the last event (a line end counts as one byte). 0 means that the last event
     ended exactly where the fed bytes end, so a stamp of the last byte is the event's own. `incomplete`: an event or a
-    line was begun and not ended, which at the end of the stream means that it was cut. `comments` counts comment
-    lines (keep-alives). `retry_ms` and `last_event_id` are the last ones told. `strays`: blocks of lines whose field
+    line was begun and not ended, which at the end of the stream means that it was cut. `idle`: nothing is held back and
+    no event is begun. `comments` counts comment lines (keep-alives). `retry_ms` and `last_event_id` are the last ones
+    told. `strays`: blocks of lines whose field
     this format does not know, each with how many events of its feed came before it; whoever looks at them empties it.
     """
 
     __slots__ = (
-        "_data", "_held", "_id", "_idle", "_limit", "_size", "_skip_lf", "_start", "_stray", "_type", "comments",
+        "_data", "_held", "_id", "_limit", "_size", "_skip_lf", "_start", "_stray", "_type", "comments", "idle",
         "last_event_id", "retry_ms", "strays", "tail",
     )  # fmt: skip
 
@@ -49,7 +54,7 @@ class SseDecoder:
         self._size = 0  # bytes of the event's finished lines
         self._skip_lf = False  # the last byte fed was a CR that ended a line: an LF next belongs to it
         self._start = True  # a BOM may still come
-        self._idle = False  # nothing is held and no event is begun: the fast path may be tried
+        self.idle = False  # nothing is held and no event is begun: the fast path may be tried
         self.tail = 0
         self.comments = 0
         self.retry_ms: int | None = None
@@ -77,7 +82,7 @@ class SseDecoder:
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """The events that `data` completed, as (type, data), in order. Raises SseOverflow past the limit."""
-        if self._idle and len(data) <= self._limit:
+        if self.idle and len(data) <= self._limit:
             block = data[:-4] + b"\n\n" if data[-4:] == b"\r\n\r\n" else data  # Gemini ends its lines with CRLF
             name, at = "message", 0
             if block[:6] == b"data: ":
@@ -127,7 +132,7 @@ class SseDecoder:
             self._held += rest
             if len(self._held) + (0 if self._held[0] == 58 else self._size) > self._limit:
                 self._overflow()
-        self._idle = not (self._held or self._size or self._skip_lf)
+        self.idle = not (self._held or self._size or self._skip_lf)
         return events
 
     def _lines(self, lines: list[bytes], events: list[tuple[str, bytes]]) -> int:
@@ -180,3 +185,35 @@ class SseDecoder:
 
     def _overflow(self) -> None:
         raise SseOverflow(f"an event or line of the stream is longer than {self._limit:,} bytes")
+
+
+def pure_whole_event(data: bytes) -> tuple[str, bytes] | None:
+    """The event (type, data) where `data` is one whole chunk with one whole event of the commonest forms, else None.
+
+    Almost every read of a token stream is that. Between two chunks, with nothing of an event held back, such a read
+    changes neither framing nor decoder, and need not pass through them.
+    """
+    cut = data.find(b"\r\n")
+    at, name = cut + 2, "message"
+    if data[at : at + 7] == b"event: ":
+        line = data.find(b"\n", at)
+        name, at = data[at + 7 : line].decode("latin-1"), line + 1
+        if not name.isascii() or not name.isprintable() or not name:
+            return None
+    size = data[:cut]
+    if data[at : at + 6] != b"data: " or not 0 < cut <= 6 or not size.isalnum():
+        return None
+    at += 6
+    end = data.find(b"\n", at)
+    crlf = data[end - 1 : end] == b"\r" and end > at
+    if data[end:] != (b"\n\r\n\r\n" if crlf else b"\n\n\r\n"):
+        return None
+    event = data[at : end - crlf]
+    try:
+        whole = int(size, 16) == len(data) - cut - 4
+    except ValueError:
+        return None
+    return (name, event) if whole and b"\r" not in event else None
+
+
+whole_event: Callable[[bytes], tuple[str, bytes] | None] = part.whole_event if part else pure_whole_event

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -34,13 +34,13 @@ from streamgauge.dialects.contract import (
     Dialect,
 )
 from streamgauge.dialects.errors import bare_error
-from streamgauge.foreign import failure_of, is_foreign, is_whole, not_ours, show, words_of
+from streamgauge.foreign import Event, failure_of, is_foreign, is_whole, not_ours, show, words_of
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
 from streamgauge.redirect import moved_to
 from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
 from streamgauge.secrets import cut_short
-from streamgauge.sse import SseDecoder, SseOverflow
+from streamgauge.sse import SseDecoder, SseOverflow, whole_event
 
 ERROR_BODY = 2_048
 HEADER = 300
@@ -53,6 +53,8 @@ KEEP_TEXT = 1 << 20
 """So many characters of an answer are kept where it is to be looked at."""
 KEEP_EVENTS, TRACE_BYTES = 8 * KEEP_TEXT, 200
 """So many bytes of events are kept for StreamClient, each counted with what a Trace takes."""
+MOST_GAP = 0xFFFF_FFFF
+"""us; a longer gap is written as this."""
 _A_PROXYS = frozenset((403, 407, 502, 503, 504))
 """Statuses with which a proxy refuses what it was asked for in plain http."""
 
@@ -81,7 +83,8 @@ class Stream:
     """The state of one request. Drive it with `on_*`; it is finished when `done`."""
 
     __slots__ = (
-        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept", "_last_text",
+        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept", "_last_slack",
+        "_last_text",
         "_limits", "_moved_at", "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse",
         "_stage", "_stayed", "_terminal", "_traced", "awaits", "bytes_in", "clock_step", "conn", "conn_requests",
         "connect_ns", "deadline", "done", "end_ns", "events", "first_byte", "first_event", "first_output",
@@ -146,6 +149,7 @@ class Stream:
         self.end_ns: int | None = None
         self.slack: dict[str, int] = {}
         self._end_slack = 0
+        self._last_slack = 0
         self._last_text: int | None = None
         self._broken = True
         self._gaps: array[int] = array("I")
@@ -269,10 +273,13 @@ class Stream:
     def on_read(self, stamp: int, look: int, data: bytes, *, full: bool = False) -> None:
         """`data` arrived; its last byte at `stamp`, its first after `look`. `full`: more may have lain behind it."""
         self.bytes_in += len(data)
+        response = self.response
+        if response.between and self._sse.idle and (event := whole_event(data)) is not None:
+            self._on_events((event,), stamp, stamp - look if stamp > look else 0, not full)
+            return
         if self.first_byte is None:
             self.first_byte = stamp
             self.slack["first_byte"] = max(stamp - look, 0)
-        response = self.response
         broken = None
         try:
             body = response.feed(data)
@@ -333,25 +340,26 @@ class Stream:
             if self.known_events == 0:
                 self._probe(body, stamp)
             return
-        width = stamp - look if stamp > look else 0
         response = self.response
         # A chunked message that is complete ended with more than this event: its stamp is that of the end.
         exact_end = not (sse.tail or full or response.ahead or (response.complete and response.chunked))
+        self._on_events(events, stamp, stamp - look if stamp > look else 0, exact_end)
+        if self.known_events == 0:
+            self._probe(body, stamp)
+
+    def _on_events(self, events: Sequence[Event], stamp: int, width: int, exact_end: bool) -> None:
+        """What one read completed: its last event came at `stamp`, the others up to `width` before."""
         read = self._reader.read
         last = len(events) - 1
         seen = 0
         for i, (name, data) in enumerate(events):
             bits = read(name, data)
-            slack = 0 if i == last and exact_end else width
+            slack = 0 if exact_end and i == last else width
             seen |= bits
             if bits & OUTPUT:
                 self._on_output(bits, stamp, slack)
-            if bits & (STEP | REASONING | TOOL):
-                self._broken = True
-            if bits & ~OUTPUT:
+            if bits != TEXT:
                 self._on_other(bits, stamp, slack)
-            elif not bits:
-                self.known_events += 1
             if self.first_output is None and len(self._silent) < MOST_SILENT and len(data) <= SILENT_BYTES:
                 self._silent.append((name, data))
             if self.events is not None and self._traced < KEEP_EVENTS:
@@ -361,8 +369,6 @@ class Stream:
             self.first_event = stamp
         if seen & OUTPUT:
             self._after_output(stamp)
-        elif self.known_events == 0:
-            self._probe(body, stamp)
 
     def _with_strays(self, events: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
         """The events, and in their places the errors that were written between them without the form of one."""
@@ -393,7 +399,11 @@ class Stream:
                 self.first_token = stamp
                 self.slack["first_token"] = slack
             elif stamp > previous and not self._broken:
-                self._gap(stamp - previous)
+                gaps = self._gaps
+                gap = round((stamp - previous) / 1_000)
+                gaps.append(gap if gap < MOST_GAP else MOST_GAP)
+                if len(gaps) >= SPILL_GAPS and self._spill is not None:
+                    self._hand_on(self._spill)
             self._last_text = stamp
             self._broken = False
         if bits & REASONING:
@@ -403,7 +413,7 @@ class Stream:
                 self.slack["first_reasoning"] = slack
         if bits & TOOL:
             self.tool_events += 1
-        self.slack["last_output"] = slack
+        self._last_slack = slack
         self.known_events += 1
         if self._answer is not None and self._kept < KEEP_TEXT:
             self._kept += len(self._reader.text)
@@ -421,7 +431,8 @@ class Stream:
                 self.stalled_ns += gap
         self.last_output = stamp
         self.output_reads += 1
-        self._silent.clear()
+        if self._silent:
+            self._silent.clear()
         if self._terminal is None:
             deadline = stamp + self._limits.stall_ns
             total = self._limits.total_ns
@@ -429,20 +440,19 @@ class Stream:
                 deadline = self.start_ns + total
             self.deadline = deadline
         elif stamp > self._terminal:  # an answer that writes on was not over
-            self._terminal, self._end_slack = stamp, self.slack["last_output"]
+            self._terminal, self._end_slack = stamp, self._last_slack
             self.deadline = self._cap(stamp + AWAIT_END_NS)
 
-    def _gap(self, gap_ns: int) -> None:
-        """One inter-token gap, in us; past 16 KB they are handed on."""
-        gaps = self._gaps
-        gaps.append(min(round(gap_ns / 1_000), 0xFFFF_FFFF))
-        if len(gaps) >= SPILL_GAPS and self._spill is not None:
-            self._spill(GapsPart(self.id, self._parts, gaps.tobytes()))
-            self._parts += 1
-            del gaps[:]
+    def _hand_on(self, spill: Callable[[GapsPart], None]) -> None:
+        """The gaps so far go to the run folder."""
+        spill(GapsPart(self.id, self._parts, self._gaps.tobytes()))
+        self._parts += 1
+        del self._gaps[:]
 
     def _on_other(self, bits: int, stamp: int, slack: int) -> None:
-        """What an event brought besides output."""
+        """What an event brought besides text."""
+        if bits & (STEP | REASONING | TOOL):
+            self._broken = True
         if bits & UNKNOWN:
             self.unknown += 1
         elif bits & MALFORMED:
@@ -628,7 +638,7 @@ class Stream:
             first_reasoning_ns=self.first_reasoning, first_token_ns=self.first_token,
             last_token_ns=self._last_text, end_ns=self.end_ns,
             first_byte_slack_ns=slack.get("first_byte", 0), first_output_slack_ns=slack.get("first_output", 0),
-            last_output_slack_ns=slack.get("last_output", 0), first_reasoning_slack_ns=slack.get("first_reasoning", 0),
+            last_output_slack_ns=self._last_slack, first_reasoning_slack_ns=slack.get("first_reasoning", 0),
             first_token_slack_ns=slack.get("first_token", 0), end_slack_ns=self._end_slack, late_ns=self.late_ns,
             text_events=self.text_events, reasoning_events=self.reasoning_events, tool_events=self.tool_events,
             unknown_events=self.unknown, malformed_events=self.malformed, merged_events=self.merged,
@@ -642,7 +652,7 @@ class Stream:
             retry_after_s=self._retry_after, peer=self.peer, conn=self.conn, conn_requests=self.conn_requests,
             retried=self.retried, kept_open=self.kept_open, clock_step=self.clock_step,
             kernel_stamps=self.kernel_stamps, local_port=self.local_port, redirects=self.redirects,
-            tls_resumed=self.tls_resumed,
+            tls_resumed=self.tls_resumed, encoded="content-encoding" in headers,
         )  # fmt: skip
 
 

@@ -58,6 +58,8 @@ _BEHIND = (
     ("x-vercel-ai-data-stream", "", "the app (AI SDK)"),
 )
 """Signs of the app or provider behind."""
+TELLING = frozenset(name for name, *_ in _MARKS + _OWN + _BEHIND) | {"via", "server", "x-powered-by"}
+"""The headers that tell anything here."""
 
 
 @dataclass(frozen=True, slots=True)

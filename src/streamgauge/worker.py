@@ -24,6 +24,7 @@ import traceback
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
@@ -98,7 +99,7 @@ class Worker:
                 tls_context(target.tls)  # reads files: not under load, nor with the last descriptor
             if target.proxy is not None and target.proxy.secure:
                 tls_context(proxy_tls(target.tls))
-        self._redact = Redactor(job.secrets).text
+        self._redact = lru_cache(maxsize=4096)(Redactor(job.secrets).text)  # most texts come again and again
         self._writer = SampleWriter(Path(job.samples))
         self._loop = Loop(clock, self._on_done)
         self._loop.watch(control.fileno(), self._on_control)

@@ -13,6 +13,7 @@ from streamgauge.check.answer import other_dialect, status
 from streamgauge.check.by_proxy import next_step
 from streamgauge.check.finding import Finding, fail
 from streamgauge.check.knock import tls_trouble
+from streamgauge.check.pace import cut
 from streamgauge.check.way import GIVE_CERTIFICATE, WANTS_CERTIFICATE, WRONG_CERTIFICATE
 from streamgauge.client import Answer
 from streamgauge.sample import Outcome
@@ -82,7 +83,9 @@ def failure_findings(
     if code is not None and code != 200:
         text, told = status(answer, who)
         auth = sample.outcome is Outcome.AUTH_ERROR
-        then = None if auth else _redirect(answer) or _by_status(code, words) or _NEXT.get(sample.outcome)
+        then = (
+            None if auth else _redirect(answer) or cut(sample) or _by_status(code, words) or _NEXT.get(sample.outcome)
+        )
         if sample.retry_after_s is not None:
             text += f", Retry-After {sample.retry_after_s:g} s"
         facts |= {**told, "location": answer.headers.get("location"), "retry_after_s": sample.retry_after_s}
@@ -104,7 +107,7 @@ def failure_findings(
         return
     what, remedy = _body(answer)
     text = f"{sample.outcome}: {what}{words}"
-    yield fail("answer", text, remedy or _NEXT.get(sample.outcome, "see the words above"), **facts)
+    yield fail("answer", text, remedy or cut(sample) or _NEXT.get(sample.outcome, "see the words above"), **facts)
 
 
 def _wants_certificate(words: str) -> bool:

@@ -12,7 +12,7 @@ from streamgauge.check.answer import answer_findings
 from streamgauge.check.failure import References, failure_findings
 from streamgauge.check.finding import Finding, clean
 from streamgauge.check.knock import Way, find_way, speaks_http, speaks_tls
-from streamgauge.check.pace import OFFER, compression, pace
+from streamgauge.check.pace import OFFER, compression, keep_alive, pace
 from streamgauge.check.way import way_findings
 from streamgauge.client import Answer, StreamClient
 from streamgauge.clock import Clock, S
@@ -75,7 +75,7 @@ def look(
     if streamed(plain.sample):
         found += [*answer_findings(plain, who), pace(plain)]
         if offered is not None:
-            found.append(compression(plain, offered))
+            found += [compression(plain, offered), keep_alive(plain)]
     else:
         tls = (
             not target.secure

@@ -12,13 +12,19 @@ SKEW_S = 5.0
 """A wall clock that is further off than this spoils certificates, tokens and the matching of logs."""
 
 
-def clock(*, uncertainty_ns: int, kernel_stamps: bool, skew_s: Mapping[str, float]) -> Finding:
-    """How well arrivals are timed here, and the wall clock against the servers' `Date` (target -> ours less theirs)."""
-    facts = {"uncertainty_us": round(uncertainty_ns / 1e3, 2), "kernel_stamps": kernel_stamps, "skew_s": dict(skew_s)}
+def clock(*, uncertainty_ns: int, kernel_stamps: bool, skew_s: Mapping[str, float], reads: str = "compiled") -> Finding:
+    """How well arrivals are timed here, and the wall clock against the servers' `Date` (target -> ours less theirs).
+
+    `reads`: what the part that waits and reads is made of.
+    """
+    facts = {
+        "uncertainty_us": round(uncertainty_ns / 1e3, 2), "kernel_stamps": kernel_stamps, "skew_s": dict(skew_s),
+        "reads": reads,
+    }  # fmt: skip
     if not kernel_stamps:
         step = "measure from Linux for exact times"
         return warn("clock", "no kernel stamps here: the user clock is used", step, **facts)
-    text = f"kernel clock mapped to within {uncertainty_ns / 1e3:.1f} us"
+    text = f"kernel clock mapped to within {uncertainty_ns / 1e3:.1f} us, read by the {reads} part"
     far = {name: skew for name, skew in skew_s.items() if abs(skew) > SKEW_S}
     if far:
         name, skew = max(far.items(), key=lambda item: abs(item[1]))

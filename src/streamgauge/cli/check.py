@@ -176,6 +176,7 @@ def _machine(looked: Mapping[str, Looked], plans: Iterable[Prepared | str], cloc
     from streamgauge.check import machine
     from streamgauge.cli.calibration import known_of_this_machine
     from streamgauge.clock import RealtimeMap
+    from streamgauge.compiled import MADE_OF
     from streamgauge.run import workers_for
     from streamgauge.suite.prepare import descriptors_needed, streams_of
 
@@ -188,6 +189,7 @@ def _machine(looked: Mapping[str, Looked], plans: Iterable[Prepared | str], cloc
             uncertainty_ns=RealtimeMap(clock).uncertainty,
             kernel_stamps=all(stamps) if stamps else sys.platform == "linux",
             skew_s={name: one.skew_s for name, one in looked.items() if one.skew_s is not None},
+            reads=MADE_OF,
         ),
         machine.limits(
             descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],  # a run raises its limit to the hard one

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-import uuid
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
@@ -42,8 +42,10 @@ T = TypeVar("T")
 
 
 def fresh_id() -> str:
-    """A new id for a chat or a message: a UUID in its usual form, which routes often insist on."""
-    return str(uuid.uuid4())
+    """A new id for a chat or a message: a UUID (version 4) in its usual form, which routes often insist on."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 @dataclass(frozen=True, slots=True)

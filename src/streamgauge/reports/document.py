@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from streamgauge.compare import Comparison
+from streamgauge.findings import Finding
 from streamgauge.series import Series
 from streamgauge.summary import Distribution, Group, Phase, Rate
 from streamgauge.verdict import Judged, Word
@@ -145,7 +146,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     baselines: list[Baseline]
     series: Series
     measurement: Measurement
-    findings: list[dict[str, object]]
+    findings: list[Finding]
     warnings: list[str]
     run: Run
     tokens_from: dict[str, str]

@@ -1,6 +1,7 @@
 """The report on one screen of a terminal, 100 columns wide.
 
-Rules: what was found, the targets, what failed or is open, how well it was measured, what to do next; nothing else.
+Rules: the verdict, the targets, what failed or is open, findings, how well it was measured, what to do next; nothing
+else.
 Lines are made of (text, style) pieces with style words that rich knows, so that who prints decides about colour; no
 escape code is made here and none survives from foreign text. Never print these lines through a markup parser.
 """
@@ -22,7 +23,7 @@ _STYLES = {"pass": "green", "fail": "red", "inconclusive": "yellow", "invalid": 
 _HEADINGS = {"p50": "p50 (ms)"}
 _EXPENDABLE = ("stalls", "adds", "rate", "p50", "p99")
 _NAME_WIDTH = 24
-_MOST_TARGETS, _MOST_OPEN = 12, 8
+_MOST_TARGETS, _MOST_OPEN, _MOST_FINDINGS = 12, 8, 3
 
 
 def render(document: Document, width: int = 100) -> str:
@@ -53,12 +54,14 @@ def lines(document: Document, width: int = 100) -> list[list[Piece]]:
     else:
         made += _wrapped(f"{nothing}.", width, style)
     made += _not_ok(document, width)
+    made += _findings(document, width)
     made += _notes(document, width)
     if nothing is None:
         made += _wrapped(view.quality_line(document) + ".", width, "dim")
         known = view.calibration_line(document)
         made += _wrapped(f"{known}.", width, "dim") if known is not None else []
-    made += _slowest(document, width)
+    if not document.findings:  # theirs are better leads, and the screen has 24 lines
+        made += _slowest(document, width)
     made += _wrapped(f"Next: {document.next_step}", width)
     return made
 
@@ -67,6 +70,17 @@ def _notes(document: Document, width: int) -> list[list[Piece]]:
     """What qualifies the numbers; that the run is partial is said above."""
     notes = [note for note in document.warnings if not note.startswith("partial run: ")]
     return [line for note in notes for line in _wrapped(f"Note: {note}", width, "dim")]
+
+
+def _findings(document: Document, width: int) -> list[list[Piece]]:
+    """What was found, and what to do about it; the evidence stands in the report."""
+    made: list[list[Piece]] = []
+    for one in document.findings[:_MOST_FINDINGS]:
+        whose = f"{say.plain(one.target, 30)}: " if one.target and len(document.run.targets) > 1 else ""
+        made += _wrapped(f"Found: {whose}{say.plain(one.words, 240)}. Remedy: {say.plain(one.remedy, 240)}", width)
+    if len(document.findings) > _MOST_FINDINGS:
+        made.append([(f"  and {len(document.findings) - _MOST_FINDINGS} more findings in the report", "dim")])
+    return made
 
 
 def _slowest(document: Document, width: int) -> list[list[Piece]]:

@@ -58,7 +58,7 @@ def schema() -> dict[str, Any]:
 
 
 def _any_value(kind: type) -> dict[str, Any]:
-    """Settings and findings hold values of any kind."""
+    """Settings hold values of any kind."""
     if kind is object:
         return {"description": "A value of any kind."}
     raise NotImplementedError  # how msgspec is told that a type is unknown here; it then says which

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
 import streamgauge.reports.wording as say
 from streamgauge.compare import Comparison
+from streamgauge.findings import Finding
 from streamgauge.metrics import METRICS
 from streamgauge.reports.document import Document
 from streamgauge.sample import GOOD, NOT_JUDGED
@@ -478,21 +478,22 @@ def number_rows(document: Document) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def finding_parts(finding: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
-    """A finding's title and its other parts as (label, text), in the order given."""
-    head = next((key for key in ("title", "finding", "name", "headline") if finding.get(key)), None)
-    title = say.plain(finding[head], 200) if head else "Finding"
-    rest = [
-        (say.plain(key, 40).replace("_", " "), say.plain(_flat(value), 600))
-        for key, value in finding.items()
-        if key != head and value not in (None, "", [], {})
+def finding_parts(finding: Finding) -> tuple[str, list[tuple[str, str]]]:
+    """A finding's title and its other parts as (label, text)."""
+    seen = finding.evidence
+    values = [
+        f"{say.plain(name, 60).replace('_', ' ')} {say.number(value)}"
+        for name, value in seen.values.items()
+        if value is not None
     ]
-    return title, rest
-
-
-def _flat(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_flat(item) for item in value)
-    return say.number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
+    when = "" if seen.from_s is None else f"due {say.number(seen.from_s)} to {say.number(seen.to_s)} s into the run"
+    ids = f"traces {', '.join(say.plain(one, 40) for one in seen.samples)}" if seen.samples else ""
+    counted = f"{seen.k:,} of {seen.n:,} {say.plain(seen.of, 40)}"
+    parts = [
+        ("target", finding.target or ""),
+        ("evidence", "; ".join(part for part in (counted, *values, when, ids) if part)),
+        ("likely cause", finding.cause),
+        ("how to check", finding.check),
+        ("remedy", finding.remedy),
+    ]
+    return say.plain(finding.words, 240), [(label, say.plain(text, 600)) for label, text in parts if text]

@@ -17,6 +17,7 @@ from streamgauge.columns import MISSING, BoolArray, Columns
 from streamgauge.compare import comparisons
 from streamgauge.errors import Exit
 from streamgauge.facts import Facts
+from streamgauge.findings import find
 from streamgauge.metrics import METRICS
 from streamgauge.plan import Hold
 from streamgauge.plan import Phase as Planned
@@ -128,7 +129,8 @@ def assess(folder: Path) -> Assessment:
         metrics=summary.metrics, rates=summary.rates, scalars=summary.scalars, outcomes=summary.outcomes,
         groups=summary.groups, comparisons=found,
         baselines=baselines(head.test, summary, {t: _model(head, t) for t in scope.targets}),
-        series=series(columns, scope, start_ns=head.start_ns), measurement=measurement, findings=[],
+        series=series(columns, scope, start_ns=head.start_ns), measurement=measurement,
+        findings=[] if wrong else find(columns, scope, start_ns=head.start_ns),
         warnings=words.warnings(summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum())),
         run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from, set_up=wrong,
     )  # fmt: skip

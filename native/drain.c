@@ -1,0 +1,396 @@
+/* Waiting for sockets and taking what came: src/streamgauge/drain.py, compiled. The same contract, the same strategy and
+ * the same order of clock readings as `Pure` there, which says why; the same tests run on both.
+ *
+ * The GIL is let go only where the thread may sleep: a read that does not wait is over sooner than the GIL changes hands.
+ */
+#define PY_SSIZE_T_CLEAN
+#define _GNU_SOURCE
+#include <Python.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#define US 1000LL
+#define MS 1000000LL
+#define S 1000000000LL
+#define STAMP 35 /* SO_TIMESTAMPNS, and the type of its ancillary data */
+enum { READ_SIZE = 65536, MOST = 32 };
+static const int64_t REST = 500 * US, PATIENCE = 5 * MS, LONG = 10 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US;
+
+typedef struct {
+    int64_t looked; /* the recv that emptied it */
+    char reads;
+} Entry;
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *clock; /* a callable in place of the system's clock, or NULL */
+    int epoll, schedstat;
+    int size, room, entries;
+    struct epoll_event *ready;
+    Entry *entry;
+    char *buffer;
+    int64_t floor, found, pace, delay;
+} Drain;
+
+/* Time. -1 with an exception set where the callable failed. */
+static int64_t now(Drain *self) {
+    struct timespec t;
+    if (self->clock) {
+        PyObject *told = PyObject_CallNoArgs(self->clock);
+        int64_t ns = told ? PyLong_AsLongLong(told) : -1;
+        Py_XDECREF(told);
+        return ns;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * S + t.tv_nsec;
+}
+
+static struct timespec span(int64_t ns) {
+    struct timespec t = {.tv_sec = ns / S, .tv_nsec = ns % S};
+    return t;
+}
+
+/* How long this thread was runnable without running, since the last call; -1 where the system does not say. */
+static int64_t run_delay(Drain *self) {
+    char text[96];
+    ssize_t got = self->schedstat < 0 ? -1 : pread(self->schedstat, text, sizeof text - 1, 0);
+    if (got <= 0) return -1;
+    text[got] = 0;
+    char *second = strchr(text, ' ');
+    if (!second) return -1;
+    int64_t total = strtoll(second, NULL, 10), since = total - self->delay;
+    self->delay = total;
+    return since;
+}
+
+/* Registering. */
+
+static PyObject *control(Drain *self, int what, int fd, unsigned mask) {
+    struct epoll_event event = {.events = mask, .data.fd = fd};
+    if (fd < 0 || epoll_ctl(self->epoll, what, fd, &event) < 0) {
+        if (fd < 0) errno = EBADF;
+        return PyErr_SetFromErrno(PyExc_OSError);
+    }
+    Py_RETURN_NONE;
+}
+
+static int make_room(Drain *self, int fd) {
+    if (fd >= self->entries) {
+        int many = fd + 1 > 2 * self->entries ? fd + 64 : 2 * self->entries;
+        Entry *more = PyMem_Realloc(self->entry, many * sizeof(Entry));
+        if (!more) return -1;
+        memset(more + self->entries, 0, (many - self->entries) * sizeof(Entry));
+        self->entry = more;
+        self->entries = many;
+    }
+    if (self->size >= self->room) {
+        struct epoll_event *more = PyMem_Realloc(self->ready, 2 * self->room * sizeof *more);
+        if (!more) return -1;
+        self->ready = more;
+        self->room *= 2;
+    }
+    return 0;
+}
+
+static PyObject *add(Drain *self, int fd, unsigned mask, char reads) {
+    PyObject *done;
+    if (fd >= 0 && make_room(self, fd) < 0) return PyErr_NoMemory();
+    done = control(self, EPOLL_CTL_ADD, fd, mask);
+    if (done) {
+        self->entry[fd] = (Entry){.reads = reads};
+        self->size++;
+    }
+    return done;
+}
+
+static PyObject *drain_register(Drain *self, PyObject *args) {
+    int fd;
+    unsigned mask;
+    if (!PyArg_ParseTuple(args, "iI:register", &fd, &mask)) return NULL;
+    return add(self, fd, mask, 1);
+}
+
+static PyObject *drain_watch(Drain *self, PyObject *args) {
+    int fd;
+    unsigned mask;
+    if (!PyArg_ParseTuple(args, "iI:watch", &fd, &mask)) return NULL;
+    return add(self, fd, mask, 0);
+}
+
+static PyObject *drain_modify(Drain *self, PyObject *args) {
+    int fd;
+    unsigned mask;
+    if (!PyArg_ParseTuple(args, "iI:modify", &fd, &mask)) return NULL;
+    return control(self, EPOLL_CTL_MOD, fd, mask);
+}
+
+static PyObject *drain_unregister(Drain *self, PyObject *args) {
+    int fd;
+    if (!PyArg_ParseTuple(args, "i:unregister", &fd)) return NULL;
+    PyObject *done = control(self, EPOLL_CTL_DEL, fd, 0);
+    if (done) {
+        self->entry[fd] = (Entry){0};
+        self->size--;
+    }
+    return done;
+}
+
+/* Looking and taking. */
+
+/* Ready descriptors; -1 with an exception. `woke` and `floor`: when it woke, and since when all that lies there came. */
+static int look(Drain *self, int64_t wake, int64_t *woke, int64_t *floor) {
+    int64_t before = self->floor, enter = now(self);
+    if (enter == -1) return -1;
+    int n = epoll_wait(self->epoll, self->ready, self->room, 0);
+    self->floor = enter;
+    *woke = enter;
+    *floor = before;
+    if (n < 0) return errno == EINTR ? 0 : (PyErr_SetFromErrno(PyExc_OSError), -1);
+    if (n > 0 || wake <= enter) return n;
+    struct pollfd seen = {.fd = self->epoll, .events = POLLIN};
+    struct timespec left = span(wake - enter);
+    int any;
+    Py_BEGIN_ALLOW_THREADS
+    any = ppoll(&seen, 1, wake == INT64_MAX ? NULL : &left, NULL); /* to the ns, where epoll_wait rounds up to the ms */
+    Py_END_ALLOW_THREADS
+    if (any > 0) n = epoll_wait(self->epoll, self->ready, self->room, 0);
+    if (n < 0) n = 0;
+    *woke = now(self);
+    if (*woke == -1) return -1;
+    if (*woke - enter >= SLEPT) {
+        int64_t delay = run_delay(self);
+        if (delay >= 0 && *woke - delay - WAKE_MARGIN > enter) self->floor = *woke - delay - WAKE_MARGIN;
+    }
+    *floor = self->floor;
+    return n;
+}
+
+/* One item of the answer; steals `data`. */
+static int tell(PyObject *items, int fd, unsigned mask, PyObject *data, int64_t wall, int64_t looked) {
+    PyObject *item = data ? Py_BuildValue("iINLL", fd, mask, data, (long long)wall, (long long)looked) : NULL;
+    int bad = !item || PyList_Append(items, item) < 0;
+    Py_XDECREF(item);
+    return bad ? -1 : 0;
+}
+
+static int ends(const char *data, ssize_t size, const char *with) {
+    ssize_t length = (ssize_t)strlen(with);
+    return size >= length && !memcmp(data + size - length, with, length);
+}
+
+/* One read of a ready descriptor: 1 where anything of it must not wait, 0 where it can, -1 with an exception. */
+static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject *items) {
+    int fd = event->data.fd;
+    unsigned mask = event->events;
+    Entry *entry = &self->entry[fd];
+    if (!entry->reads || mask == EPOLLOUT) return tell(items, fd, mask, Py_NewRef(Py_None), 0, 0) < 0 ? -1 : 1;
+    union {
+        struct cmsghdr head;
+        char room[CMSG_SPACE(sizeof(struct timespec))];
+    } ancillary;
+    struct iovec into = {.iov_base = self->buffer, .iov_len = READ_SIZE};
+    struct msghdr message = {.msg_iov = &into, .msg_iovlen = 1};
+    message.msg_control = &ancillary;
+    message.msg_controllen = sizeof ancillary;
+    int64_t before = now(self), wall = 0;
+    if (before == -1) return -1;
+    ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT);
+    if (got < 0) {
+        int code = errno;
+        if (code == EAGAIN || code == EWOULDBLOCK || code == EINTR)
+            return !(mask & EPOLLOUT) ? 0 : tell(items, fd, mask, Py_NewRef(Py_None), 0, 0) < 0 ? -1 : 1;
+        return tell(items, fd, mask, PyLong_FromLong(code), 0, before) < 0 ? -1 : 1;
+    }
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == STAMP) {
+        struct timespec t;
+        memcpy(&t, CMSG_DATA(head), sizeof t);
+        wall = t.tv_sec * S + t.tv_nsec;
+    }
+    int64_t since = entry->looked > floor ? entry->looked : floor;
+    if (got < READ_SIZE) entry->looked = before;
+    if (tell(items, fd, mask, PyBytes_FromStringAndSize(self->buffer, got), wall, since) < 0) return -1;
+    return !wall || mask != EPOLLIN || !(ends(self->buffer, got, "\n\n\r\n") || ends(self->buffer, got, "\r\n\r\n\r\n"));
+}
+
+/* Sleep until so long after the last look that found something, where that is before `limit`. */
+static int rest(Drain *self, int64_t limit) {
+    int64_t until = self->found + REST;
+    if (until >= limit) return 0;
+    int64_t at = now(self);
+    if (at == -1) return -1;
+    if (at < until) {
+        struct timespec left = span(until - at);
+        Py_BEGIN_ALLOW_THREADS
+        nanosleep(&left, NULL); /* cut short by a signal it is a shorter rest */
+        Py_END_ALLOW_THREADS
+    }
+    return 0;
+}
+
+static PyObject *drain_wait(Drain *self, PyObject *args) {
+    PyObject *wake, *items;
+    int eager;
+    int64_t limit = INT64_MAX, woke = 0, floor;
+    if (!PyArg_ParseTuple(args, "Op:wait", &wake, &eager)) return NULL;
+    if (wake != Py_None && (limit = PyLong_AsLongLong(wake)) == -1 && PyErr_Occurred()) return NULL;
+    if (!(items = PyList_New(0))) return NULL;
+    for (;;) {
+        if (self->pace < REST && !eager && rest(self, limit) < 0) goto failed;
+        Py_ssize_t had = PyList_GET_SIZE(items);
+        int urgent = 0, n = look(self, limit, &woke, &floor);
+        if (n < 0) goto failed;
+        for (int i = 0; i < n; i++) {
+            int one = take(self, &self->ready[i], floor, items);
+            if (one < 0) goto failed;
+            urgent |= one;
+        }
+        if (n > 0) {
+            int64_t since = (woke - self->found) / n;
+            self->pace += ((since < LONG ? since : LONG) - self->pace) / 8;
+            self->found = woke;
+        }
+        if (urgent || PyList_GET_SIZE(items) == 0 || eager || self->pace >= REST || PyList_GET_SIZE(items) >= MOST) break;
+        if (!had && woke + PATIENCE < limit) limit = woke + PATIENCE;
+        if (woke >= limit) break;
+    }
+    return Py_BuildValue("NL", items, (long long)woke);
+failed:
+    Py_DECREF(items);
+    return NULL;
+}
+
+/* Reading the commonest read. */
+
+static int hex_digit(char c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+static PyObject *whole_event(PyObject *Py_UNUSED(module), PyObject *read) {
+    static PyObject *plain;
+    char *data;
+    Py_ssize_t size, cut = 0, chunk = 0;
+    if (PyBytes_AsStringAndSize(read, &data, &size) < 0) return NULL;
+    for (; cut < size && cut < 7 && hex_digit(data[cut]) >= 0; cut++) chunk = 16 * chunk + hex_digit(data[cut]);
+    if (cut == 0 || cut > 6 || chunk != size - cut - 4 || memcmp(data + cut, "\r\n", 2)) Py_RETURN_NONE;
+    const char *at = data + cut + 2, *end = data + size, *name = NULL, *name_end = NULL;
+    if (end - at > 7 && !memcmp(at, "event: ", 7)) {
+        name = at + 7;
+        for (name_end = name; name_end < end && *name_end > 31 && *name_end < 127; name_end++);
+        if (name_end == name || name_end == end || *name_end != '\n') Py_RETURN_NONE;
+        at = name_end + 1;
+    }
+    if (end - at < 10 || memcmp(at, "data: ", 6)) Py_RETURN_NONE;
+    at += 6;
+    const char *stop = memchr(at, '\n', end - at), *line_end = stop;
+    if (!stop) Py_RETURN_NONE;
+    int crlf = stop > at && stop[-1] == '\r';
+    if (crlf ? end - stop != 5 || memcmp(stop, "\n\r\n\r\n", 5) : end - stop != 4 || memcmp(stop, "\n\n\r\n", 4))
+        Py_RETURN_NONE;
+    line_end -= crlf;
+    if (memchr(at, '\r', line_end - at)) Py_RETURN_NONE;
+    if (!plain && !(plain = PyUnicode_InternFromString("message"))) return NULL;
+    if (!name) return Py_BuildValue("Oy#", plain, at, (Py_ssize_t)(line_end - at));
+    return Py_BuildValue("s#y#", name, (Py_ssize_t)(name_end - name), at, (Py_ssize_t)(line_end - at));
+}
+
+/* Life. */
+
+static PyObject *drain_close(Drain *self, PyObject *Py_UNUSED(args)) {
+    if (self->epoll >= 0) close(self->epoll);
+    if (self->schedstat >= 0) close(self->schedstat);
+    self->epoll = self->schedstat = -1;
+    Py_RETURN_NONE;
+}
+
+static int drain_init(Drain *self, PyObject *args, PyObject *names) {
+    PyObject *clock = Py_None;
+    if ((names && PyDict_GET_SIZE(names)) || !PyArg_ParseTuple(args, "|O:Drain", &clock)) return -1;
+    if (self->buffer) {
+        PyErr_SetString(PyExc_RuntimeError, "a Drain is made once");
+        return -1;
+    }
+    self->clock = clock == Py_None ? NULL : Py_NewRef(clock);
+    self->schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
+    self->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (self->epoll < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    self->room = 64;
+    self->ready = PyMem_Malloc(self->room * sizeof *self->ready);
+    self->buffer = PyMem_Malloc(READ_SIZE);
+    if (!self->ready || !self->buffer) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    run_delay(self);
+    self->pace = LONG;
+    self->floor = self->found = now(self);
+    return self->floor == -1 ? -1 : 0;
+}
+
+static PyObject *drain_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(names)) {
+    Drain *self = (Drain *)type->tp_alloc(type, 0);
+    if (self) self->epoll = self->schedstat = -1;
+    return (PyObject *)self;
+}
+
+static void drain_dealloc(Drain *self) {
+    Py_XDECREF(drain_close(self, NULL));
+    Py_XDECREF(self->clock);
+    PyMem_Free(self->ready);
+    PyMem_Free(self->entry);
+    PyMem_Free(self->buffer);
+    Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static PyObject *drain_repr(Drain *self) {
+    return PyUnicode_FromFormat("<Compiled drain of %d descriptors>", self->size);
+}
+
+static PyMethodDef methods[] = {
+    {"register", (PyCFunction)drain_register, METH_VARARGS, "Look at a descriptor from now on."},
+    {"watch", (PyCFunction)drain_watch, METH_VARARGS, "Tell when there is something with a descriptor, and leave the reading to others."},
+    {"modify", (PyCFunction)drain_modify, METH_VARARGS, "Other events of a descriptor."},
+    {"unregister", (PyCFunction)drain_unregister, METH_VARARGS, "Forget a descriptor."},
+    {"wait", (PyCFunction)drain_wait, METH_VARARGS, "What came, and when the last look began."},
+    {"close", (PyCFunction)drain_close, METH_NOARGS, "Give back what the system lent."},
+    {0},
+};
+
+static PyTypeObject type = {
+    PyVarObject_HEAD_INIT(NULL, 0).tp_name = "streamgauge._drain.Drain",
+    .tp_doc = "Waits and reads; streamgauge.drain says how.",
+    .tp_basicsize = sizeof(Drain),
+    .tp_flags = Py_TPFLAGS_DEFAULT,
+    .tp_new = drain_new,
+    .tp_init = (initproc)drain_init,
+    .tp_dealloc = (destructor)drain_dealloc,
+    .tp_repr = (reprfunc)drain_repr,
+    .tp_methods = methods,
+};
+
+static PyMethodDef functions[] = {
+    {"whole_event", whole_event, METH_O, "The event (type, data) of a read that is one chunk with one event, else None."},
+    {0},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT, .m_name = "streamgauge._drain", .m_size = -1, .m_methods = functions};
+
+PyMODINIT_FUNC PyInit__drain(void) {
+    PyObject *made = PyModule_Create(&module);
+    if (!made || PyType_Ready(&type) < 0 || PyModule_AddObjectRef(made, "Drain", (PyObject *)&type) < 0) {
+        Py_XDECREF(made);
+        return NULL;
+    }
+    return made;
+}

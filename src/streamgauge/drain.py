@@ -1,0 +1,269 @@
+"""Waiting for sockets and taking what came: the part of the loop that runs most often.
+
+Rules: a look takes (stamp, bytes) from every ready socket; nothing is decoded here. What is known of when bytes came:
+the kernel's stamp is that of a read's last byte. Nothing of the read had come before `look`, the latest of: the recv
+that emptied this socket; the time from which the last look that did not list it looked; where this wait's first look
+found nothing at all, that look; and, where the thread then slept, its wake-up less the time it waited for a processor.
+
+Strategy under load (a ready socket every 0.5 ms or oftener, no connection in the making): the kernel keeps the time, so
+nobody need hurry. The next look comes REST after the last that found something, so that one turn drains several
+sockets; and what can wait is handed on together, after PATIENCE or MOST reads, so that decoding runs with warm caches.
+A read can wait where its last bytes are the end of an event and of its chunk: there, at least the last chunk is still
+to come. So the end of an answer, which makes room for the next request, is not held back; nor is anything under TLS.
+
+There are two of it with the same contract: `Pure` here, and `native/drain.c` where it could be compiled.
+"""
+
+from __future__ import annotations
+
+import select
+import selectors
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from streamgauge.clock import MS, US, Clock, S, SystemClock
+from streamgauge.compiled import part
+
+IN, OUT = 1, 4  # EPOLLIN and EPOLLOUT
+READ_SIZE = 65_536
+REST = 500 * US
+"""Between two looks under load: half of what counts as merged."""
+PATIENCE = 5 * MS
+MOST = 32
+LONG = 10 * MS
+"""What a pause counts at most in the mean pace, so that load that comes back is soon seen."""
+MORE_COMES = (b"\n\n\r\n", b"\r\n\r\n\r\n")
+"""How an event and its chunk end."""
+_SLEPT = 1 * MS  # a shorter wait bounds `look` well enough by itself
+_WAKE_MARGIN = 200 * US  # from data's arrival until the thread is runnable: waking an idle virtual CPU takes this
+
+Item = tuple[int, int, bytes | int | None, int, int]
+"""(descriptor, events, bytes or errno or None where nothing was read, CLOCK_REALTIME ns or 0, look)."""
+
+
+class Drain(Protocol):
+    """What the loop needs of it. Descriptors that are registered are read, those watched only told of."""
+
+    def register(self, fd: int, mask: int) -> None:
+        """Look at `fd` from now on."""
+        ...
+
+    def watch(self, fd: int, mask: int) -> None:
+        """Tell when there is something with `fd`, and leave the reading to others."""
+        ...
+
+    def modify(self, fd: int, mask: int) -> None:
+        """Other events of it."""
+        ...
+
+    def unregister(self, fd: int) -> None:
+        """Forget it."""
+        ...
+
+    def wait(self, wake_ns: int | None, eager: bool) -> tuple[list[Item], int]:
+        """What came, until `wake_ns` at the latest (None: no limit), and when the last look began.
+
+        `eager`: someone's time is not the kernel's just now, so look as soon as anything comes.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the system lent."""
+        ...
+
+
+class _Selectors:
+    """What we use of epoll, by `selectors`, where there is no epoll."""
+
+    def __init__(self) -> None:
+        self._inner = selectors.DefaultSelector()
+
+    def register(self, fd: int, mask: int) -> None:
+        self._inner.register(fd, self._events(mask))
+
+    def modify(self, fd: int, mask: int) -> None:
+        self._inner.modify(fd, self._events(mask))
+
+    def unregister(self, fd: int) -> None:
+        self._inner.unregister(fd)
+
+    def poll(self, timeout: float, _: int) -> list[tuple[int, int]]:
+        found = self._inner.select(None if timeout < 0 else timeout)
+        return [(key.fd, (IN if got & 1 else 0) | (OUT if got & 2 else 0)) for key, got in found]
+
+    def fileno(self) -> int:
+        return -1  # nothing to select on
+
+    def close(self) -> None:
+        self._inner.close()
+
+    @staticmethod
+    def _events(mask: int) -> int:
+        return (1 if mask & IN else 0) | (2 if mask & OUT else 0)
+
+
+class RunDelay:
+    """How long this thread was runnable without running, in ns, as Linux tells in schedstat; None elsewhere."""
+
+    def __init__(self) -> None:
+        path = Path("/proc/thread-self/schedstat")
+        try:
+            self._file = path.open("rb", buffering=0) if sys.platform == "linux" else None
+            self.total = self.read()
+        except OSError:
+            self._file = None
+            self.total = None
+
+    def read(self) -> int | None:
+        """The running total."""
+        if self._file is None:
+            return None
+        self._file.seek(0)
+        return int(self._file.read(64).split()[1])
+
+    def since_last(self) -> int | None:
+        """ns since the last call."""
+        before, self.total = self.total, self.read()
+        return None if before is None or self.total is None else self.total - before
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class Pure:
+    """In plain Python. `take` is one read of a descriptor: (bytes, CLOCK_REALTIME ns or 0), as Connection.take."""
+
+    def __init__(self, clock: Clock, take: Callable[[int], tuple[bytes, int]]) -> None:
+        self._clock = clock
+        self._now = clock.now
+        self._take = take
+        self._poller = select.epoll() if hasattr(select, "epoll") else _Selectors()
+        self._epoll_fd = self._poller.fileno()
+        self._looked: dict[int, int] = {}
+        """Of each descriptor that is read: the recv that emptied it."""
+        self._size = 0
+        self._floor = self._found = self._now()
+        self._pace = LONG
+        self._run_delay = RunDelay()
+
+    def __repr__(self) -> str:
+        return f"<Pure drain of {self._size} descriptors>"
+
+    def register(self, fd: int, mask: int) -> None:
+        """Look at `fd` from now on."""
+        self._poller.register(fd, mask)
+        self._size += 1
+        self._looked[fd] = 0
+
+    def watch(self, fd: int, mask: int) -> None:
+        """Tell when there is something with `fd`, and leave the reading to others."""
+        self._poller.register(fd, mask)
+        self._size += 1
+
+    def modify(self, fd: int, mask: int) -> None:
+        """Other events of it."""
+        self._poller.modify(fd, mask)
+
+    def unregister(self, fd: int) -> None:
+        """Forget it."""
+        self._poller.unregister(fd)
+        self._size -= 1
+        self._looked.pop(fd, None)
+
+    def wait(self, wake_ns: int | None, eager: bool) -> tuple[list[Item], int]:
+        """What came, and when the last look began."""
+        items: list[Item] = []
+        limit = wake_ns
+        while True:
+            until = self._found + REST
+            if self._pace < REST and not eager and (limit is None or until < limit):
+                self._clock.sleep_until(until)
+            had = len(items)
+            ready, woke, floor = self._look(limit)
+            urgent = self._drain(ready, floor, items) if ready else False
+            if ready:
+                since = (woke - self._found) // len(ready)
+                self._pace += ((since if since < LONG else LONG) - self._pace) // 8
+                self._found = woke
+            if urgent or not items or eager or self._pace >= REST or len(items) >= MOST:
+                return items, woke
+            if not had and (wake_ns is None or woke + PATIENCE < wake_ns):
+                limit = woke + PATIENCE
+            if limit is not None and woke >= limit:
+                return items, woke
+
+    def _drain(self, ready: list[tuple[int, int]], floor: int, items: list[Item]) -> bool:
+        """One read of each ready descriptor. Returns whether anything of it must not wait."""
+        now, take, looked_at = self._now, self._take, self._looked
+        urgent = False
+        for fd, mask in ready:
+            looked = looked_at.get(fd)
+            if looked is None or mask == OUT:
+                items.append((fd, mask, None, 0, 0))
+                urgent = True
+                continue
+            before = now()
+            try:
+                data, wall = take(fd)
+            except BlockingIOError:
+                if mask & OUT:
+                    items.append((fd, mask, None, 0, 0))
+                    urgent = True
+                continue
+            except OSError as error:
+                items.append((fd, mask, error.errno or 0, 0, before))
+                urgent = True
+                continue
+            items.append((fd, mask, data, wall, looked if looked > floor else floor))
+            if len(data) < READ_SIZE:
+                looked_at[fd] = before
+            if not wall or mask != IN or not data.endswith(MORE_COMES):
+                urgent = True
+        return urgent
+
+    def _look(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], int, int]:
+        """Ready descriptors, when it woke, and since when all that lies there came. Sets the floor for the next wait.
+
+        That time is this wait's own only where a first look found nothing. It may not be guessed from how long the wait
+        took: a thread that was held up between two lines looks as if it had slept, and what lay there all along as if
+        it had just come.
+        epoll's time-outs round up to ms; select on epoll's own descriptor takes the last stretch with us resolution.
+        """
+        poll, most = self._poller.poll, max(self._size, 1)
+        before, enter = self._floor, self._now()
+        ready = poll(0, most)
+        left = -1 if wake_ns is None else wake_ns - enter
+        self._floor = enter
+        if ready or (wake_ns is not None and left <= 0):
+            return ready, enter, before
+        if wake_ns is None:
+            ready = poll(-1, most)
+        elif left > 3 * MS or self._epoll_fd < 0 or self._epoll_fd >= 1024:
+            ready = poll(max(left // MS - 1, 1) / 1e3, most)
+        else:
+            seen = select.select((self._epoll_fd,), (), (), left / S)[0]
+            ready = poll(0, most) if seen else []
+        woke = self._now()
+        if woke - enter >= _SLEPT:
+            delay = self._run_delay.since_last()
+            if delay is not None:
+                self._floor = max(enter, woke - delay - _WAKE_MARGIN)
+        return ready, woke, self._floor
+
+    def close(self) -> None:
+        """Give back what the system lent."""
+        self._poller.close()
+        self._run_delay.close()
+
+
+def make(clock: Clock, take: Callable[[int], tuple[bytes, int]]) -> Drain:
+    """The quickest that this installation has."""
+    if part is None:
+        return Pure(clock, take)
+    of_system = isinstance(clock, SystemClock) and clock.now is SystemClock.now
+    made: Drain = part.Drain() if of_system else part.Drain(clock.now)
+    return made

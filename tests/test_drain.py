@@ -1,0 +1,253 @@
+"""Waiting and reading, compiled and in plain Python: one contract, the same answers.
+
+Sockets are real, on loopback. The test is the server, so it knows what it sent when.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from real import require
+from streamgauge import compiled, drain, sse
+from streamgauge.clock import SystemClock
+from streamgauge.drain import IN, OUT, Drain, Pure
+from streamgauge.http1 import Response
+from streamgauge.net import SO_TIMESTAMPNS
+from streamgauge.sse import SseDecoder, pure_whole_event
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux stamps in the kernel and has the compiled part")
+MS = 1_000_000
+CLOCKS_NS = MS // 5
+EVENT = b'15\r\ndata: {"a": "bcde"}\n\n\r\n'
+
+
+@pytest.fixture(params=["compiled", "pure"])
+def made(request: pytest.FixtureRequest) -> Iterator[Callable[[dict[int, socket.socket]], Drain]]:
+    """How to make one."""
+    drains: list[Drain] = []
+
+    def make(socks: dict[int, socket.socket]) -> Drain:
+        def take(fd: int) -> tuple[bytes, int]:
+            data, ancillary, _, _ = socks[fd].recvmsg(65_536, 64)
+            stamp = ancillary[0][2] if ancillary else b""
+            wall = int.from_bytes(stamp[:8], "little") * 1_000_000_000 + int.from_bytes(stamp[8:], "little")
+            return data, wall
+
+        one = Pure(SystemClock(), take) if request.param == "pure" else drain.make(SystemClock(), take)
+        drains.append(one)
+        return one
+
+    if request.param == "compiled":
+        require(compiled.MADE_OF == "compiled", "the compiled part (pip install with a C compiler)")
+    yield make
+    for one in drains:
+        one.close()
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """(ours, theirs): a TCP connection whose arrivals the kernel stamps."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        ours = socket.create_connection(listener.getsockname())
+        theirs = listener.accept()[0]
+    ours.setblocking(False)
+    ours.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    time.sleep(0.02)  # the first socket of a machine that asks for stamps gets them a little later
+    theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return ours, theirs
+
+
+@LINUX
+@pytest.mark.real
+def test_a_read_tells_its_bytes_its_stamp_and_since_when_it_can_have_come(
+    made: Callable[[dict[int, socket.socket]], Drain],
+) -> None:
+    ours, theirs = pair()
+    with ours, theirs:
+        fd = ours.fileno()
+        one = made({fd: ours})
+        one.register(fd, IN)
+        assert one.wait(time.monotonic_ns(), True)[0] == []
+        looked = time.monotonic_ns()
+        wall = time.time_ns()
+        theirs.sendall(b"hello")
+        items, woke = one.wait(time.monotonic_ns() + 2000 * MS, True)
+        ((told, mask, data, stamp, look),) = items
+        assert (told, mask, data) == (fd, IN, b"hello")
+        assert wall - CLOCKS_NS <= stamp <= time.time_ns()
+        assert look <= looked + 50 * MS
+        assert looked <= woke <= time.monotonic_ns()
+        theirs.close()
+        assert [item[2] for item in one.wait(time.monotonic_ns() + 2000 * MS, True)[0]] == [b""]
+
+
+@LINUX
+@pytest.mark.real
+def test_a_reset_is_told_by_its_number_and_a_writable_socket_is_not_read(
+    made: Callable[[dict[int, socket.socket]], Drain],
+) -> None:
+    ours, theirs = pair()
+    with ours, theirs:
+        fd = ours.fileno()
+        one = made({fd: ours})
+        one.register(fd, OUT)
+        theirs.sendall(b"early")
+        assert one.wait(time.monotonic_ns() + 2000 * MS, True)[0] == [(fd, OUT, None, 0, 0)]
+        one.modify(fd, IN)
+        assert one.wait(time.monotonic_ns() + 2000 * MS, True)[0][0][2] == b"early"
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        theirs.close()
+        assert [item[2] for item in one.wait(time.monotonic_ns() + 2000 * MS, True)[0]] == [104]  # ECONNRESET
+        one.unregister(fd)
+        assert one.wait(time.monotonic_ns() + 5 * MS, True)[0] == []
+
+
+@LINUX
+@pytest.mark.real
+def test_a_watched_descriptor_is_told_of_and_left_unread(made: Callable[[dict[int, socket.socket]], Drain]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        one = made({})
+        one.watch(ours.fileno(), IN)
+        theirs.send(b"order")
+        assert [item[2] for item in one.wait(time.monotonic_ns() + 2000 * MS, False)[0]] == [None]
+        assert ours.recv(9) == b"order"
+
+
+def test_what_is_not_registered_is_an_error(made: Callable[[dict[int, socket.socket]], Drain]) -> None:
+    one = made({})
+    for call in (lambda: one.modify(9_999, IN), lambda: one.unregister(9_999), lambda: one.register(9_999, IN)):
+        with pytest.raises(OSError, match=r"descriptor|No such"):
+            call()
+
+
+@LINUX
+@pytest.mark.real
+def test_under_load_events_are_handed_on_together_with_true_stamps_and_an_end_is_not_kept_waiting(
+    made: Callable[[dict[int, socket.socket]], Drain],
+) -> None:
+    pairs = [pair() for _ in range(20)]
+    socks = {ours.fileno(): ours for ours, _ in pairs}
+    sent: dict[int, list[tuple[int, int]]] = {fd: [] for fd in socks}
+    ended: list[int] = []
+
+    def send() -> None:
+        for turn in range(120):
+            for ours, theirs in pairs:
+                before = time.time_ns()
+                theirs.sendall(EVENT)
+                sent[ours.fileno()].append((before, time.time_ns()))
+                time.sleep(0.0001)
+            if turn == 119:
+                ended.append(time.monotonic_ns())
+                pairs[0][1].sendall(b"0\r\n\r\n")
+
+    one = made(socks)
+    for fd in socks:
+        one.register(fd, IN)
+    sender = threading.Thread(target=send)
+    sender.start()
+    got: dict[int, list[tuple[bytes, int]]] = {fd: [] for fd in socks}
+    sizes = []
+    limit = time.monotonic() + 20
+    last = None
+    while last is None:
+        assert time.monotonic() < limit
+        items, _ = one.wait(time.monotonic_ns() + 100 * MS, False)
+        sizes.append(len(items))
+        for fd, _, data, wall, _ in items:
+            assert isinstance(data, bytes)
+            got[fd].append((data, wall))
+            if data.endswith(b"0\r\n\r\n"):
+                last = time.monotonic_ns()
+    sender.join()
+    assert max(sizes) > 3, "several reads a turn"
+    assert last - ended[0] < 500 * MS
+    for fd, reads in got.items():
+        place = 0
+        for data, wall in reads:
+            place += data.count(EVENT)
+            before, after = sent[fd][place - 1]
+            if data.endswith(EVENT):
+                assert before - CLOCKS_NS <= wall <= after + 50 * MS
+    for both in pairs:
+        for sock in both:
+            sock.close()
+
+
+# The commonest read.
+
+KINDS = st.sampled_from(
+    [b"data: ", b"event: x\ndata: ", b"event: \ndata: ", b"event: \xff\ndata: ", b"id: 1\ndata: ", b"data:", b""]
+)
+ENDS = st.sampled_from([b"\n\n", b"\r\n\r\n", b"\n", b"\r\r", b"\n\r\n", b"\r\n\n", b""])
+TEXTS = st.one_of(st.binary(max_size=20), st.sampled_from([b'{"a":1}', b"a\rb", b"a\nb", b"a\n\nb", b"\r", b"[DONE]"]))
+
+
+@st.composite
+def reads(draw: st.DrawFn) -> bytes:
+    """A chunk like those of token streams, right or wrong in one way or another."""
+    body = draw(KINDS) + draw(TEXTS) + draw(ENDS)
+    size = len(body) + draw(st.sampled_from([0, 0, 0, 0, 1, -1]))
+    head = draw(st.sampled_from([b"%x", b"%X", b"0%x", b"+%x", b"%x;a=b", b" %x", b"0000000%x"])) % max(size, 0)
+    return head + b"\r\n" + body + draw(st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"", b"\r\n0\r\n\r\n"]))
+
+
+@given(reads())
+def test_a_read_that_is_one_event_is_what_framing_and_decoder_make_of_it(data: bytes) -> None:
+    for whole_event in {pure_whole_event, sse.whole_event}:
+        found = whole_event(data)
+        if found is None:
+            continue
+        response, decoder = Response(), SseDecoder()
+        response.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        decoder.feed(response.feed(b"f\r\ndata: aaaaaaa\n\n\r\n"))
+        assert response.between
+        assert decoder.idle
+        assert decoder.feed(response.feed(data)) == [found]
+        assert response.between
+        assert decoder.idle
+        assert (decoder.tail, response.ahead, response.complete) == (0, False, False)
+
+
+@given(st.one_of(reads(), st.binary(max_size=60)))
+def test_both_find_the_same_event(data: bytes) -> None:
+    assert sse.whole_event(data) == pure_whole_event(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "event"),
+    [
+        (EVENT, ("message", b'{"a": "bcde"}')),
+        (b"14\r\nevent: a.b\ndata: 1\n\n\r\n", ("a.b", b"1")),
+        (b"B\r\ndata: 1\r\n\r\n\r\n", ("message", b"1")),
+        (b"8\r\ndata: \n\n\r\n", ("message", b"")),
+        (EVENT + EVENT, None),
+        (EVENT[:-1], None),
+        (b"0\r\n\r\n", None),
+        (b"", None),
+    ],
+)
+def test_the_commonest_reads_are_found(data: bytes, event: tuple[str, bytes] | None) -> None:
+    assert pure_whole_event(data) == sse.whole_event(data) == event
+
+
+def test_a_switch_takes_the_pure_one_and_the_machine_says_so() -> None:
+    code = "from streamgauge import compiled; print(compiled.MADE_OF)"
+    own = "compiled" if find_spec("streamgauge._drain") else "pure Python"
+    for value, want in (("1", "pure Python"), ("", own), ("0", own)):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "STREAMGAUGE_PURE": value},
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert done.stdout.strip() == want
