@@ -19,6 +19,7 @@ NAMES = {
     "slack": "every event's stamp and slack against the write that sent it",
     "peers": "other load clients and ours, by what each tells and what it takes",
     "accuracy": "what is measured against the simulator's truth log, in every dialect",
+    "silent": "whether a run is ever wrong and does not say so: load x disturbance, against the server in C",
     "cost": "processor time a text event, against a C client that decodes nothing",
     "scale": "how many streams are held open, and the memory each takes",
     "openloop": "1,000 arrivals a second: how late they start, and where the wait goes when they cannot",

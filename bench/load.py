@@ -99,11 +99,11 @@ def text_events(truth: Iterable[Record], from_ns: int, to_ns: int) -> int:
     )
 
 
-def compiled(source: Path, folder: Path) -> str | None:
+def compiled(source: Path, folder: Path, *flags: str) -> str | None:
     """A C program, made in `folder`; None where there is no compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
         return None
     made = folder / source.stem
-    subprocess.run([compiler, "-O2", "-o", str(made), str(source)], check=True)
+    subprocess.run([compiler, "-O2", "-o", str(made), str(source), *flags], check=True)
     return str(made)

@@ -21,7 +21,8 @@
 #define S 1000000000LL
 #define STAMP 35 /* SO_TIMESTAMPNS, and the type of its ancillary data */
 enum { READ_SIZE = 65536, MOST = 32 };
-static const int64_t REST = 500 * US, PATIENCE = 5 * MS, LONG = 10 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US;
+static const int64_t REST = 500 * US, PATIENCE = 5 * MS, LONG = 10 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US,
+                     OVERSLEPT = 2 * MS;
 
 typedef struct {
     int64_t looked; /* the recv that emptied it */
@@ -156,9 +157,10 @@ static int look(Drain *self, int64_t wake, int64_t *woke, int64_t *floor) {
     if (n > 0 || wake <= enter) return n;
     struct pollfd seen = {.fd = self->epoll, .events = POLLIN};
     struct timespec left = span(wake - enter);
-    int any;
+    int any, stopped;
     Py_BEGIN_ALLOW_THREADS
     any = ppoll(&seen, 1, wake == INT64_MAX ? NULL : &left, NULL); /* to the ns, where epoll_wait rounds up to the ms */
+    stopped = any < 0 && errno == EINTR; /* by SIGCONT, it may be: then the wake-up tells nothing */
     Py_END_ALLOW_THREADS
     if (any > 0) n = epoll_wait(self->epoll, self->ready, self->room, 0);
     if (n < 0) n = 0;
@@ -166,7 +168,9 @@ static int look(Drain *self, int64_t wake, int64_t *woke, int64_t *floor) {
     if (*woke == -1) return -1;
     if (*woke - enter >= SLEPT) {
         int64_t delay = run_delay(self);
-        if (delay >= 0 && *woke - delay - WAKE_MARGIN > enter) self->floor = *woke - delay - WAKE_MARGIN;
+        int overslept = wake != INT64_MAX && *woke > wake + (delay > 0 ? delay : 0) + OVERSLEPT;
+        if (delay >= 0 && !stopped && !overslept && *woke - delay - WAKE_MARGIN > enter)
+            self->floor = *woke - delay - WAKE_MARGIN;
     }
     *floor = self->floor;
     return n;
@@ -190,7 +194,7 @@ static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject 
     int fd = event->data.fd;
     unsigned mask = event->events;
     Entry *entry = &self->entry[fd];
-    if (!entry->reads || mask == EPOLLOUT) return tell(items, fd, mask, Py_NewRef(Py_None), 0, 0) < 0 ? -1 : 1;
+    if (!entry->reads || mask == EPOLLOUT) return tell(items, fd, mask, Py_NewRef(Py_None), 0, floor) < 0 ? -1 : 1;
     union {
         struct cmsghdr head;
         char room[CMSG_SPACE(sizeof(struct timespec))];
@@ -205,7 +209,7 @@ static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject 
     if (got < 0) {
         int code = errno;
         if (code == EAGAIN || code == EWOULDBLOCK || code == EINTR)
-            return !(mask & EPOLLOUT) ? 0 : tell(items, fd, mask, Py_NewRef(Py_None), 0, 0) < 0 ? -1 : 1;
+            return !(mask & EPOLLOUT) ? 0 : tell(items, fd, mask, Py_NewRef(Py_None), 0, floor) < 0 ? -1 : 1;
         return tell(items, fd, mask, PyLong_FromLong(code), 0, before) < 0 ? -1 : 1;
     }
     struct cmsghdr *head = CMSG_FIRSTHDR(&message);
@@ -303,6 +307,11 @@ static PyObject *whole_event(PyObject *Py_UNUSED(module), PyObject *read) {
 
 /* Life. */
 
+/* Nothing to do: a signal's handler ends the sleep, and `look` sees that. */
+static PyObject *drain_on_continued(Drain *Py_UNUSED(self), PyObject *Py_UNUSED(args)) {
+    Py_RETURN_NONE;
+}
+
 static PyObject *drain_close(Drain *self, PyObject *Py_UNUSED(args)) {
     if (self->epoll >= 0) close(self->epoll);
     if (self->schedstat >= 0) close(self->schedstat);
@@ -362,6 +371,7 @@ static PyMethodDef methods[] = {
     {"modify", (PyCFunction)drain_modify, METH_VARARGS, "Other events of a descriptor."},
     {"unregister", (PyCFunction)drain_unregister, METH_VARARGS, "Forget a descriptor."},
     {"wait", (PyCFunction)drain_wait, METH_VARARGS, "What came, and when the last look began."},
+    {"on_continued", (PyCFunction)drain_on_continued, METH_NOARGS, "This process was stopped and goes on."},
     {"close", (PyCFunction)drain_close, METH_NOARGS, "Give back what the system lent."},
     {0},
 };

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from made import collected, made, run_of
 from streamgauge import doubt, verdict
+from streamgauge.evidence import Requirement, View, reach
+from streamgauge.metrics import METRICS
 from streamgauge.sample import Outcome, Sample
-from streamgauge.summary import scope_of
+from streamgauge.summary import Phase, scope_of
 from test_verdict import P95, criterion, judged, word
 
 
@@ -219,3 +225,119 @@ def test_what_does_not_stand_is_named_for_the_report():
 
     assert verdict.doubts_of(found) == [f"{P95}: our own slack and lateness could turn fail into pass"]
     assert verdict.decide(found).word == "invalid"
+
+
+# How far a number could be off
+
+
+def test_a_few_late_starts_that_carry_a_quantile_away_void_it_and_no_other():
+    """24 of 600, each 500 ms late: p95 of the lateness is 0, p50 and p95 of ttft are right, p99 is 500 ms too high."""
+    samples = [made(300.0 + i % 7 + 500 * (i % 25 == 0), n=i, late_ms=500.0 * (i % 25 == 0)) for i in range(600)]
+
+    assert word("ttft_ms.p50 < 500", samples) == "pass"
+    assert word(P95, samples) == "pass"
+    assert word("ttft_ms.p99 < 2000", samples) == "invalid"
+    assert "could have moved it by 498 ms" in judged("ttft_ms.p99 < 2000", samples).sentence
+    assert word("ttft_ms.mean < 2000", samples) == "pass"
+
+
+def test_slack_of_requests_that_a_quantile_does_not_rest_on_leaves_it_as_it_is():
+    samples = [made(200.0 + 3 * i, n=i, slack_ms=290.0 * (i >= 180)) for i in range(200)]
+
+    assert word("ttft_ms.p50 < 1000", samples) == "pass"
+    assert word("ttft_ms.p95 < 1000", samples) == "invalid"
+
+
+@given(st.integers(0, 2**32), st.sampled_from([("p50", 0.5), ("p95", 0.95), ("p99", 0.99)]))
+@settings(max_examples=30, deadline=None)
+def test_a_quantile_is_never_further_from_the_truth_than_is_told(seed, quantile):
+    """Truth: each value less some part of its own slack, drawn."""
+    stat, share = quantile
+    draw = np.random.default_rng(seed)
+    told, slack = draw.lognormal(6, 0.5, 150), draw.exponential(100, 150) * (draw.random(150) < draw.random())
+    true = told - slack * draw.random(150)
+    samples = [made(float(t), n=i, slack_ms=float(s)) for i, (t, s) in enumerate(zip(told, slack, strict=True))]
+    columns = collected(samples).columns()
+    ask = Requirement("ttft_ms", stat, "<", 1_000.0)
+    moved = reach(columns, ask, METRICS["ttft_ms"], columns.select(), (View(moved="earliest"), View(moved="latest")))
+    rank = math.ceil(round(share * 150, 9)) - 1
+
+    assert moved is not None
+    assert abs(np.sort(told)[rank] - np.sort(true)[rank]) <= moved + 0.001
+
+
+def test_a_quantile_that_no_criterion_asks_about_is_told_with_how_far_it_could_be_off():
+    columns = collected([made(300.0, n=i, slack_ms=120.0 * (i % 25 == 0)) for i in range(200)]).columns()
+    wide = collected([made(300.0, n=i, slack_ms=60.0) for i in range(200)]).columns()
+
+    assert doubt.unsure(columns, scope_of(columns)) == []
+    assert [(metric, stat) for _, metric, stat, _ in doubt.unsure(wide, scope_of(wide))] == [
+        ("ttft_ms", "p50"), ("ttft_ms", "p95"), ("ttft_service_ms", "p50"), ("ttft_service_ms", "p95"),
+    ]  # fmt: skip
+
+
+def test_a_step_of_known_length_moves_a_request_no_further_than_that():
+    columns = collected(stepped([100.0] * 400, 40)).columns()
+    second = 1_000_000_000
+
+    def how(jump_ns: int) -> str:
+        known = columns.stepped([(0, 0, jump_ns)])
+        return verdict.judge([criterion(P95)], known, scope_of(known))[0].verdict
+
+    assert [how(jump) for jump in (200_000, -49_000_000)] == ["pass", "pass"]
+    assert [how(jump) for jump in (-51_000_000, 3_600 * second)] == ["invalid", "invalid"]
+
+
+def test_a_request_that_ended_before_a_step_was_noticed_is_flagged_too():
+    """Three in turn, a second each; the step lies between two looks, 20 ms after the end of the second."""
+    columns = collected([made(100.0, n=i, due_ms=1_000.0 * i) for i in range(3)]).columns()
+    ends = columns.end.tolist()
+    since = ends[1] + 20_000_000
+
+    assert not columns.clock_step.any()
+    assert columns.stepped([(since, since + 100_000_000, 5_000_000)]).clock_step.tolist() == [False, True, True]
+
+
+def test_streams_that_were_not_held_because_we_were_late_are_not_the_services_failure():
+    """Four slots, each with ten answers of 1 s; between two of them the next starts 600 ms late, through us or not."""
+
+    def held(late_ms: float) -> str:
+        samples = [
+            made(100.0 + 600.0, n=10 * slot + i, due_ms=1_600.0 * i, writes_ms=900.0, slot=slot, late_ms=late_ms)
+            for slot in range(4) for i in range(10)
+        ]  # fmt: skip
+        samples = [msgspec.structs.replace(s, start_ns=s.due_ns + 600_000_000) for s in samples]
+        columns = collected(samples).columns()
+        phases = [Phase(name="hold", level=4, start_ns=int(columns.due.min()), end_ns=int(columns.end.max()))]
+        return verdict.judge([criterion("concurrency_held >= 4")], columns, scope_of(columns, phases=phases))[0].verdict
+
+    assert held(0.0) == "fail"
+    assert held(600.0) == "invalid"
+
+
+# The target's own machine
+
+
+@pytest.mark.parametrize(
+    ("machine", "ours", "here", "told"),
+    [
+        (0.97, 0.45, True, True),
+        (0.97, 0.45, False, False),
+        (0.80, 0.45, True, False),
+        (0.97, 0.05, True, False),
+        (None, None, True, False),
+    ],
+)
+def test_a_full_machine_that_the_target_runs_on_is_told_where_we_filled_it(machine, ours, here, told):
+    assert (doubt.filled(machine, ours, on_this_machine=here) is not None) == told
+
+
+def test_a_machine_that_we_filled_voids_a_fail_by_time_and_no_pass_and_no_outcome():
+    slowed = doubt.filled(0.97, 0.45, on_this_machine=True)
+    samples = [*run_of([1_200.0] * 380), *(made(n=400 + i, outcome=Outcome.DROPPED) for i in range(20))]
+
+    assert word(P95, samples) == "fail"
+    assert word(P95, samples, slowed_by=slowed) == "invalid"
+    assert word("ttft_ms.p95 < 5000", run_of([1_200.0] * 380), slowed_by=slowed) == "pass"
+    assert word("drops == 0", samples, slowed_by=slowed) == "fail"
+    assert word("error_rate < 0.005", samples, slowed_by=slowed) == "fail"

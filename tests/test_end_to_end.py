@@ -94,7 +94,7 @@ def test_the_four_forms_are_written_and_report_makes_them_again(simulator: Simul
 
 
 def test_slow_answers_fail_with_severity_and_exit_1(simulator: Simulator, tmp_path: Path) -> None:
-    flags = ("--requests", "60", "--concurrency", "60", *QUICK)
+    flags = ("--requests", "60", "--concurrency", "20", *QUICK)
     code, report, _ = run(simulator, tmp_path, *flags, model="sim-t1700-i1-n3")
     assert (code, report["verdict"], report["severity"]) == (1, "fail", "P1")
     assert "waits over 1 s" in report["headline"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import math
 import re
 import resource
 import shlex
@@ -10,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,6 +85,30 @@ def test_a_disk_that_fills_up_ends_the_run_with_exit_4_and_what_was_measured_can
     assert report["verdict"] in ("inconclusive", "invalid")
     assert report["metrics"]["ttft_ms"]["n"] > 50
     assert len(list((tmp_path / "reports").iterdir())) == 4, "they lie on another disk"
+    told_is_true(report, tmp_path / "reports", sim)
+
+
+def told_is_true(report: dict[str, Any], reports: Path, sim: Simulator) -> None:
+    """The quantiles of ttft_service are those of the simulator's true sends, within 5 % of the limit, or doubted.
+
+    Truth of a request: from our `sent` to its first text, so that the simulator's own pick-up counts as the service's.
+    """
+    (table,) = reports.glob("*.csv")
+    with table.open(encoding="utf-8", newline="") as file:
+        judged = [row for row in csv.DictReader(file) if row["phase"] == "hold" and row["outcome"] == "ok"]
+    records = {record.trace_id: record for record in sim.log()}
+    true = []
+    for row in judged:
+        first = records[row["id"]].first("text")
+        assert first is not None
+        true.append((first.before_ns - int(row["sent_ns"])) / 1e6)
+    true.sort()
+    told = report["metrics"]["ttft_service_ms"]
+    assert told["n"] == len(true)
+    assert told["censored"] == 0
+    for stat, share, limit in (("p50", 0.5, 500), ("p95", 0.95, 1_000)):
+        off = abs(told[stat] - true[math.ceil(share * len(true)) - 1])
+        assert off < 0.05 * limit or report["verdict"] == "invalid", f"{stat} is {off:.0f} ms off"
 
 
 @pytest.mark.real

@@ -125,6 +125,13 @@ def test_a_full_read_may_have_had_more_behind_it() -> None:
     assert ended(made).first_token_slack_ns == 6 * MS
 
 
+def test_a_stamp_of_our_own_clock_is_never_exact() -> None:
+    """It says when we read: where the kernel does not stamp, the last event of a read came since the last look too."""
+    made = stream()
+    made.kernel_stamps = False
+    assert ended(fed((1, 0, HEAD), (10, 4, T), made=made)).first_token_slack_ns == 6 * MS
+
+
 def test_first_byte_headers_and_events_have_their_own_times() -> None:
     sample = ended(
         fed((1, 0, HEAD[:20]), (2, 1, HEAD[20:]), (3, 2, ROLE), (4, 3, R), (5, 4, T), (6, 5, TOOL), (7, 6, STOP))

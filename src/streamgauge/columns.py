@@ -15,8 +15,9 @@ Rules:
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -37,6 +38,8 @@ Moved = Literal["as_is", "earliest", "latest"]
 CHUNK = 2_048
 """Samples held as objects before they become arrays: few enough to stay in the processor's cache."""
 SLOWEST = 10
+UNNOTICED_NS = 50_000_000
+"""A stamp that a step of the clock moved further than this is noticed with the read that it came with."""
 KINDS_OF_FAILURE = 1_000
 """Beyond so many kinds, who answered is no longer told apart."""
 
@@ -103,6 +106,8 @@ class Columns:
     slowest: tuple[Sample, ...]
     """Of each target and phase the ten whose user waited longest for a first token (see `waited_ns`)."""
     failures: tuple[Failure, ...]
+    step_ms: float = math.inf
+    """How far the wall clock stepped in the whole run, all steps together, as far as that is known."""
 
     def __repr__(self) -> str:
         return f"Columns(n={len(self.due)}, gaps={len(self.gaps)}, targets={self.targets}, phases={self.phases})"
@@ -138,6 +143,19 @@ class Columns:
         """Those of `rows` in the population of the metric `name`: not ended by plan or by us; shed only from due."""
         out = NOT_JUDGED if name in FROM_DUE else NOT_JUDGED | {Outcome.SHED}
         return rows[~self.having(rows, out)]
+
+    def stepped(self, steps: Collection[tuple[int, int, int]]) -> Columns:
+        """With what the workers saw of the clock: (from, to, jump) of each step, ns.
+
+        A request is flagged also where it ended after the step and before the worker noticed it.
+        """
+        if not steps:
+            return self
+        flagged = self.clock_step.copy()
+        for since, until, _ in steps:
+            flagged |= (self.due <= until) & (self.end >= since - UNNOTICED_NS)
+        # Several workers see one step each for itself: the sum is then more than it was, never less.
+        return replace(self, clock_step=flagged, step_ms=sum(abs(jump) for *_, jump in steps) / 1e6)
 
     def in_order_of_due(self, rows: IntArray) -> IntArray:
         """The same rows in the order in which they came due."""

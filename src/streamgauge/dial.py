@@ -47,6 +47,8 @@ class Board(Protocol):
 
     now: Callable[[], int]
     sessions: Sessions
+    looked: int
+    """When this turn's events were not there yet."""
 
     def watch(self, fd: int, ready: Callable[[], None], mask: int = IN) -> None:
         """Call `ready` after a turn in which `fd` was."""
@@ -108,7 +110,9 @@ class Attempt:
 class Dial:
     """One request's way to a connection. `start` it; the board hears how it ended."""
 
-    __slots__ = ("_board", "_error", "_left", "_next_at", "_open", "over", "request", "stream", "target", "timer")
+    __slots__ = (
+        "_acted", "_board", "_error", "_left", "_next_at", "_open", "over", "request", "stream", "target", "timer",
+    )  # fmt: skip
 
     def __init__(
         self, board: Board, stream: Stream, target: Target, request: bytes, addresses: tuple[Address, ...]
@@ -122,6 +126,8 @@ class Dial:
         self._open: list[Attempt] = []
         self._next_at: int | None = None
         self._error: NetError | None = None
+        self._acted = 0
+        """When we last did something about it: what comes before `looked` or this is no lateness of ours."""
 
     def __repr__(self) -> str:
         return f"<Dial for {self.target.name}: {len(self._open)} under way, {len(self._left)} left>"
@@ -179,6 +185,7 @@ class Dial:
     def _begin(self, attempt: Attempt) -> None:
         self._open.append(attempt)
         self._on_stream(attempt)
+        self._acted = self._board.now()
         self._board.watch(attempt.sock.fileno(), partial(self.advance, attempt), OUT)
         if self._left:
             self._next_at = self._board.now() + ATTEMPT_DELAY_NS
@@ -213,6 +220,9 @@ class Dial:
         """Something happened on its socket."""
         if self.over or attempt not in self._open:
             return
+        now = self._board.now()
+        self.stream.late_ns += max(now - max(self._board.looked, self._acted), 0)
+        self._acted = now
         try:
             if attempt.steps is None:
                 self._connected(attempt)

@@ -4,6 +4,8 @@ Rules: a look takes (stamp, bytes) from every ready socket; nothing is decoded h
 the kernel's stamp is that of a read's last byte. Nothing of the read had come before `look`, the latest of: the recv
 that emptied this socket; the time from which the last look that did not list it looked; where this wait's first look
 found nothing at all, that look; and, where the thread then slept, its wake-up less the time it waited for a processor.
+A thread that was stopped while it slept (SIGSTOP, a frozen container) waits without being counted as waiting: where the
+sleep ended by SIGCONT, or later than it was asked to, its wake-up tells nothing.
 
 Strategy under load (a ready socket every 0.5 ms or oftener, no connection in the making): the kernel keeps the time, so
 nobody need hurry. The next look comes REST after the last that found something, so that one turn drains several
@@ -37,6 +39,7 @@ LONG = 10 * MS
 MORE_COMES = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How an event and its chunk end."""
 _SLEPT = 1 * MS  # a shorter wait bounds `look` well enough by itself
+_OVERSLEPT = 2 * MS  # a sleep that ends so long after its time, and not for want of a processor, was a stopped thread's
 _WAKE_MARGIN = 200 * US  # from data's arrival until the thread is runnable: waking an idle virtual CPU takes this
 
 Item = tuple[int, int, bytes | int | None, int, int]
@@ -67,6 +70,10 @@ class Drain(Protocol):
 
         `eager`: someone's time is not the kernel's just now, so look as soon as anything comes.
         """
+        ...
+
+    def on_continued(self) -> None:
+        """This process was stopped and goes on: the sleep that is under way tells nothing."""
         ...
 
     def close(self) -> None:
@@ -149,6 +156,7 @@ class Pure:
         self._floor = self._found = self._now()
         self._pace = LONG
         self._run_delay = RunDelay()
+        self._continued = False
 
     def __repr__(self) -> str:
         return f"<Pure drain of {self._size} descriptors>"
@@ -203,7 +211,7 @@ class Pure:
         for fd, mask in ready:
             looked = looked_at.get(fd)
             if looked is None or mask == OUT:
-                items.append((fd, mask, None, 0, 0))
+                items.append((fd, mask, None, 0, floor))
                 urgent = True
                 continue
             before = now()
@@ -211,7 +219,7 @@ class Pure:
                 data, wall = take(fd)
             except BlockingIOError:
                 if mask & OUT:
-                    items.append((fd, mask, None, 0, 0))
+                    items.append((fd, mask, None, 0, floor))
                     urgent = True
                 continue
             except OSError as error:
@@ -235,6 +243,7 @@ class Pure:
         """
         poll, most = self._poller.poll, max(self._size, 1)
         before, enter = self._floor, self._now()
+        self._continued = False
         ready = poll(0, most)
         left = -1 if wake_ns is None else wake_ns - enter
         self._floor = enter
@@ -250,9 +259,14 @@ class Pure:
         woke = self._now()
         if woke - enter >= _SLEPT:
             delay = self._run_delay.since_last()
-            if delay is not None:
+            overslept = wake_ns is not None and woke > wake_ns + (delay or 0) + _OVERSLEPT
+            if delay is not None and not self._continued and not overslept:
                 self._floor = max(enter, woke - delay - _WAKE_MARGIN)
         return ready, woke, self._floor
+
+    def on_continued(self) -> None:
+        """This process was stopped and goes on: the sleep that is under way tells nothing."""
+        self._continued = True
 
     def close(self) -> None:
         """Give back what the system lent."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -129,8 +129,7 @@ def weigh(
     of = population(columns, metric, rows, view.moved)
     values = of.values
     if view.flagged != "as_is" and ask.quantile is not None:
-        extreme = 0.0 if view.flagged == "least" else LONGEST
-        values = np.where(columns.clock_step[of.rows] & np.isfinite(values), extreme, values)
+        values = _stepped(columns, of.rows, values, view)
     elif view.flagged != "as_is":
         values = values[~columns.clock_step[of.rows]]
     # Flagged Samples lie side by side: put at an extreme they would look like a bout of our own making. The dependence
@@ -386,6 +385,39 @@ def _weigh_ratio(
     answer = by_bounds(ask, bounds) if ask.op != "==" else observed(ask, worst / base, len(a)).answer
     why = "too_few" if answer == "inconclusive" and (bounds.high if ask.upper else bounds.low) is None else None
     return Evidence(answer, worst / base, bounds.low, bounds.high, len(a), why, censored=censored)
+
+
+def _stepped(columns: Columns, rows: IntArray, values: FloatArray, view: View) -> FloatArray:
+    """The values, those in flight over a step of the clock moved as far as it stepped in the whole run."""
+    by = -columns.step_ms if view.flagged == "least" else columns.step_ms
+    moved, flagged = values.copy(), columns.clock_step[rows] & np.isfinite(values)
+    moved[flagged] = np.clip(values[flagged] + by, 0.0, LONGEST)
+    return moved
+
+
+def reach(columns: Columns, ask: Requirement, metric: Metric, rows: IntArray, views: Iterable[View]) -> float | None:
+    """How far the quantile or mean asked for moves at most in these views, in the metric's unit; inf: beyond telling.
+
+    None for any other stat, and where there is no value to move. A quantile that was never reached does not move.
+    """
+    q = ask.quantile
+    if metric.kind not in ("time", "per_request") or (q is None and ask.stat != "mean"):
+        return None
+
+    def value(view: View) -> float | None:
+        of = population(columns, metric, rows, view.moved)
+        values = of.values if view.flagged == "as_is" else _stepped(columns, of.rows, of.values, view)
+        if q is not None:
+            return stats.quantile(np.sort(values), q)
+        reached = values[np.isfinite(values)]
+        return float(reached.mean()) if len(reached) else None
+
+    here = value(AS_IS)
+    if here is None or not math.isfinite(here):
+        return None
+    found = [value(view) for view in views]
+    furthest = max(abs(here - there) for there in found if there is not None)
+    return furthest if furthest < LONGEST / 2 else math.inf
 
 
 def movement(columns: Columns, metric: Metric, rows: IntArray) -> FloatArray:

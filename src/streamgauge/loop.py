@@ -48,6 +48,7 @@ class Loop:
         self.sessions = Sessions()
         self._timers: list[tuple[int, int, Connection | Dial]] = []
         self._timer_number = 0
+        self.looked = self._now()
         self.open_streams = 0
         self.made = 0
         self.longest_turn_ns = 0
@@ -78,6 +79,10 @@ class Loop:
     def connection(self, number: int) -> Connection | None:
         """The connection with this number, if it is still open."""
         return next((conn for conn in self._conns.values() if conn.id == number), None)
+
+    def on_continued(self) -> None:
+        """This process was stopped and goes on (SIGCONT)."""
+        self._poller.on_continued()
 
     # What others wait for: the parent's line, connections in the making.
 
@@ -206,13 +211,13 @@ class Loop:
             self._look_at_clock()
         taken: list[tuple[Connection, bytes | int, int, int]] = []
         writable: list[Connection] = []
-        woken: list[Callable[[], None]] = []
+        woken: list[tuple[Callable[[], None], int]] = []
         conns = self._conns
         for fd, mask, data, wall, look in items:
             conn = conns.get(fd)
             if conn is None:
                 if fd in self._watched:
-                    woken.append(self._watched[fd])
+                    woken.append((self._watched[fd], look))
                 continue
             if data is not None:
                 taken.append((conn, data, wall, look))
@@ -222,7 +227,8 @@ class Loop:
             self._on_writable(conn)
         if taken:
             self._decode(taken, now())
-        for advance in woken:
+        for advance, look in woken:
+            self.looked = look
             advance()
         if timers:
             self._ring(now())

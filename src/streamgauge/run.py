@@ -5,7 +5,10 @@ own samples file, and every later verb works from the folder alone: a run that w
 
 The load stops by itself after 20 equal failures of a target in a row (warm-up not counted): at once if that target
 never succeeded, else when no stream of it has given output for 10 s; at a limit on requests, tokens or money; at the
-first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); and when a worker dies.
+first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); and when a worker dies or falls silent.
+
+A phase ends when its last worker was done with it, not when this process came to hear of it: where it was held up
+meanwhile (a stopped process, a busy machine), no load was wanted in between, and the journal says so.
 """
 
 from __future__ import annotations
@@ -41,6 +44,14 @@ SILENCE_NS = 10 * S
 GRACE_NS = 30 * S
 INTERRUPT_GRACE_NS = 5 * S
 RESOLVE_EVERY_S = 60.0
+SILENT_S = 10.0
+"""A worker speaks ten times a second. One that says nothing for so long while this process runs, and uses no processor
+time in the second half of it, is stopped or hangs."""
+SLOW_S = 60.0
+"""What a worker gets that is at work, or starting: a busy machine may be slow."""
+_AT_WORK_S = 0.02
+_LISTEN_S = 0.1
+_HELD_UP_NS = 250 * MS
 _FOLDERS = ("PWD", "OLDPWD")  # no passwords
 WORKER_STREAMS = 250
 """More streams than this at once are worth another worker, where there is a core for it."""
@@ -233,6 +244,9 @@ class _Hand:
         self.ready = False
         self.gone = False
         self.open_streams = 0
+        self.done_at_ns = 0
+        self.silent_s = 0.0
+        self._used_s = 0.0
 
     def order(self, message: Order) -> None:
         with contextlib.suppress(OSError):  # a dead worker is noticed by its closed line
@@ -246,14 +260,29 @@ class _Hand:
             data = b""
         if not data:
             self.gone = True
+        self.silent_s = 0.0
         for body in self.unpack.feed(data):
             report = msgspec.msgpack.decode(body, type=Report)
             self.ready = True
             self.open_streams = report.open_streams
             self.drained = self.drained or report.drained
             if report.phase_done is not None:
-                self.done_phase = report.phase_done
+                self.done_phase, self.done_at_ns = report.phase_done, report.at_ns
             yield report
+
+    def hangs(self, awake_s: float) -> bool:
+        """Nothing was heard of it for `awake_s` more of this process's running time: whether that is too long."""
+        before, self.silent_s = self.silent_s, self.silent_s + awake_s
+        if before < SILENT_S / 2 <= self.silent_s:
+            self._used_s = _processor_s(self.process.pid)
+        if not self.ready or self.silent_s <= SILENT_S or self.silent_s > SLOW_S:
+            return self.silent_s > SLOW_S
+        return _processor_s(self.process.pid) - self._used_s < _AT_WORK_S
+
+    def end(self) -> None:
+        """End a worker that hangs."""
+        self.process.kill()
+        self.gone = True
 
     def farewell(self) -> int:
         """Close the line and wait; its exit status."""
@@ -263,6 +292,17 @@ class _Hand:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+
+
+def _processor_s(pid: int) -> float:
+    """Processor time that a process has used; 0 where it is gone."""
+    import psutil
+
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
 
 
 class _Conductor:
@@ -311,10 +351,16 @@ class _Conductor:
             return False
         phase = self.load.phases[self.phase]
         at = self.clock.now() + 2 * MS
+        if self.phase > 0 and at - self.done_at() > _HELD_UP_NS:
+            self.journal.add("phase", name="drain", level=0, at_ns=self.done_at())
         self.journal.add("phase", name=phase.name, level=phase.level, at_ns=at)
         self.listener(Began(phase, at))
         self.order(Begin(self.phase, at))
         return True
+
+    def done_at(self) -> int:
+        """When the last worker was done with the phase."""
+        return max(hand.done_at_ns for hand in self.hands)
 
     def order(self, message: Order) -> None:
         for hand in self.hands:
@@ -419,20 +465,31 @@ def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list
             conductor.stop(why, 0 if conductor.died else conductor.load.grace_ns)
             ending = True
         elif all(hand.done_phase >= conductor.phase for hand in conductor.hands) and not conductor.begin_next():
-            conductor.journal.add("phase", name="drain", level=0, at_ns=conductor.clock.now())
+            conductor.journal.add("phase", name="drain", level=0, at_ns=conductor.done_at())
             conductor.stop("", conductor.load.grace_ns)
             ending = True
 
 
 def _listen(conductor: _Conductor, selector: selectors.BaseSelector) -> None:
     """Take in what the workers say within 100 ms, and notice those that are gone."""
-    for key, _ in selector.select(0.1):
+    began = conductor.clock.now()
+    for key, _ in selector.select(_LISTEN_S):
         hand: _Hand = key.data
         conductor.hear(hand)
         if hand.gone:
             selector.unregister(hand.line)
             if not hand.drained and conductor.died is None:
                 conductor.died = f"worker {hand.shard} ended before its work was done"
+    # A pause of this process itself (SIGSTOP of all, a suspended machine) is nobody's silence.
+    awake_s = min((conductor.clock.now() - began) / S, 2 * _LISTEN_S)
+    for hand in conductor.hands:
+        if not (hand.gone or hand.drained) and hand.hangs(awake_s):
+            conductor.died = conductor.died or (
+                f"worker {hand.shard} said nothing for {hand.silent_s:.0f} s (stopped, or out of processor time) and "
+                "was ended"
+            )
+            selector.unregister(hand.line)
+            hand.end()
 
 
 @contextlib.contextmanager

@@ -115,7 +115,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False, kw
     first_token_slack_ns: int = 0
     end_slack_ns: int = 0
     late_ns: int = 0
-    """How late the start was through us: start - max(due, when a slot and the plan's rules allowed it)."""
+    """How late the request went out through us, at most: start - max(due, when a slot and the plan's rules allowed it),
+    and on a new connection the time from a step of its set-up until we noticed."""
 
     text_events: int = 0
     reasoning_events: int = 0
@@ -221,6 +222,8 @@ class AuditTick(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False,
     starts: int
     steps: list[tuple[int, int, int]]
     """Clock steps (from_ns, to_ns, jump_ns)."""
+    machine: float | None = None
+    """Share of all the machine's processor time that anyone used; None where the system does not tell."""
 
 
 Record = Sample | GapsPart | AuditTick

@@ -169,12 +169,18 @@ def count(columns: Columns, name: str, rows: IntArray) -> tuple[float | None, in
 
 
 def over_time(
-    columns: Columns, alongside: IntArray, windows: Sequence[occupancy.Window], limits: Mapping[str, float]
+    columns: Columns,
+    alongside: IntArray,
+    windows: Sequence[occupancy.Window],
+    limits: Mapping[str, float],
+    *,
+    on_time: bool = False,
 ) -> dict[str, float | None]:
     """The scalars that speak of time, over the windows in which a slice is judged.
 
     `alongside`: rows of the slice's targets and prompts in every phase. `limits`: what a request must keep to count in
     goodput, metric to the most it may be (the least, where higher is better); goodput is None without any.
+    `on_time`: as if no start had been late through us.
     """
     length = occupancy.seconds(windows)
     names = ("concurrency_held", "open_streams_mean", "requests_per_s", "tokens_per_s", "goodput")
@@ -183,6 +189,8 @@ def over_time(
         return found
     streams = alongside[(columns.start[alongside] != MISSING) & ~columns.having(alongside, [Outcome.CLIENT_LIMIT])]
     start, end = columns.start[streams], columns.end[streams]
+    if on_time:
+        start = start - np.round(columns.late_ms[streams].astype(np.float64) * 1e6).astype(np.int64)
     good = columns.having(streams, GOOD)
     between = occupancy.bridges(columns.slot[streams], start, end, good)
     found["concurrency_held"] = occupancy.held(

@@ -342,7 +342,10 @@ class Stream:
             return
         response = self.response
         # A chunked message that is complete ended with more than this event: its stamp is that of the end.
-        exact_end = not (sse.tail or full or response.ahead or (response.complete and response.chunked))
+        # A stamp of our own clock is that of our reading: nothing it tells is exact.
+        exact_end = self.kernel_stamps and not (
+            sse.tail or full or response.ahead or (response.complete and response.chunked)
+        )
         self._on_events(events, stamp, stamp - look if stamp > look else 0, exact_end)
         if self.known_events == 0:
             self._probe(body, stamp)

@@ -185,14 +185,16 @@ def judge(
     confidence: float = stats.CONFIDENCE,
     partial: bool = False,
     invalid_because: Sequence[str] = (),
+    slowed_by: str | None = None,
     seed: int = 0,
 ) -> list[Judged]:
     """Each criterion with what was seen of it.
 
     confidence: of each one-sided bound; 0.975 where the run may be looked at twice. partial: the run ended before its
-    plan was done: a count that is fine so far is open. invalid_because: the run's own doubts (`run_doubts`).
+    plan was done: a count that is fine so far is open. invalid_because: the run's own doubts (`run_doubts`). slowed_by:
+    what of ours can only have made the service slower (`filled`): a pass stands beside it.
     """
-    return [_judge_one(one, columns, scope, confidence, partial, invalid_because, seed) for one in criteria]
+    return [_judge_one(one, columns, scope, confidence, partial, invalid_because, slowed_by, seed) for one in criteria]
 
 
 def _judge_one(
@@ -202,6 +204,7 @@ def _judge_one(
     confidence: float,
     partial: bool,
     invalid_because: Sequence[str],
+    slowed_by: str | None,
     seed: int,
 ) -> Judged:
     ask = _requirement(criterion)
@@ -219,6 +222,7 @@ def _judge_one(
 
         doubt = time_doubt(columns, ask, _rows(criterion, columns, scope), found.answer, look)
         doubt = doubt or next(iter(invalid_because), None)
+        doubt = doubt or (slowed_by if found.answer == "fail" and METRICS[criterion.metric].kind != "count" else None)
         if doubt is not None and (criterion.gating or could_fail(found.answer, look)):
             word, why, said = "invalid", why or doubt, f"not judged: {doubt}"
         elif doubt is not None:
@@ -274,7 +278,8 @@ def _evidence(
         return weigh_degradation(columns, ask, rows, before, confidence=confidence, seed=seed, view=view)
     alongside = columns.select(targets=targets, prompts=prompts)
     phases = scope.judged if criterion.phase is None else (criterion.phase,)
-    value = over_time(columns, alongside, scope.windows(phases), scope.limits)[criterion.metric]
+    on_time = view.moved == "earliest"
+    value = over_time(columns, alongside, scope.windows(phases), scope.limits, on_time=on_time)[criterion.metric]
     return observed(ask, value, len(rows))
 
 

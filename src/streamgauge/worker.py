@@ -129,6 +129,10 @@ class Worker:
         self._late = 0
         self._audit = Audit(job.shard, clock)
 
+    def on_continued(self, *_: object) -> None:
+        """A signal handler: this process was stopped and goes on."""
+        self._loop.on_continued()
+
     # The main loop.
 
     def serve(self) -> None:
@@ -545,6 +549,7 @@ def main(fd: int) -> None:
         raise_descriptor_limit()
         control.setblocking(False)
         worker = Worker(job, control, unpack, SystemClock())
+        signal.signal(signal.SIGCONT, worker.on_continued)
         gc.collect()
         gc.freeze()
         gc.disable()

@@ -56,6 +56,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     missed_starts: int
     worker_cpu_mean: float | None
     worker_cpu_max: float | None
+    machine_cpu_mean: float | None = None
+    """Share of all the machine's processor time that anyone used; None where the system does not tell."""
     longest_turn_ms: float | None
     workers: int
     clock_steps: int

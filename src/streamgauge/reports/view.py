@@ -437,6 +437,7 @@ def quality_rows(document: Document) -> list[tuple[str, str]]:
             "Workers",
             f"{m.workers:,}, CPU {say.percent(m.worker_cpu_mean)} mean, {say.percent(m.worker_cpu_max)} at most",
         ),
+        ("Processors of this machine in use", say.percent(m.machine_cpu_mean)),
         ("Longest turn of a worker", say.milliseconds(m.longest_turn_ms)),
         ("Clock steps", f"{m.clock_steps:,}, {say.count(m.flagged_by_clock, 'request')} flagged"),
         ("Requests lost to limits of this machine", f"{m.client_limits:,}"),

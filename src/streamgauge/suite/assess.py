@@ -7,6 +7,7 @@ newer streamgauge, offline, also when it was killed half-way.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ import msgspec
 
 from streamgauge.columns import MISSING, BoolArray, Columns
 from streamgauge.compare import comparisons
+from streamgauge.doubt import filled, unsure
 from streamgauge.errors import Exit
 from streamgauge.facts import Facts
 from streamgauge.findings import find
@@ -78,17 +80,32 @@ class _Ticks:
     n: int = 0
     longest_turn_ns: int | None = None
     sockets: int = 0
-    steps: int = 0
+    steps: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
+    machine_sum: float = 0.0
+    machine_n: int = 0
+
+    @property
+    def cpu_mean(self) -> float | None:
+        """A worker's mean share of a core."""
+        return self.cpu_sum / self.n if self.n else None
+
+    @property
+    def machine_mean(self) -> float | None:
+        """The machine's mean share in use."""
+        return self.machine_sum / self.machine_n if self.machine_n else None
 
     def add(self, tick: AuditTick, windows: list[tuple[int, int]]) -> None:
         """Take one in. `windows`: when the judged phases ran."""
         self.sockets = max(self.sockets, tick.open_sockets)
-        self.steps += len(tick.steps)
+        self.steps += tick.steps
         if any(start <= tick.at_ns <= end for start, end in windows):
             self.n += 1
             self.cpu_sum += tick.cpu
             self.cpu_max = max(tick.cpu, self.cpu_max or 0.0)
             self.longest_turn_ns = max(tick.longest_turn_ns, self.longest_turn_ns or 0)
+            if tick.machine is not None:
+                self.machine_n += 1
+                self.machine_sum += tick.machine
 
 
 def assess(folder: Path) -> Assessment:
@@ -109,9 +126,10 @@ def assess(folder: Path) -> Assessment:
     summary = summarise(columns, scope)
     measurement = _measurement(head, story, columns, scope, ticks, wire)
     doubts = list(measurement.invalid_because)
+    full = _filled(head, ticks)
     judged = judge(
         head.criteria, columns, scope, confidence=head.confidence, partial=story.partial, invalid_because=doubts,
-        seed=head.seed,
+        slowed_by=full, seed=head.seed,
     )  # fmt: skip
     p95, errors = points(summary)
     wrong = set_up(columns)
@@ -131,7 +149,10 @@ def assess(folder: Path) -> Assessment:
         baselines=baselines(head.test, summary, {t: _model(head, t) for t in scope.targets}),
         series=series(columns, scope, start_ns=head.start_ns), measurement=measurement,
         findings=[] if wrong else find(columns, scope, start_ns=head.start_ns),
-        warnings=words.warnings(summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum())),
+        warnings=words.warnings(
+            summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum()), full=full,
+            unsure=unsure(columns, scope),
+        ),
         run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from, set_up=wrong,
     )  # fmt: skip
     doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(judged)
@@ -152,7 +173,7 @@ def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[Columns, _Ticks
         for record in collector.take(block):
             if isinstance(record, AuditTick):
                 ticks.add(record, windows)
-    return collector.columns(), ticks
+    return collector.columns().stepped(ticks.steps), ticks
 
 
 def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
@@ -195,11 +216,12 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
         text_events=int(columns.text_events[rows].sum()),
         starts=starts,
         missed_starts=late,
-        worker_cpu_mean=ticks.cpu_sum / ticks.n if ticks.n else None,
+        worker_cpu_mean=ticks.cpu_mean,
         worker_cpu_max=ticks.cpu_max,
+        machine_cpu_mean=ticks.machine_mean,
         longest_turn_ms=None if ticks.longest_turn_ns is None else ticks.longest_turn_ns / 1e6,
         workers=head.workers,
-        clock_steps=ticks.steps,
+        clock_steps=len(ticks.steps),
         flagged_by_clock=int(columns.clock_step[rows].sum()),
         client_limits=int(columns.having(rows, [Outcome.CLIENT_LIMIT]).sum()),
         descriptors_used=ticks.sockets or None,
@@ -228,6 +250,15 @@ def _arrivals(head: Head, phases: list[Planned]) -> str | None:
         ),
         None,
     )
+
+
+def _filled(head: Head, ticks: _Ticks) -> str | None:
+    """That a judged target ran on this machine and we filled it, in words."""
+    addresses = [a for t in head.targets if t["name"] not in head.only_controls
+                 for a in (t.get("addresses") or "").split(", ") if a]  # fmt: skip
+    here = any(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
+    ours = None if ticks.cpu_mean is None else ticks.cpu_mean * head.workers / head.cpus
+    return filled(ticks.machine_mean, ours, on_this_machine=here)
 
 
 def _level(head: Head, phase: Planned) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,13 +154,30 @@ class Words:
             return f"a larger preset decides more: {re.sub(r' --preset [a-z]+', '', again)} --preset standard"
         return "what was seen lies close to a limit: the criteria say how close, and what would settle each"
 
-    def warnings(self, summary: Summary, scope: Scope, *, estimated: int) -> list[str]:
-        """What qualifies the numbers. estimated: answers of unknown usage that the cost counts all the same."""
+    def warnings(
+        self,
+        summary: Summary,
+        scope: Scope,
+        *,
+        estimated: int,
+        full: str | None = None,
+        unsure: Sequence[tuple[str, str, str, float]] = (),
+    ) -> list[str]:
+        """What qualifies the numbers. estimated: answers of unknown usage that the cost counts all the same. full,
+        unsure: what `doubt.filled` and `doubt.unsure` found.
+        """
         out = []
         if self.story.partial:
             out.append(f"partial run: {self.story.stopped_by or 'not finished'}")
         if self.set_up is not None:
             return out
+        if full is not None:
+            out.append(f"{full}: alone the service may be faster; measure from another machine")
+        out += [
+            f"{target}: {metric}.{stat} could be off by "
+            f"{'any length' if moved == math.inf else f'{moved:,.0f} ms'} through this machine"
+            for target, metric, stat, moved in unsure
+        ]
         by_events = [name for name in scope.targets if summary.tokens_from.get(name) == "events"]
         if by_events:
             out.append(f"{', '.join(by_events)}: tokens are counted as text events, the server reports no usage")
