@@ -283,7 +283,7 @@ def answered_by(headers: dict[str, str]) -> str | None:
     return _chain(tuple((name, value) for name, value in headers.items() if name in TELLING))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _chain(headers: tuple[tuple[str, str], ...]) -> str | None:
     """The answers of a run have few such sets of headers."""
     return who_answered(dict(headers)).chain

@@ -22,7 +22,7 @@ import socket
 import sys
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +45,8 @@ from streamgauge.tls import proxy_tls, tls_context
 FLUSH_NS = 400 * MS
 BACKOFF_NS = 1 * S
 MOST_BACKOFF_NS = 60 * S
+REMEMBERED = 400
+"""Longest text whose redacted form is kept."""
 
 
 @dataclass(slots=True)
@@ -99,7 +101,7 @@ class Worker:
                 tls_context(target.tls)  # reads files: not under load, nor with the last descriptor
             if target.proxy is not None and target.proxy.secure:
                 tls_context(proxy_tls(target.tls))
-        self._redact = lru_cache(maxsize=4096)(Redactor(job.secrets).text)  # most texts come again and again
+        self._redact = _remembering(Redactor(job.secrets).text)
         self._writer = SampleWriter(Path(job.samples))
         self._loop = Loop(clock, self._on_done)
         self._loop.watch(control.fileno(), self._on_control)
@@ -508,6 +510,12 @@ class Worker:
         if tick is not None:
             self._writer.add(tick)
         self._writer.flush()
+
+
+def _remembering(redact: Callable[[str], str]) -> Callable[[str], str]:
+    """`redact`, which remembers what short texts became: most come again and again. What a server sends is bounded."""
+    known = lru_cache(maxsize=2_048)(redact)
+    return lambda text: known(text) if len(text) <= REMEMBERED else redact(text)
 
 
 def _shard_of(offsets: Iterator[int], shard: int, shards: int, at_ns: int) -> Iterator[int]:
