@@ -46,7 +46,17 @@ class Figure:
     narrow: str
     caption: str
     headings: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
+    numbers: Sequence[Sequence[str]] = ()
+
+    @property
+    def rows(self) -> Sequence[Sequence[str]]:
+        """What the table shows of its numbers."""
+        return self.numbers[:_MOST_ROWS]
+
+    @property
+    def more(self) -> int:
+        """Rows that the table leaves out."""
+        return len(self.numbers) - len(self.rows)
 
 
 def render(document: Document, samples: object) -> Iterator[bytes]:
@@ -179,7 +189,7 @@ def _ecdf(curves: Sequence[Ecdf], limits: Sequence[charts.Limit]) -> Figure:
         label = f"{line.target}, {line.phase}" if line.phase else line.target
         rows += [[label, say.milliseconds(x), say.percent(y)] for x, y in line.points[step - 1 :: step]]
     pair = _both("ttft", title, text, lambda frame: charts.ecdf(frame, curves, limits))
-    return Figure(*pair, text, ["Target", "First token within", "Share of requests"], rows[:_MOST_ROWS])
+    return Figure(*pair, text, ["Target", "First token within", "Share of requests"], rows)
 
 
 def _timeline(document: Document, limits: Sequence[charts.Limit]) -> Figure:
@@ -213,4 +223,4 @@ def _gaps(lines: Sequence[Gaps]) -> Figure:
         if count
     ]
     pair = _both("gaps", title, text, lambda frame: charts.gaps(frame, lines))
-    return Figure(*pair, text, ["Target", "Length of the pause", "How many"], rows[:_MOST_ROWS])
+    return Figure(*pair, text, ["Target", "Length of the pause", "How many"], rows)
