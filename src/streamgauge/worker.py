@@ -45,6 +45,8 @@ from streamgauge.tls import proxy_tls, tls_context
 FLUSH_NS = 400 * MS
 BACKOFF_NS = 1 * S
 MOST_BACKOFF_NS = 60 * S
+MOST_OVER = 64
+"""So many ended streams may wait for their Samples to be made."""
 REMEMBERED = 400
 """Longest text whose redacted form is kept."""
 
@@ -123,7 +125,7 @@ class Worker:
         """A stream ended or the parent spoke."""
         self._seq = 0
         self._next_slot = 0
-        self._over: list[Stream] = []
+        self._over: deque[Stream] = deque()
         self._ended: list[Brief] = []
         self._out = bytearray()
         self._random = random.Random(os.urandom(16))
@@ -145,7 +147,6 @@ class Worker:
             # What is due goes first: a slot's next request must not wait for the bookkeeping of its last one.
             now = self._now()
             self._fire_due(now)
-            self._keep_over()
             if now >= next_report:
                 self._tell()
                 next_report = now + 100 * MS
@@ -155,7 +156,9 @@ class Worker:
             self._end_phase(now)
             if self._stopping_at is not None and (now >= self._stopping_at or self._loop.open_streams == 0):
                 break
-            self._work(self._wake(now, min(next_flush, next_report)))
+            wake = self._wake(now, min(next_flush, next_report))
+            self._keep_over(wake)
+            self._work(self._now() if self._over else wake)
         self._loop.cancel(self._stop_why or "the parent process is gone")
         self._keep_over()
         self._write(self._now(), last=True)
@@ -439,14 +442,18 @@ class Worker:
         # A socket kept open held its slot for longer than the user had to wait.
         self._queue(owner, (self._now() if stream.kept_open else stream.end_ns) + wait)
 
-    def _keep_over(self) -> None:
-        """The Samples of the streams that are over."""
-        over, self._over = self._over, []
-        for stream in over:
-            sample = stream.sample(self._redact)
+    def _keep_over(self, until: int | None = None) -> None:
+        """The Samples of the streams that are over: of one at least, of the others until something is due at `until`,
+        unless very many wait.
+        """
+        over = self._over
+        while over:
+            sample = over.popleft().sample(self._redact)
             self._keep(sample)
             self._audit.ended(sample)
             self._saw_output(sample.target, sample.last_output_ns)
+            if until is not None and len(over) < MOST_OVER and self._now() >= until:
+                return
 
     def _keep(self, sample: Sample) -> None:
         self._writer.add(sample)
@@ -469,6 +476,7 @@ class Worker:
         if timed_out or (self._lanes and all(s.done or self._all_stopped(s) for s in self._lanes)):
             if self._job.phases[self._phase].settles and self._loop.open_streams:
                 return
+            self._keep_over()
             self._phase_told = True
             self._tell(phase_done=self._phase)
 
