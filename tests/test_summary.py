@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import statistics
 from array import array
 
 import msgspec
@@ -266,6 +267,29 @@ def test_gaps_are_pooled_over_requests():
 
     assert (itl.n, itl.min, itl.p50, itl.p95, itl.max) == (100, 10, 40, 40, 40)
     assert itl.mean == pytest.approx(39.4)
+
+
+@given(
+    st.lists(
+        st.one_of(st.integers(0, 300), st.integers(10_000, 40_000), st.integers(0, 2**32 - 1)), min_size=1, max_size=400
+    ),
+    st.integers(1, 30),
+)
+def test_gaps_are_summed_up_as_the_plain_list_of_them_would_be(gaps: list[int], times: int):
+    ordered = sorted(gaps * times)
+    sample = msgspec.structs.replace(made(), gaps=array("I", gaps * times).tobytes())
+    itl = collected([sample]).summary().metrics["itl_ms"]
+
+    assert itl.n == len(ordered)
+    assert (itl.min, itl.max) == (ordered[0] / 1e3, ordered[-1] / 1e3)
+    for stat, share in (("p50", 50), ("p90", 90), ("p95", 95), ("p99", 99)):
+        told = getattr(itl, stat)
+        assert told in (ordered[-(-share * len(ordered) // 100) - 1] / 1e3, None)
+        assert (told is None) == (stat in itl.why)
+    assert itl.p50 is not None
+    assert itl.mean == pytest.approx(statistics.fmean(ordered) / 1e3)
+    if len(ordered) > 1:
+        assert itl.sd == pytest.approx(statistics.stdev(map(float, ordered)) / 1e3, abs=1e-6)
 
 
 def test_gaps_that_were_spilled_come_first_and_in_order():

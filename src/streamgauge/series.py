@@ -12,13 +12,12 @@ from collections.abc import Collection
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from streamgauge import occupancy, stats
 from streamgauge.columns import MISSING, Columns, FloatArray, IntArray, population, waited_ns
 from streamgauge.metrics import METRICS
 from streamgauge.sample import GOOD, NOT_JUDGED, Sample
-from streamgauge.slices import BLOCK, GAPS_A_MS, distribution
+from streamgauge.slices import GAPS_A_MS, distribution, tally
 from streamgauge.summary import Scope
 
 ECDF_POINTS = 300
@@ -283,38 +282,36 @@ def gaps(columns: Columns, scope: Scope) -> list[Gaps]:
     found = []
     for target in scope.in_order(columns):
         rows = columns.counted("itl_ms", columns.select(targets=[target], phases=scope.judged))
-        values, _ = columns.gaps_of(rows)
+        values, counts = tally(columns.gaps_of(rows)[0])
         told = distribution(columns, METRICS["itl_ms"], rows)
         found.append(
             Gaps(
                 target=target,
-                n=len(values),
+                n=told.n,
                 p50_ms=told.p50,
                 p95_ms=told.p95,
                 p99_ms=told.p99,
                 max_ms=told.max,
-                over_2s=int((values > 2_000_000).sum()),
-                histogram=_histogram(values),
+                over_2s=int(counts[values > 2_000_000].sum()),
+                histogram=_histogram(values, counts),
                 zero_reads_merged=int(columns.merged[rows].sum()),
             )
         )
     return found
 
 
-def _histogram(values: npt.NDArray[np.uint32]) -> list[tuple[float, float, int]]:
-    """Counts of gaps (us) in logarithmic bins (ms) from the least to the largest; every gap is in one of them."""
+def _histogram(values: IntArray, counts: IntArray) -> list[tuple[float, float, int]]:
+    """How many gaps (us, as tallied) lie in logarithmic bins (ms) from the least to the largest; each is in one."""
     if not len(values):
         return []
-    least, most = (max(1, int(extreme)) / GAPS_A_MS for extreme in (values.min(), values.max()))
+    least, most = (max(1, int(extreme)) / GAPS_A_MS for extreme in (values[0], values[-1]))
     first = math.floor(math.log10(least) * BINS_A_DECADE)
     last = max(first + 1, math.ceil(math.log10(most) * BINS_A_DECADE))
     edges = 10 ** (np.arange(first, last + 1) / BINS_A_DECADE)
     bins = len(edges) - 1
-    counts = np.zeros(bins, dtype=np.int64)
-    for at in range(0, len(values), BLOCK):
-        place = np.searchsorted(edges, values[at : at + BLOCK] / GAPS_A_MS, "right") - 1
-        counts += np.bincount(np.clip(place, 0, bins - 1), minlength=bins)
-    return [(float(edges[i]), float(edges[i + 1]), int(counts[i])) for i in range(bins)]
+    place = np.clip(np.searchsorted(edges, values / GAPS_A_MS, "right") - 1, 0, bins - 1)
+    found = np.bincount(place, weights=counts, minlength=bins)
+    return [(float(edges[i]), float(edges[i + 1]), int(found[i])) for i in range(bins)]
 
 
 def not_ok(columns: Columns, scope: Scope, targets: Collection[str] | None = None) -> list[NotOk]:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgauge import occupancy, stats
-from streamgauge.columns import MISSING, OUTCOMES, BoolArray, Columns, IntArray, population
+from streamgauge.columns import MISSING, OUTCOMES, BoolArray, Columns, FloatArray, IntArray, population
 from streamgauge.metrics import METRICS, TIMEOUTS, Metric
 from streamgauge.sample import DROPS, GOOD, Outcome
 
@@ -28,7 +28,9 @@ TOLERATED = 0.05
 """Share of missing values up to which numbers made of the others stand."""
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
 GAPS_A_MS = 1e3
-BLOCK = 1 << 20
+BLOCK = 1 << 22
+MOST_COUNTERS = 1 << 23
+"""Gaps of over 8 s among few others are counted another way."""
 MOMENTS: tuple[stats.Moment, ...] = ("mean", "sd", "cv")
 
 
@@ -70,7 +72,7 @@ def distribution(columns: Columns, metric: Metric, rows: IntArray) -> Distributi
         of = population(columns, metric, rows)
         return _describe(of.values, of.censored, of.no_text)
     gaps, _ = columns.gaps_of(columns.counted(metric.name, rows))
-    found = _describe(gaps, 0, 0, per_unit=GAPS_A_MS)
+    found = _describe_gaps(gaps)
     share = merged_share(columns, rows)
     merged = [stat for stat, q in QUANTILES.items() if share > 1 - q and getattr(found, stat) is not None]
     if not merged:
@@ -78,8 +80,7 @@ def distribution(columns: Columns, metric: Metric, rows: IntArray) -> Distributi
     return msgspec.structs.replace(found, why={**found.why, **dict.fromkeys(merged, "merged")}, **dict.fromkeys(merged))
 
 
-def _describe(values: npt.NDArray[Any], censored: int, no_text: int, per_unit: float = 1.0) -> Distribution:
-    """Values of which `per_unit` make one of the metric's unit: gaps stay integers, so that no copy of them is made."""
+def _describe(values: FloatArray, censored: int, no_text: int) -> Distribution:
     n = len(values)
     if n == 0:
         missing = "no_text" if no_text else "not_measured"
@@ -89,24 +90,55 @@ def _describe(values: npt.NDArray[Any], censored: int, no_text: int, per_unit: f
     at = [stats.rank(q, n) - 1 for q in QUANTILES.values()]
     parts = np.partition(values, at)
     for (name, q), place in zip(QUANTILES.items(), at, strict=True):
-        value, reason = seen_quantile(float(parts[place]), q, values)
-        found[name] = None if value is None else value / per_unit
+        found[name], reason = seen_quantile(float(parts[place]), q, values)
         if reason:
             why[name] = reason
     moments = _moments(values[np.isfinite(values)] if censored else values)
     for which in MOMENTS:
-        told = None if censored > TOLERATED * n else moments[which]
-        found[which] = told if told is None or which == "cv" else told / per_unit
-        if told is None:
+        found[which] = None if censored > TOLERATED * n else moments[which]
+        if found[which] is None:
             why[which] = "censored" if censored > TOLERATED * n else "too_few"
     for name, extreme in (("min", values.min()), ("max", values.max())):
-        found[name] = float(extreme) / per_unit if math.isfinite(extreme) else None
+        found[name] = float(extreme) if math.isfinite(extreme) else None
         if found[name] is None:
             why[name] = "censored"
     return Distribution(n=n, censored=censored, no_text=no_text, why=why, **found)
 
 
-def _moments(values: npt.NDArray[Any]) -> dict[stats.Moment, float | None]:
+def tally(gaps: npt.NDArray[np.uint32]) -> tuple[IntArray, IntArray]:
+    """(each different gap in ascending order, how often it came). Nothing is lost, and there are far fewer of them."""
+    most = int(gaps.max(initial=0))
+    if most >= min(8 * len(gaps), MOST_COUNTERS):
+        values, counts = np.unique(gaps.astype(np.int64), return_counts=True)
+        return values, counts
+    counters = np.zeros(most + 1, dtype=np.int64)
+    for at in range(0, len(gaps), BLOCK):
+        counters += np.bincount(gaps[at : at + BLOCK], minlength=most + 1)
+    values = np.flatnonzero(counters)
+    return values, counters[values]
+
+
+def _describe_gaps(gaps: npt.NDArray[np.uint32]) -> Distribution:
+    """The same of gaps in us, of which there may be many millions: by how often each came."""
+    n = len(gaps)
+    if n == 0:
+        return _describe(np.empty(0), 0, 0)
+    values, counts = tally(gaps)
+    up_to = np.cumsum(counts)
+    mean = float(values @ counts) / n
+    sd = math.sqrt(float(np.square(values - mean) @ counts) / (n - 1)) if n > 1 else None
+    found: dict[str, float | None] = {
+        name: values[np.searchsorted(up_to, stats.rank(q, n))] / GAPS_A_MS if stats.resolves(q, n) else None
+        for name, q in QUANTILES.items()
+    }
+    found |= {"min": values[0] / GAPS_A_MS, "mean": mean / GAPS_A_MS, "max": values[-1] / GAPS_A_MS}
+    found |= {"sd": None if sd is None else sd / GAPS_A_MS, "cv": sd / mean if sd is not None and mean else None}
+    told = {name: None if value is None else float(value) for name, value in found.items()}
+    why = {name: "too_few" for name, value in told.items() if value is None}
+    return Distribution(n=n, censored=0, no_text=0, why=why, **told)
+
+
+def _moments(values: FloatArray) -> dict[stats.Moment, float | None]:
     """mean, sd and cv (see stats.moment), block by block: no copy of the values is made."""
     n = len(values)
     if n < 2:
