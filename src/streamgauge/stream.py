@@ -159,15 +159,12 @@ class Stream:
         self.text_events = self.reasoning_events = self.tool_events = 0
         self.known_events = self.unknown = self.malformed = self.merged = 0
         self.output_reads = self.bytes_in = 0
-        self.late_ns = 0
         self.conn = -1
-        self.conn_requests = 0
+        self.late_ns = self.conn_requests = self.retried = self.redirects = 0
         self.peer: str | None = None
         self.local_port: int | None = None
         self.via: str | None = None
         """The proxy that the request itself goes to, where it does: an answer may be the proxy's."""
-        self.retried = 0
-        self.redirects = 0
         self.moved: str | None = None
         """Where the answer that just ended sends the request on to: it goes on there, or `on_stay` ends it."""
         self._stayed: str | None = None
@@ -175,9 +172,8 @@ class Stream:
         self.tls_resumed: bool | None = None
         self.awaits: str | None = None
         """What a connection in the making waits for, where that is neither TCP nor TLS with the target."""
-        self.kept_open = False
         self.kernel_stamps = True
-        self.clock_step = False
+        self.kept_open = self.clock_step = False
 
     def __repr__(self) -> str:
         state = self._outcome or ("streaming" if self.first_output else "sent" if self.sent_ns else "starting")
