@@ -28,6 +28,7 @@ from streamgauge.calibrate import (
     quoted,
     state_file,
 )
+from streamgauge.cli.calibration import told
 from streamgauge.reports.wording import calibrated
 from streamgauge.sample import Outcome
 from streamgauge.simulator import Record, Sent, start
@@ -84,6 +85,8 @@ def test_a_claimed_slack_counts_even_where_the_stamp_was_right() -> None:
 def test_what_the_log_does_not_know_is_no_error_of_zero() -> None:
     lost = made(outcome=Outcome.CONNECT_REFUSED)
     level = level_of(1, [made(id="a" * 32), lost], {}, [])
+    assert (level.error_ms, level.moved_ms, level.pick_up_ms, level.sim_late_ms) == ({}, None, None, None)
+    assert "0.00" not in told(level), "what was not measured is no zero"
     assert (level.requests, level.lost) == (0, 1)
     assert fault(level) == "only 0 requests could be compared"
 

@@ -73,14 +73,14 @@ _PARTS = {
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen at one level. Times in ms, p50 / p95 / p99 of first tokens where a dict."""
+    """What was seen at one level. Times in ms, p50 / p95 / p99 of first tokens where a dict; none of no requests."""
 
     streams: int
     requests: int
     events_per_s: float
     error_ms: dict[str, float]
     """Stamp against the true send."""
-    moved_ms: float
+    moved_ms: float | None
     """p95 of error or slack, whichever is larger, and lateness."""
     late_share: float
     """Of the starts: over 50 ms late through us."""
@@ -88,9 +88,9 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that did not end well."""
     cpu: float | None
     """The busiest worker's share of a core."""
-    sim_late_ms: float
+    sim_late_ms: float | None
     """p95 of how late the simulator sent."""
-    pick_up_ms: float
+    pick_up_ms: float | None
     """p95 from our sent until the simulator had read the request."""
 
 
@@ -129,7 +129,7 @@ def calibrate(
     for streams in levels:
         found.append(measure(streams, level_s, clock))
         tell(found[-1])
-        if fault(found[-1]) is not None or found[-1].sim_late_ms > SIM_LATE_MS:
+        if fault(found[-1]) is not None or (found[-1].sim_late_ms or 0.0) > SIM_LATE_MS:
             break
     took = (clock.now() - began) / S * (os.cpu_count() or 1)
     others = max(_busy_s() - busy - (_own_s() - own), 0.0) / took
@@ -186,7 +186,7 @@ def level_of(streams: int, samples: list[Sample], truth: Mapping[str, Record], t
         streams=streams,
         requests=len(errors),
         events_per_s=events * S / (until - since) if until > since else 0.0,
-        error_ms={f"p{q}": _at(errors, q / 100) for q in (50, 95, 99)},
+        error_ms={f"p{q}": value for q in (50, 95, 99) if (value := _at(errors, q / 100)) is not None},
         moved_ms=_at(moved, 0.95),
         late_share=sum(one.late_ns > LATE_MS * 1e6 for one in samples) / max(len(samples), 1),
         lost=sum(one.outcome not in (Outcome.OK, Outcome.CANCELLED) for one in samples),
@@ -196,10 +196,10 @@ def level_of(streams: int, samples: list[Sample], truth: Mapping[str, Record], t
     )
 
 
-def _at(values: list[float], q: float) -> float:
-    """A quantile by nearest rank; 0 of nothing."""
+def _at(values: list[float], q: float) -> float | None:
+    """A quantile by nearest rank; None of nothing."""
     ordered = sorted(values)
-    return ordered[min(int(q * len(ordered)), len(ordered) - 1)] if ordered else 0.0
+    return ordered[min(int(q * len(ordered)), len(ordered) - 1)] if ordered else None
 
 
 # What it means.
@@ -208,7 +208,7 @@ def _at(values: list[float], q: float) -> float:
 def fault(level: Level, limit_ms: float = LIMIT_MS) -> str | None:
     """Why numbers do not hold at this level, for a limit of `limit_ms`; None where they do."""
     allowed = OURS_AT_MOST * limit_ms
-    if level.requests < FEWEST:
+    if level.requests < FEWEST or level.moved_ms is None:
         return f"only {level.requests} requests could be compared"
     if level.moved_ms > allowed:
         return f"we may have moved first tokens by {level.moved_ms:,.1f} ms at p95, over 5 % of {limit_ms:g} ms"
@@ -232,7 +232,7 @@ def quoted(found: Calibrated, stale: str | None = None) -> Calibration:
         streams=0 if best is None else best.streams,
         events_per_s=None if best is None else best.events_per_s,
         open_end=best is not None and best is found.levels[-1],
-        floor_ms=dict(found.levels[0].error_ms) if held else {},
+        floor_ms=dict(held[0].error_ms) if held else {},
         error_ms={} if best is None else dict(best.error_ms),
         others=found.others,
     )

@@ -58,11 +58,14 @@ def told(level: Level) -> str:
     ours = "holds" if wrong is None else f"does NOT hold: {wrong}"
     return (
         f"  {level.streams:>6,} streams  {level.events_per_s:>7,.0f} events/s  first tokens within "
-        f"{level.error_ms['p50']:.2f} / {level.error_ms['p95']:.2f} / {level.error_ms['p99']:.2f} ms at p50 / p95 / p99"
-        f"{busy}\n"
-        f"         {ours} (the simulator's own: sends {level.sim_late_ms:.1f} ms late, requests picked up after "
-        f"{level.pick_up_ms:.1f} ms at p95)"
+        f"{' / '.join(f'{value:.2f}' for value in level.error_ms.values()) or '-'} ms at p50 / p95 / p99{busy}\n"
+        f"         {ours} (the simulator's own: sends {_ms(level.sim_late_ms)} late, requests picked up after "
+        f"{_ms(level.pick_up_ms)} at p95)"
     )
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms"
 
 
 def _json(found: Calibrated) -> str:
