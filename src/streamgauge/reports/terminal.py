@@ -12,6 +12,7 @@ from textwrap import wrap
 
 from rich.cells import cell_len, set_cell_size
 
+import streamgauge.reports.lasting as lasting
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
@@ -23,7 +24,7 @@ _STYLES = {"pass": "green", "fail": "red", "inconclusive": "yellow", "invalid": 
 _HEADINGS = {"p50": "p50 (ms)"}
 _EXPENDABLE = ("stalls", "adds", "rate", "p50", "p99")
 _NAME_WIDTH = 24
-_MOST_TARGETS, _MOST_OPEN, _MOST_FINDINGS = 12, 8, 3
+_MOST_TARGETS, _MOST_OPEN, _MOST_FINDINGS, _MOST_LINES = 12, 8, 3, 3
 
 
 def render(document: Document, width: int = 100) -> str:
@@ -51,6 +52,9 @@ def lines(document: Document, width: int = 100) -> list[list[Piece]]:
     if nothing is None:
         made += _targets(document, width)
         made += _criteria(document, width)
+        for part in lasting.parts(document):
+            for line in part.lines[:_MOST_LINES]:
+                made += _wrapped(f"{line}.", width)
     else:
         made += _wrapped(f"{nothing}.", width, style)
     made += _not_ok(document, width)

@@ -392,7 +392,7 @@ class Criterion(Table):
     prompt: Text | None = Field(
         default=None, description="A prompt set, each or all. all when not given.", examples=["short"]
     )
-    phase: Literal["reference", "ramp", "hold", "stress"] | None = Field(
+    phase: Literal["reference", "ramp", "hold", "stress", "burst"] | None = Field(
         default=None, description="Another phase than the judged one.", examples=["stress"]
     )
     advisory: bool = Field(default=False, description="Shown, never part of the verdict.", examples=[True])
@@ -557,6 +557,11 @@ class Test(Table):
     inconclusive: Inconclusive | None = Field(
         default=None, description="pass: exit 3 becomes 0, with a warning. report when not given.", examples=["pass"]
     )
+    allow_production: bool = Field(
+        default=False,
+        description="endurance, memory and stress: run also where the environment's kind is production.",
+        examples=[True],
+    )
 
     @model_validator(mode="after")
     def _one_load(self) -> Test:
@@ -565,6 +570,36 @@ class Test(Table):
         if self.trace is not None and self.arrivals is not None:
             raise ValueError("arrivals spaces those of a rate, and a trace has its own times; leave it out")
         return self
+
+
+class MemoryTest(Test):
+    """The memory test: what follows its hold besides."""
+
+    burst: Annotated[int, Field(ge=1, le=MOST_STREAMS)] | None = Field(
+        default=None,
+        description="memory: streams held over all targets during the burst. Five times the level at standard.",
+        examples=[50],
+    )
+    burst_duration: Duration | None = Field(
+        default=None, description="memory: length of the burst. 60 s at standard.", examples=["60s"]
+    )
+    idle: Duration | None = Field(
+        default=None,
+        description="memory: time without load after the burst, for the server to give back what it took. 5 min at "
+        "standard; below 2 min an untidy server is not failed, its collector may not have run yet.",
+        examples=["5m"],
+    )
+
+
+class EnduranceTest(Test):
+    """The endurance test: how long its streams live."""
+
+    stream: Duration | None = Field(
+        default=None, description="endurance: how long one answer is to last. 15 min at standard.", examples=["15m"]
+    )
+    in_sequence: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        default=None, description="endurance: so many long answers one after another. 2 at standard.", examples=[2]
+    )
 
 
 class Tests(Table):
@@ -576,6 +611,12 @@ class Tests(Table):
     concurrent: Test | None = Field(
         default=None, description="Streams held at a time.", examples=[{"concurrency": 100}]
     )
+    endurance: EnduranceTest | None = Field(
+        default=None, description="Streams of many minutes, several in sequence.", examples=[{"stream": "15m"}]
+    )
+    memory: MemoryTest | None = Field(
+        default=None, description="Whether the server's memory grows, by a probe.", examples=[{"duration": "1h"}]
+    )
 
 
 class SpecModel(Table):
@@ -586,4 +627,4 @@ class SpecModel(Table):
     )
     targets: dict[str, Target] = Field(default_factory=dict, description="What is measured: [targets.NAME].")
     prompts: dict[str, Prompts] = Field(default_factory=dict, description="Prompt sets: [prompts.NAME].")
-    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.concurrent].")
+    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.memory], ...")

@@ -58,3 +58,7 @@ class Test:
     """The phases whose requests are judged."""
     see: Callable[[Seen], Told] | None = None
     """None: it judges its requests alone."""
+    needs: Callable[[Settings], None] | None = None
+    """Raises UsageError where the test cannot start as it is asked for."""
+    careful: bool = False
+    """Whether production is spared unless the spec allows it: it wears the service down or out."""
