@@ -27,6 +27,7 @@ TINY = {
     "fuzz": ("--cases", "40", "--seed", "1"),
     "openloop": ("--rate", "50", "--seconds", "1"),
     "decides": ("--tests", "ttft", "--drawn", "2", "--real", "1", "--requests", "2"),
+    "levels": ("--tables", "7", "--draws", "19"),
 }
 
 
