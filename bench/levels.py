@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.found import Bound, Found, progress
 from streamgauge import stats
-from streamgauge.capacity import Capacity, FloatArray, Level, Limit, capacity, crossing_of, isotonic, scaled, seen
+from streamgauge.capacity import Capacity, FloatArray, Level, Limit, capacity, isotonic, scaled, seen
 
 TTFT = Limit("ttft_ms.p95 < 1000", "ttft", 1_000.0)
 ERRORS = Limit("error_rate < 0.05", "errors", 0.05)
@@ -241,7 +241,8 @@ def told(found: Capacity) -> Interval:
 
 
 def plain(levels: list[Level], rng: np.random.Generator, draws: int) -> Interval:
-    """Resample each level's requests with replacement, fit, straight line; percentiles."""
+    """Resample each level's requests, fit, straight line; percentiles. The p95 of a resample is x[ceil(n U)], with
+    U ~ Beta(k, n - k + 1): its exact distribution, without resampling (Hutson & Ernst 2000)."""
     at, weights = np.array([one.level for one in levels]), np.array([float(one.n) for one in levels])
     drawn, points = np.full(draws, np.inf), []
     for limit in LIMITS:
@@ -250,16 +251,25 @@ def plain(levels: list[Level], rng: np.random.Generator, draws: int) -> Interval
             if limit.of == "errors":
                 columns.append(scaled(rng.binomial(one.n, one.errors / one.n, draws) / one.n, limit))
             else:
-                again = np.sort(one.ttft_ms[rng.integers(0, one.n, (draws, one.n))], axis=1)
-                columns.append(scaled(again[:, stats.rank(limit.q, one.n) - 1], limit))
-        steps, fits = isotonic(at, np.column_stack(columns), weights)
-        crossed = [crossing_of(limit, steps, fit).at for fit in fits]
-        drawn = np.minimum(drawn, [0.0 if x is None else x for x in crossed])
-        _, fit = isotonic(at, np.array([[seen(one, limit) for one in levels]]), weights)
-        points.append(crossing_of(limit, steps, fit[0]).at or 0.0)
+                k = stats.rank(limit.q, one.n)
+                place = np.ceil(one.n * rng.beta(k, one.n - k + 1, draws)).astype(int) - 1
+                columns.append(scaled(np.sort(one.ttft_ms)[place], limit))
+        drawn = np.minimum(drawn, straight(*isotonic(at, np.column_stack(columns), weights)))
+        points += list(straight(*isotonic(at, np.array([[seen(one, limit) for one in levels]]), weights)))
     drawn.sort()
     place = round((draws + 1) * 0.05) - 1
     return min(points), float(drawn[place]), float(drawn[-1 - place])
+
+
+def straight(levels: FloatArray, fits: FloatArray) -> FloatArray:
+    """Where each row crosses 0 on a straight line; 0 below the levels, inf above."""
+    padded = np.column_stack((np.full(len(fits), -1e-9), fits, np.full(len(fits), 1e9)))
+    at = np.concatenate(([0.0], levels, [np.inf]))
+    first = (padded < 0).sum(axis=1)
+    rows = np.arange(len(fits))
+    low, high = padded[rows, first - 1], padded[rows, first]
+    between = at[first - 1] + low / (low - high) * (np.where(first > len(levels), 0.0, at[first]) - at[first - 1])
+    return np.where(first > len(levels), np.inf, np.where(first == 1, 0.0, between))
 
 
 def inverted(levels: list[Level], rng: np.random.Generator, draws: int) -> Interval:
