@@ -28,7 +28,9 @@ from streamgauge.sample import AuditTick, Outcome
 from streamgauge.series import series
 from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
-from streamgauge.suite.folder import Head, Story, blocks, read_head, read_story
+from streamgauge.suite.contract import Seen, Told
+from streamgauge.suite.folder import Head, Story, blocks, read_head, read_story, readings
+from streamgauge.suite.tests import TESTS
 from streamgauge.suite.wire import Wire, wire_of
 from streamgauge.suite.words import Words
 from streamgauge.summary import MetricsCollector, Scope, scope_of, summarise
@@ -44,9 +46,6 @@ from streamgauge.verdict import (
     set_up,
     worth_doubling,
 )
-
-SUBJECTS = {"ttft": "ttft_ms", "concurrent": "concurrency_held"}
-"""What each test is about: a run that leaves it open is no pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +124,20 @@ def assess(folder: Path) -> Assessment:
     )
     summary = summarise(columns, scope)
     measurement = _measurement(head, story, columns, scope, ticks, wire)
-    doubts = list(measurement.invalid_because)
+    test = TESTS.get(head.test)
+    told = Told() if test is None or test.see is None else test.see(Seen(head, story, columns, scope, readings(folder)))
+    doubts = [*measurement.invalid_because, *told.doubts]
     full = _filled(head, ticks)
     judged = judge(
         head.criteria, columns, scope, confidence=head.confidence, partial=story.partial, invalid_because=doubts,
         slowed_by=full, seed=head.seed,
+        given=told.weigh,
     )  # fmt: skip
     p95, errors = points(summary)
     wrong = set_up(columns)
     decision = decide(
-        judged, partial=story.partial, invalid_because=doubts, set_up=wrong, subject=SUBJECTS.get(head.test),
-        ttft_p95_ms=p95, error_rate=errors,
+        judged, partial=story.partial, invalid_because=doubts, set_up=wrong,
+        subject=None if test is None else test.subject, ttft_p95_ms=p95, error_rate=errors,
     )  # fmt: skip
     measurement = _with_doubts(measurement, decision.word, [*doubts, *doubts_of(judged)])
     found = comparisons(columns, scope, controls=head.controls, seed=head.seed)
@@ -155,6 +157,7 @@ def assess(folder: Path) -> Assessment:
         ),
         run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from, set_up=wrong,
     )  # fmt: skip
+    document = msgspec.structs.replace(document, **told.sections)
     doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(judged)
     return Assessment(document, decision, doubling_helps, folder, columns.facts, head.inconclusive_passes)
 

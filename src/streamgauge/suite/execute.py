@@ -30,6 +30,7 @@ from streamgauge.spec.resolve import ResolvedTarget
 from streamgauge.suite.assess import Assessment, assess
 from streamgauge.suite.folder import Head, create, new_id, write_whole
 from streamgauge.suite.prepare import Prepared, check_descriptors, preflight
+from streamgauge.suite.tests import TESTS
 from streamgauge.target import Target
 from streamgauge.worker import raise_descriptor_limit
 
@@ -142,8 +143,8 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         controls={t.name: t.control for t in resolved.targets if t.control is not None},
         only_controls=[t.name for t in resolved.controls], prices=load.limits.usd_per_mtok,
         criteria=list(prepared.criteria), confidence=prepared.confidence, doubles=settings.double,
-        phases=list(load.phases), judged_phases=["hold"], spec_digest=resolved.digest, seed=load.seed,
-        rerun=redact.text(rerun), out=str(out), descriptors_limit=limit,
+        phases=list(load.phases), judged_phases=list(TESTS[settings.test].judged),
+        spec_digest=resolved.digest, seed=load.seed, rerun=redact.text(rerun), out=str(out), descriptors_limit=limit,
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
         calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",

@@ -7,7 +7,7 @@ connects and speaks TLS, and sends no request (exit 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +27,11 @@ from streamgauge.run import Load, workers_for
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved, ResolvedTarget
 from streamgauge.stream import Limits
-from streamgauge.suite import concurrent, ttft
 from streamgauge.suite.estimate import Estimate, estimate_of, input_tokens
 from streamgauge.suite.seen import key_of, recall
+from streamgauge.suite.tests import TESTS
 from streamgauge.target import Target, Tls
 from streamgauge.verdict import Criterion, gates
-
-Shape = Callable[[Settings, tuple[str, ...], tuple[str, ...]], tuple[Phase, ...]]
-TESTS: dict[str, Shape] = {"ttft": ttft.phases, "concurrent": concurrent.phases}
-"""Each test's plan. A test is its file and its line here."""
 
 DESCRIPTORS_SPARE = 64
 
@@ -61,7 +57,7 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     settings = resolved.settings
     names = tuple(t.name for t in resolved.targets)
     controls = tuple(t.name for t in resolved.controls)
-    phases = TESTS[settings.test](settings, names, controls)
+    phases = TESTS[settings.test].phases(settings, names, controls)
     targets = targets_of(resolved)
     for target in targets:
         if target.secure or (target.proxy is not None and target.proxy.secure):
