@@ -4,7 +4,7 @@ Strategy: one request on a fresh connection, so that a load balancer may send it
 targets' (proxy, TLS, Unix socket). The whole asking has one time-out, the answer is at most MOST bytes, and redirects
 are not followed: a token goes only where the spec sends it.
 
-Where the answer tells its own time and that did not move since the last one, a cache answered and it is no reading.
+Where the answer tells its own time and that stood still, a cache answered and it is no reading.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from streamgauge.probes.places import gauges_in, keys_of, read
 from streamgauge.target import AGENT, Target
 
 MOST = 1 << 20
+OLD_NS = 2 * S
+"""A server's time that stood still for longer is not its time any more."""
 
 
 def page(source: OfJson, clock: Clock) -> Ask:
@@ -35,7 +37,7 @@ class _Page:
     def __init__(self, source: OfJson, clock: Clock) -> None:
         self._source, self._clock = source, clock
         self._lives = Lives()
-        self._times: dict[str, float] = {}
+        self._times: dict[str, tuple[float, int]] = {}
 
     def ask(self, asking: Asking) -> Gauges:
         """One answer."""
@@ -55,7 +57,7 @@ class _Page:
         if not values:
             raise ProbeError("; ".join(missing) or f"no gauge is in the answer; there is: {keys_of(_decoded(body))}")
         told = str(found.get("instance", ""))
-        self._must_be_new(told, found.get("time"))
+        self._must_be_new(told, found.get("time"), at)
         pid, uptime = found.get("pid"), found.get("uptime")
         pid = round(pid) if isinstance(pid, float) else None
         uptime = uptime if isinstance(uptime, float) and uptime >= 0 else None
@@ -68,12 +70,14 @@ class _Page:
             who=f"instance {instance}" if instance else source.shown, missing=tuple(missing),
         )  # fmt: skip
 
-    def _must_be_new(self, instance: str, time_s: object) -> None:
+    def _must_be_new(self, instance: str, time_s: object, at_ns: int) -> None:
         if not isinstance(time_s, float):
             return
-        if time_s == self._times.get(instance):
-            raise ProbeError("the same answer came twice: a cache stands between; leave this path out of it")
-        self._times[instance] = time_s
+        before, since_ns = self._times.get(instance, (None, at_ns))
+        if time_s != before:
+            self._times[instance] = time_s, at_ns
+        elif at_ns - since_ns > OLD_NS:
+            raise ProbeError("the same answer came again: a cache stands between; leave this path out of it")
 
     def _get(self, path: str) -> bytes:
         """The body of one answer, within the time-out."""

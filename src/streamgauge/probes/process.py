@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import psutil
 
@@ -86,12 +87,32 @@ def _matching(source: OfProcess) -> list[psutil.Process]:
 
 
 def _listeners(port: int) -> set[int]:
-    """The pids that listen on a TCP port."""
-    listening = [one for one in psutil.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
-    there = [one for one in listening if one.laddr and one.laddr.port == port]
+    """The pids that listen on a TCP port.
+
+    psutil names one process for each socket; one that is shared is its parents' and its siblings' as well.
+    """
+    there = [one for one in psutil.net_connections("tcp") if _listens(one, port)]
     if there and all(one.pid is None for one in there):
         raise ProbeError(f"port {port} is another user's, whose processes are hidden; name it by pid, or run as root")
-    return {one.pid for one in there if one.pid is not None}
+    found = {one.pid for one in there if one.pid is not None}
+    for one in _processes(found):
+        try:
+            near = [*one.parents(), *(parent.children() if (parent := one.parent()) else ())]
+        except psutil.Error:
+            continue
+        found |= {other.pid for other in near if _holds(other, port)}
+    return found
+
+
+def _listens(one: Any, port: int) -> bool:
+    return bool(one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port)
+
+
+def _holds(one: psutil.Process, port: int) -> bool:
+    try:
+        return any(_listens(conn, port) for conn in one.net_connections("tcp"))
+    except psutil.Error:
+        return False
 
 
 def _like(pattern: str) -> set[int]:
@@ -154,7 +175,7 @@ def _command(one: psutil.Process) -> str:
         words = [word.rpartition("/")[2] for word in one.cmdline()[:3]]
     except psutil.Error:
         words = []
-    return " ".join(words)[:60] or one.name()
+    return " ".join(" ".join(words).split())[:60] or one.name()
 
 
 def _trees(roots: Iterable[psutil.Process]) -> list[psutil.Process]:

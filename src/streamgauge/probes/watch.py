@@ -74,6 +74,8 @@ class Book:
         self.disk: str | None = None
         """Why it could not be written to its end, where it could not."""
         self.bug: BaseException | None = None
+        self.last = True
+        """Whether there is to be one more reading at the end."""
 
     def add(self, reading: Reading) -> None:
         """Write it through; what comes after the end is nobody's."""
@@ -135,7 +137,8 @@ def _follow(probe: Probe, book: Book, over: threading.Event, pace: Pace) -> None
         _read(probe, book, pace, detailed=detailed)
         left = every - (clock.now() - began) % every
         over.wait(left / S)
-    _read(probe, book, pace, detailed=True)
+    if book.last:
+        _read(probe, book, pace, detailed=True)
 
 
 def _read(probe: Probe, book: Book, pace: Pace, *, detailed: bool) -> None:

@@ -1,4 +1,4 @@
-"""Where a number stands in a JSON answer, as a spec writes it: keys with dots, or a JSON pointer, perhaps times a factor.
+"""Where a number stands in a JSON answer, as a spec writes it: keys with dots, or a JSON pointer, and perhaps a factor.
 
 Its names are checked against those that mean the same everywhere: a typing error would make a gauge of its own.
 """
