@@ -127,6 +127,7 @@ def run(
     model: str | None,
     headers: tuple[str, ...],
     proxy: str | None,
+    probes: tuple[str, ...],
     sets: tuple[str, ...],
     preset: str | None,
     requests: int | None,
@@ -161,7 +162,7 @@ def run(
     for name in tests:
         if name not in TESTS:
             raise UsageError(f"no test {name!r}{did_you_mean(name, TESTS)} Tests: {', '.join(TESTS)}")
-    spec = read_spec(config, url, dialect, model, headers, sets, proxy)
+    spec = read_spec(config, url, dialect, model, headers, sets, proxy, probes=probes)
     overrides = Overrides(
         preset=preset, requests=requests, concurrency=concurrency, rate=rate, arrivals=arrivals,
         trace=trace, duration_s=duration,
@@ -172,6 +173,8 @@ def run(
     asked = Asked(tests, environment, overrides, out, seed, dry_run=dry_run, as_json=as_json, yes=yes, quiet=quiet)
     if spec is not None:
         return asked.run(spec)
+    if probes:
+        raise UsageError(f"--probe {probes[0][:60]} wants a target: name one with --url, or write a spec (init)")
     with _simulated(sets, quiet=quiet) as simulated:
         return asked.run(simulated)
 
@@ -265,7 +268,10 @@ class Asked:
 
         clock = SystemClock()
         with Progress(plan.resolved.settings.test, plan.load.phases, clock, quiet=self.quiet) as progress:
-            return execute(plan, clock=clock, root=Path(), out=self.out, rerun=self._rerun(plan), listener=progress)
+            return execute(
+                plan, clock=clock, root=Path(), out=self.out, rerun=self._rerun(plan), listener=progress,
+                warn=lambda words: say(f"streamgauge: {words}", err=True),
+            )  # fmt: skip
 
     def _rerun(self, plan: Prepared) -> str:
         """The command that repeats this test: what was typed, with the test named and the seed said."""
