@@ -211,8 +211,9 @@ class Asked:
         course = Course(plan.estimate.phases_s, (of - max(len(left), 1) + 1, of), later)
         with Progress(test, plan.load.phases, clock, course=course, quiet=self.quiet) as progress:
             return execute(
-                plan, clock=clock, root=Path(), out=self.out, rerun=self._rerun(test), listener=progress, suite=suite
-            )
+                plan, clock=clock, root=Path(), out=self.out, rerun=self._rerun(test), listener=progress, suite=suite,
+                warn=lambda words: say(f"streamgauge: {words}", err=True),
+            )  # fmt: skip
 
     def _rerun(self, *tests: str) -> str:
         """The command that repeats these tests: what was typed, with the tests named and the seed said."""

@@ -122,6 +122,7 @@ def run(
     model: str | None,
     headers: tuple[str, ...],
     proxy: str | None,
+    probes: tuple[str, ...],
     sets: tuple[str, ...],
     preset: str | None,
     requests: int | None,
@@ -159,7 +160,7 @@ def run(
     for name in tests:
         if name not in known:
             raise UsageError(f"no test {name!r}{did_you_mean(name, known)} Tests: {', '.join(known)}")
-    spec = read_spec(config, url, dialect, model, headers, sets, proxy)
+    spec = read_spec(config, url, dialect, model, headers, sets, proxy, probes=probes)
     overrides = Overrides(
         preset=preset, requests=requests, concurrency=concurrency, rate=rate, arrivals=arrivals,
         trace=trace, duration_s=duration,
@@ -170,6 +171,8 @@ def run(
     asked = Asked(tests, environment, overrides, out, seed, dry_run=dry_run, as_json=as_json, yes=yes, quiet=quiet)
     if spec is not None:
         return asked.run(spec)
+    if probes:
+        raise UsageError(f"--probe {probes[0][:60]} wants a target: name one with --url, or write a spec (init)")
     with _simulated(sets, quiet=quiet) as simulated:
         return asked.run(simulated)
 

@@ -27,6 +27,8 @@ def show_plan(plan: Prepared, *, to_stdout: bool = False) -> None:
 
 def plan_lines(plan: Prepared) -> list[str]:
     """The plan in words."""
+    from streamgauge.suite.probing import described
+
     resolved, estimate, settings = plan.resolved, plan.estimate, plan.resolved.settings
     where = f" in {resolved.environment} ({resolved.kind})" if resolved.environment else f" ({resolved.kind})"
     price = "cost unknown (no usd_per_mtok)" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
@@ -47,6 +49,8 @@ def plan_lines(plan: Prepared) -> list[str]:
     lines += _wrapped("       decides: ", _by_rule(gating) or [nothing])
     if shown:
         lines += _wrapped("       shown, too few requests to hold back a pass: ", _by_rule(shown))
+    if resolved.probes:
+        lines += _wrapped("       read meanwhile: ", [f"{one['name']} ({one['reads']})" for one in described(resolved)])
     if settings.double:
         lines.append("       an undecided run is doubled once, where that fits the hard stops")
     lines += [f"       note: {note}" for note in (*plan.notes, *_stale(plan))]
@@ -104,6 +108,7 @@ def plan_json(plan: Prepared) -> dict[str, object]:
         "open_loop": None if settings.open_loop is None else settings.open_loop.words,
         "most_open": estimate.most_open, "seconds": round(estimate.seconds, 1), "input_tokens": estimate.input_tokens,
         "output_tokens": estimate.output_tokens, "usd": estimate.usd,
+        "probes": [one.name for one in resolved.probes],
         "decides": [one.name for one in plan.criteria if one.gating],
         "shown": [one.name for one in plan.criteria if not one.gating and not one.advisory],
         "doubled_where_undecided": settings.double, "notes": [*plan.notes, *_stale(plan)],
