@@ -101,11 +101,10 @@ class Reader:
         width = int(_WIDTH[tag])
         if width == _UNKNOWN:
             raise Unusual("a number is none, or below -32")
+        values: IntArray = np.full(len(self._at), absent if tag == NIL else _SMALL[tag])
         if width:
             wide = self._wide[self._at + 1].astype(np.uint64) >> _SHIFT[tag]
             values = wide.astype(np.int64)
-        else:
-            values = np.full(len(self._at), absent if tag == NIL else _SMALL[tag])
         self._at += 1 + width
         if tag == UINT64 and (values < 0).any():
             raise Unusual("a number is larger than an int64")
