@@ -20,7 +20,9 @@ import msgspec
 
 from streamgauge import __version__
 from streamgauge.clock import Clock
+from streamgauge.compiled import part
 from streamgauge.errors import Exit, StorageError, worst
+from streamgauge.net import is_this_machine
 from streamgauge.plan import Phase
 from streamgauge.reports import ReportGenerator
 from streamgauge.run import Ending, Journal, Limits, Listener, conduct, workers_for
@@ -147,7 +149,8 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
         calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",
-        paces={t.name: t.rpm for t in load.targets if t.rpm is not None},
+        paces={t.name: t.rpm for t in load.targets if t.rpm is not None}, compiled=part is not None,
+        here=[t.name for t in load.targets if any(is_this_machine(a) for a, _ in t.addresses)],
     )  # fmt: skip
 
 
