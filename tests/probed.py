@@ -42,7 +42,7 @@ def reading(at_s: float, values: dict[str, float], **facts: Any) -> Reading:
     return Reading(at_ns=START + round(at_s * S), values=values, **{**usual, **facts})
 
 
-def readings(memory: Memory, plan: Plan = Plan(), gauge: str = "heap_used", **facts: Any) -> list[Reading]:  # noqa: B008
+def readings(memory: Memory, plan: Plan = Plan(), gauge: str = "heap_used", **facts: Any) -> list[Reading]:
     """One each 5 s over the whole plan."""
     return [reading(t, {gauge: float(memory(t))}, **facts) for t in np.arange(0.0, plan.over, 5.0)]
 
@@ -53,13 +53,13 @@ def noisy(level: float = 300 * MB, sd: float = 2 * MB, seed: int = 1) -> Memory:
     return lambda t: level + sd * float(rng.standard_normal())
 
 
-def growing(rate: float, plan: Plan = Plan(), seed: int = 1) -> Memory:  # noqa: B008
+def growing(rate: float, plan: Plan = Plan(), seed: int = 1) -> Memory:
     """Grows by `rate` bytes an hour while there is load."""
     base = noisy(seed=seed)
     return lambda t: base(t) + rate * min(t, plan.hold) / 3600
 
 
-def with_burst(memory: Memory, raised: float, kept: float, plan: Plan = Plan()) -> Memory:  # noqa: B008
+def with_burst(memory: Memory, raised: float, kept: float, plan: Plan = Plan()) -> Memory:
     """`raised` bytes more during the burst, of which the share `kept` stays."""
 
     def held(t: float) -> float:
@@ -70,7 +70,7 @@ def with_burst(memory: Memory, raised: float, kept: float, plan: Plan = Plan()) 
     return held
 
 
-def memory_samples(plan: Plan = Plan(), good: float = 1.0) -> list[Sample]:  # noqa: B008
+def memory_samples(plan: Plan = Plan(), good: float = 1.0) -> list[Sample]:
     """A request each 20 s of the hold and each 2 s of the burst; the share `good` of them answered."""
     times = [*np.arange(0.0, plan.hold, 20.0), *np.arange(plan.hold, plan.hold + plan.burst, 2.0)]
     return [
@@ -105,7 +105,7 @@ def folder_of(
     return folder
 
 
-def memory_run(root: Path, read: Iterable[Reading], plan: Plan = Plan(), good: float = 1.0, **head: Any):  # noqa: B008
+def memory_run(root: Path, read: Iterable[Reading], plan: Plan = Plan(), good: float = 1.0, **head: Any):
     """The document of a `memory` run over planted readings."""
     journal = [
         {"event": "round", "number": 0}, phase("hold", 0, 10), phase("burst", 1_000 * plan.hold, 50),

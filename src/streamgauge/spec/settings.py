@@ -184,6 +184,7 @@ def settings_of(
         burst=_burst(preset, table, concurrency),
         lives=lives,
         allow_production=table.allow_production,
+        probes=probes_of(spec, test),
     )
 
 
@@ -207,6 +208,13 @@ def _lives(preset: Preset, table: Test) -> Lives | None:
         return None
     own = table if isinstance(table, EnduranceTest) else EnduranceTest()
     return Lives(own.stream or usual.stream_s, own.in_sequence or usual.in_sequence)
+
+
+def probes_of(spec: Spec, test: str) -> tuple[str, ...]:
+    """The probes that are read while `test` runs."""
+    table: Test | None = getattr(spec.model.tests, test)
+    chosen = None if table is None else table.probes
+    return tuple(spec.model.probes) if chosen is None else tuple(dict.fromkeys(chosen))
 
 
 def _course_s(rate: Rate) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from streamgauge.columns import IntArray
-from streamgauge.errors import UsageError
 from streamgauge.evidence import NOT_MEASURED, Evidence, Requirement, observed
 from streamgauge.memory import Held, Memory, Read, Windows, read, section
 from streamgauge.plan import Hold, Lane, Phase
@@ -25,18 +24,6 @@ ALLOWED_MB_PER_H = 100.0
 """Growth that counts as allowed where no criterion says another."""
 SERVED = 0.5
 """Of the hold's requests so many must have been answered, or nobody used the server."""
-NO_PROBE = """memory judges the server's own memory, and no probe reads it; add one to streamgauge.toml:
-
-  [probes.app]                # a process on this machine
-  kind = "process"
-  port = 3000                 # the port it listens on; or pid = 1234
-
-  [probes.app]                # or a page of the server's that tells it
-  kind = "json"
-  url = "http://127.0.0.1:3000/api/probe"
-  heap_used = "heapUsed"
-
-docs/probes.md has handlers of 20 lines for Next.js, Express and Python"""
 
 
 def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ...]) -> tuple[Phase, ...]:
@@ -62,12 +49,6 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
 def _spread(level: int) -> int:
     """New streams start spread over this time, ns."""
     return round(level / 100 * S)
-
-
-def needs(settings: Settings) -> None:
-    """UsageError where no probe reads the server."""
-    if not settings.probes:
-        raise UsageError(NO_PROBE)
 
 
 def see(seen: Seen) -> Told:

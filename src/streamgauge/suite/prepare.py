@@ -34,6 +34,21 @@ from streamgauge.target import Target, Tls
 from streamgauge.verdict import Criterion, gates
 
 DESCRIPTORS_SPARE = 64
+NO_PROBE = """\
+{test} is about the server's memory, and no probe reads it. Where the server runs on this machine: --probe port:3000, or
+
+  [probes.server]
+  kind = "process"
+  port = 3000
+
+Elsewhere ship one of the handlers in docs/examples/probes/, and: --probe https://HOST/api/probe, or
+
+  [probes.web]
+  kind = "json"
+  path = "/api/probe"
+  headers = {{ authorization = "Bearer ${{PROBE_TOKEN}}" }}
+
+docs/probes.md says more; streamgauge check shows what a probe sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +71,8 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     """
     settings = resolved.settings
     test = TESTS[settings.test]
-    if test.needs is not None:
-        test.needs(settings)
+    if test.needs_probe and not resolved.probes:
+        raise UsageError(NO_PROBE.format(test=settings.test))
     if test.careful and resolved.kind == "production" and not settings.allow_production:
         raise UsageError(_spared(resolved))
     names = tuple(t.name for t in resolved.targets)

@@ -9,6 +9,6 @@ TESTS: dict[str, Test] = {
     "ttft": Test(ttft.phases, "ttft_ms"),
     "concurrent": Test(concurrent.phases, "concurrency_held"),
     "endurance": Test(endurance.phases, endurance.COMPLETE, see=endurance.see, careful=True),
-    "memory": Test(memory.phases, memory.GROWTH, see=memory.see, needs=memory.needs, careful=True),
+    "memory": Test(memory.phases, memory.GROWTH, see=memory.see, collects=True, needs_probe=True, careful=True),
 }
 """By name, in the order of `spec.presets.TESTS`. A test is its file and its line here."""
