@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streamgauge.clock import MS, SystemClock
 from streamgauge.probes.contract import Asking, Gauges, ProbeError
+from streamgauge.probes.kinds import KINDS, probe_of
 from streamgauge.probes.watch import Pace, Probe, watching
 from streamgauge.sample import Reading
 from streamgauge.suite import folder as run_folder
@@ -138,3 +141,23 @@ def test_an_interrupted_run_waits_for_no_last_reading(tmp_path: Path) -> None:
         time.sleep(0.2)
         book.last = False
     assert len(run_folder.readings(tmp_path)) == 1
+
+
+def test_the_kind_that_the_docs_add_works_as_it_stands_there(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "probes.md").read_text("utf-8")
+    source, line = re.findall(r"```python\n(.*?)```", page.split("## A new kind in five minutes")[1], re.DOTALL)
+    names: dict[str, Any] = {"__name__": "a_new_kind"}
+    exec(compile(source, "docs/probes.md", "exec", dont_inherit=True), names)
+    before = dict(KINDS)
+    try:
+        exec(compile(line, "docs/probes.md", "exec"), {**names, "KINDS": KINDS})
+        ask = probe_of(names["OfCgroup"](str(tmp_path)), CLOCK)
+        assert "is it a cgroup of version 2?" in str(Probe("c", ask, CLOCK).read(Asking()).error)
+        (tmp_path / "memory.current").write_text("5000000\n")
+        (tmp_path / "memory.max").write_text("max\n")
+        assert Probe("c", ask, CLOCK).read(Asking()).values == {"rss": 5e6}
+        (tmp_path / "memory.max").write_text("8000000\n")
+        assert Probe("c", ask, CLOCK).read(Asking()).values == {"rss": 5e6, "memory_limit": 8e6}
+    finally:
+        KINDS.clear()
+        KINDS.update(before)
