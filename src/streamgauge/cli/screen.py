@@ -11,6 +11,10 @@ from streamgauge.cli.say import say
 from streamgauge.wild import screen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from streamgauge.reports.suite_document import Suite
     from streamgauge.suite.execute import Outcome
     from streamgauge.suite.prepare import Prepared
     from streamgauge.verdict import Criterion
@@ -113,16 +117,28 @@ def plan_json(plan: Prepared) -> dict[str, object]:
 
 def show_outcome(outcome: Outcome) -> None:
     """The report on one screen, then where its files lie."""
+    from streamgauge.reports import terminal
+
+    _show(lambda width: terminal.lines(outcome.assessment.document, width), outcome.files)
+    if outcome.unwritten is not None:
+        say(f"streamgauge: {outcome.unwritten}", err=True)
+
+
+def show_suite(suite: Suite, files: Sequence[Path]) -> None:
+    """What became of several tests, then where their index lies."""
+    from streamgauge.reports import terminal
+
+    say()
+    _show(lambda width: terminal.suite_lines(suite, width), files)
+
+
+def _show(lines: Callable[[int], list[list[tuple[str, str]]]], files: Sequence[Path]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from streamgauge.reports import terminal
-
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     width = min(console.width if console.is_terminal else 100, 120)
-    for line in terminal.lines(outcome.assessment.document, max(width, 60)):
+    for line in lines(max(width, 60)):
         console.print(Text.assemble(*[(text, style) for text, style in line]))
-    for path in outcome.files:
+    for path in files:
         console.print(Text(screen(f"  {path}"), style="dim"))
-    if outcome.unwritten is not None:
-        say(f"streamgauge: {outcome.unwritten}", err=True)

@@ -20,7 +20,9 @@ import msgspec
 
 from streamgauge import __version__
 from streamgauge.clock import Clock
+from streamgauge.compiled import part
 from streamgauge.errors import Exit, StorageError, worst
+from streamgauge.net import is_this_machine
 from streamgauge.plan import Phase
 from streamgauge.probes.watch import Pace, watching
 from streamgauge.reports import ReportGenerator
@@ -39,10 +41,6 @@ from streamgauge.worker import raise_descriptor_limit
 __all__ = ["Bug", "Outcome", "execute", "head_of", "write_reports"]
 
 
-class Bug(RuntimeError):
-    """A worker ended by a bug of ours; the text is its traceback."""
-
-
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A run that ended: its assessment, the report's files, and the exit code with signals and policy applied."""
@@ -53,6 +51,14 @@ class Outcome:
     ending: Ending
     unwritten: str | None = None
     """Why the reports could not be written, where they could not."""
+
+
+class Bug(RuntimeError):
+    """A worker ended by a bug of ours; the text is its traceback. `outcome`: what was measured before."""
+
+    def __init__(self, text: str, outcome: Outcome) -> None:
+        super().__init__(text)
+        self.outcome = outcome
 
 
 def execute(
@@ -92,12 +98,13 @@ def execute(
         journal.close()
     assessment = assess(folder)
     files, unwritten = write_reports(assessment, out)
+    outcome = Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
     if ending.bug is not None:
-        raise Bug(ending.bug)
+        raise Bug(ending.bug, outcome)
     disk = ending.disk or book.disk
     if disk is not None:
         raise StorageError(disk)
-    return Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
+    return outcome
 
 
 def _rounds(load: Load, folder: Path, clock: Clock, journal: Journal, listener: Listener, *, doubles: bool) -> Ending:
@@ -168,6 +175,8 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",
         paces={t.name: t.rpm for t in load.targets if t.rpm is not None}, probes=described(resolved),
+        compiled=part is not None,
+        here=[t.name for t in load.targets if any(is_this_machine(a) for a, _ in t.addresses)],
     )  # fmt: skip
 
 
