@@ -156,9 +156,7 @@ def test_check_says_what_each_probe_sees_or_why_not(simulator: Simulator, cwd: P
     assert told["web"]["level"] == "warn"
     assert told["web"]["text"].startswith("401: it does not accept the token")
     assert told["server"]["facts"]["values"]["rss"] > 5e6
-    missing = inline(
-        "check", "--set", 'probes.web.paths={ heap_used = "memory.heapUsed" }', "--json", cwd=cwd, **ENV
-    )
+    missing = inline("check", "--set", 'probes.web.paths={ heap_used = "memory.heapUsed" }', "--json", cwd=cwd, **ENV)
     told = json.loads(missing.out)["probes"]["web"]
     assert "heap_used: memory.heapUsed is not there; there is: instance, pid, rss" in told["text"]
 

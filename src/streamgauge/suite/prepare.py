@@ -28,6 +28,7 @@ from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved, ResolvedTarget
 from streamgauge.stream import Limits
 from streamgauge.suite.estimate import Estimate, estimate_of, input_tokens
+from streamgauge.suite.probing import check_files
 from streamgauge.suite.seen import key_of, recall
 from streamgauge.suite.tests import TESTS
 from streamgauge.target import Target, Tls
@@ -79,6 +80,7 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     for target in targets:
         if target.secure or (target.proxy is not None and target.proxy.secure):
             tls_context(target.tls)  # so that an unusable file is told before anything is connected to
+    check_files(resolved)
     estimate = estimate_of(resolved, targets, phases, {t.name: recall(root, key_of(t)) for t in targets})
     _hold_back(resolved, estimate, phases)
     price = {
