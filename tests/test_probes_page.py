@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from odd_pages import Pages, as_json, serving
@@ -20,6 +21,8 @@ from streamgauge.probes.contract import Ask, Asking, OfJson, Place, ProbeError
 from streamgauge.probes.lives import SAME_NS, Lives
 from streamgauge.probes.page import page
 from streamgauge.probes.places import number, read
+from streamgauge.probes.watch import Probe
+from streamgauge.sample import Reading, encode
 from streamgauge.simulator import start
 from streamgauge.spec.places import check_places, parse_place
 from streamgauge.target import Target, Tls
@@ -311,3 +314,12 @@ def test_whatever_the_answer_is_what_comes_out_is_finite_and_named(answer: objec
     assert all(isinstance(value, float | str | bool) for value in found.values())
     assert all(value == value and abs(value) < float("inf") for value in found.values() if isinstance(value, float))
     json.dumps(found, allow_nan=False)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(answer=st.dictionaries(st.sampled_from(["rss", "memory", "pid", "uptime_s", "instance", "time_ms"]), WILD))
+def test_whatever_the_answer_is_it_makes_a_reading_that_can_be_kept(pages: Pages, answer: dict[str, object]) -> None:
+    probe = Probe("p", asking(pages, (200, "application/json", json.dumps(answer).encode())), CLOCK)
+    reading = probe.read(Asking())
+    assert msgspec.msgpack.decode(encode(reading)[4:], type=Reading) == reading
+    assert (reading.error is None) == bool(reading.values)

@@ -12,6 +12,8 @@ import psutil
 import pytest
 
 from cli import Done, inline, streamgauge, valid_report
+from streamgauge.cli.draft import Draft
+from streamgauge.cli.spec_text import Names, spec_text
 from streamgauge.dialects import with_options
 from streamgauge.errors import Exit, TargetError, UsageError
 from streamgauge.sample import Reading
@@ -264,3 +266,17 @@ def test_a_test_about_memory_does_not_start_where_no_probe_reads() -> None:
     with pytest.raises(TargetError, match="probe b gives no reading: refused") as failed:
         silent([bad], needed=True)
     assert (failed.value.exit, failed.value.stage) == (Exit.UNUSABLE, "probe")
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"), [("http://localhost:3000/api/chat", "process"), ("https://app.example.com/api/chat", "json")]
+)
+def test_the_probe_that_init_drafts_is_right_once_its_lines_are_taken_in(tmp_path: Path, url: str, kind: str) -> None:
+    text = spec_text(Draft(url, "ai-sdk"), Names())
+    begin = text.index("# [probes.")
+    end = text.index("\n\n", begin)
+    path = tmp_path / "streamgauge.toml"
+    path.write_text(text[:begin] + text[begin:end].replace("# ", "", 1).replace("\n# ", "\n") + text[end:], "utf-8")
+    (probe,) = load_spec(path, speak=with_options, environ={}).model.probes.values()
+    assert probe.kind == kind
+    assert (probe.port, probe.path) in ((3000, None), (None, "/api/probe"))
