@@ -10,6 +10,8 @@ import msgspec
 
 from streamgauge.compare import Comparison
 from streamgauge.findings import Finding
+from streamgauge.lives import Lives
+from streamgauge.memory import Memory
 from streamgauge.series import Series
 from streamgauge.summary import Distribution, Group, Phase, Rate
 from streamgauge.verdict import Judged, Word
@@ -174,5 +176,9 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     run: Run
     tokens_from: dict[str, str]
     """For each target: `usage` or `events`."""
+    lives: Lives | None = None
+    """How long the streams lived, in the test that judges it."""
+    memory: Memory | None = None
+    """The server's memory, where probes read it for a test that judges it."""
     set_up: str | None = None
     """The outcome in which every request ended, where that shows the set-up to be wrong and not the service."""

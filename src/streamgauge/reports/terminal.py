@@ -12,6 +12,7 @@ from textwrap import wrap
 
 from rich.cells import cell_len, set_cell_size
 
+import streamgauge.reports.lasting as lasting
 import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
@@ -25,7 +26,7 @@ _STYLES = {"pass": "green", "fail": "red", "inconclusive": "yellow", "invalid": 
 _HEADINGS = {"p50": "p50 (ms)"}
 _EXPENDABLE = ("stalls", "adds", "rate", "p50", "p99")
 _NAME_WIDTH = 24
-_MOST_TARGETS, _MOST_OPEN, _MOST_FINDINGS = 12, 8, 3
+_MOST_TARGETS, _MOST_OPEN, _MOST_FINDINGS, _MOST_LINES = 12, 8, 3, 3
 
 
 def render(document: Document, width: int = 100) -> str:
@@ -53,6 +54,9 @@ def lines(document: Document, width: int = 100) -> list[list[Piece]]:
     if nothing is None:
         made += _targets(document, width)
         made += _criteria(document, width)
+        for part in lasting.parts(document):
+            for line in part.lines[:_MOST_LINES]:
+                made += _wrapped(f"{line}.", width)
     else:
         made += _wrapped(f"{nothing}.", width, style)
     made += _not_ok(document, width)

@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import streamgauge.reports.charts as charts
+import streamgauge.reports.lasting as lasting
 import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
@@ -123,6 +124,7 @@ def _parts(document: Document) -> dict[str, Any]:
         "folded": folded,
         "confidence": say.percent(document.criteria[0].confidence) if document.criteria else "",
         "figures": _figures(document),
+        "parts": lasting.parts(document),
         "stages": view.stages(document),
         "by_prompt": view.by_prompt(document),
         "by_phase": view.by_phase(document),

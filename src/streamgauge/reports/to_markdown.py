@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
+import streamgauge.reports.lasting as lasting
 import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
@@ -26,6 +27,7 @@ def render(document: Document, samples: object) -> Iterator[bytes]:
         _head(document),
         _targets(document),
         _criteria(document),
+        *map(_part, lasting.parts(document)),
         _comparisons(document),
         _not_ok(document),
         _findings(document),
@@ -134,6 +136,25 @@ def _comparisons(document: Document) -> str:
     return "### Side by side\n\n" + _table(
         "lllrrrr", ["compared", "found", "number", "first", "second", "difference", "bounds"], rows
     )
+
+
+def _part(part: lasting.Part) -> str:
+    """A section of the test's own."""
+    found = [f"### {text(part.title)}", "\n".join(f"- {text(line)}" for line in part.lines)]
+    found += [_cells_table(first, table) for first, table in part.tables]
+    found += [_folded(text(summary), _cells_table(first, table)) for summary, first, table in part.folded]
+    return "\n\n".join(one for one in found if one)
+
+
+def _cells_table(first: str, table: view.Table) -> str:
+    rows = []
+    for name, detail, cells in table.rows:
+        shown = [
+            text(cell.text) + (f"<br><sub>{text(cell.note)}</sub>" if cell.note else "") if cell.text else "–"
+            for cell in cells
+        ]
+        rows.append([text(name) + (f"<br><sub>{text(detail)}</sub>" if detail else ""), *shown])
+    return _table("l" + "r" * len(table.headings), [first, *map(text, table.headings)], rows)
 
 
 def _not_ok(document: Document) -> str:

@@ -13,13 +13,21 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from streamgauge.arrivals import Arrivals
 
-TESTS = ("ttft", "concurrent")
+TESTS = ("ttft", "concurrent", "endurance", "memory")
 """The tests that exist. A spec may name no other."""
 PRESETS = ("smoke", "pr", "standard", "full")
 LENGTHS = ("short", "medium", "long")
-"""Prompt sets that are shipped."""
-PHASES = ("reference", "ramp", "hold", "stress")
-"""Phases a criterion may name; `hold` is the judged one."""
+"""Prompt sets that are shipped, by their length."""
+SHIPPED = (*LENGTHS, "endless")
+"""All of them; the last asks for answers as long as a model gives."""
+PHASES_OF = {
+    "ttft": ("hold",),
+    "concurrent": ("reference", "ramp", "hold", "stress"),
+    "endurance": ("hold",),
+    "memory": ("hold", "burst"),
+}
+"""Phases a criterion of each test may name; `hold` is the judged one."""
+PHASES = tuple(dict.fromkeys(phase for phases in PHASES_OF.values() for phase in phases))
 
 Inconclusive = Literal["report", "pass"]
 
@@ -40,13 +48,33 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Burst:
+    """What memory does after its hold: more streams for a while, then none."""
+
+    level: int
+    seconds: float
+    idle_s: float
+    """Long enough for a collector to run by itself: some wait until nothing is asked of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """What endurance wants of each of its streams."""
+
+    stream_s: float
+    """How long one answer is to last."""
+    in_sequence: int
+    """So many one after another."""
+
+
+@dataclass(frozen=True, slots=True)
 class Preset:
     """One test at one preset."""
 
     test: str
     name: str
-    requests: int
-    """Judged requests: for each target in ttft, over all targets in concurrent."""
+    requests: int | None
+    """Judged requests: for each target in ttft, over all targets in concurrent; None: time alone ends the hold."""
     concurrency: int
     """Streams at a time: for each target in ttft, over all targets in concurrent (the held level)."""
     prompts: tuple[str, ...]
@@ -66,6 +94,8 @@ class Preset:
     """The stress phase ends at the first of the two."""
     double: bool = False
     """Whether an undecided run is doubled once."""
+    burst: Burst | None = None
+    lives: Lives | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -102,6 +132,33 @@ def _concurrent(
     )
 
 
+def _endurance(name: str, stream_s: float, in_sequence: int, max_tokens: int = 8_192) -> Preset:
+    """More tokens than 8,192 are refused by some providers, whatever the model would say."""
+    return Preset(
+        "endurance",
+        name,
+        requests=None,
+        concurrency=8,
+        prompts=("endless",),
+        max_tokens=max_tokens,
+        lives=Lives(stream_s, in_sequence),
+        timeouts=Timeouts(drain_s=5.0),
+    )
+
+
+def _memory(name: str, hold_s: float, burst: Burst) -> Preset:
+    return Preset(
+        "memory",
+        name,
+        requests=None,
+        duration_s=hold_s,
+        concurrency=10,
+        prompts=("short", "medium"),
+        max_tokens=512,
+        burst=burst,
+    )
+
+
 _TABLE = (
     _ttft("smoke", 150, double=False),
     _ttft("pr", 150, double=False),
@@ -112,6 +169,16 @@ _TABLE = (
     _concurrent("pr", 1_300, 90.0, (20, 30.0), (400, 20.0)),
     _concurrent("standard", 2_000, 600.0, (20, 30.0), (1_000, 60.0)),
     _concurrent("full", 2_000, 600.0, (20, 30.0), (2_000, 120.0)),
+    #                    a stream lasts, so many in sequence
+    _endurance("smoke", 15.0, 2, max_tokens=1_024),
+    _endurance("pr", 120.0, 2),
+    _endurance("standard", 900.0, 2),
+    _endurance("full", 1_800.0, 3),
+    #                 hold           burst, then idle
+    _memory("smoke", 25.0, Burst(30, 5.0, 10.0)),
+    _memory("pr", 300.0, Burst(50, 20.0, 60.0)),
+    _memory("standard", 3_600.0, Burst(50, 60.0, 300.0)),
+    _memory("full", 14_400.0, Burst(100, 120.0, 600.0)),
 )
 
 TABLE: dict[tuple[str, str], Preset] = {(preset.test, preset.name): preset for preset in _TABLE}
@@ -153,3 +220,9 @@ class Settings:
     """`pass`: exit 3 becomes 0, with a warning."""
     probes: tuple[str, ...] = ()
     """Where the server's memory is read meanwhile."""
+    burst: Burst | None = None
+    """Of memory."""
+    lives: Lives | None = None
+    """Of endurance."""
+    allow_production: bool = False
+    """For the tests that spare production."""

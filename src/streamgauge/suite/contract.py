@@ -63,3 +63,5 @@ class Test:
     """Whether it is about the server's memory: without a probe that reads it does not start."""
     see: Callable[[Seen], Told] | None = None
     """None: it judges its requests alone."""
+    careful: bool = False
+    """Whether production is spared unless the spec allows it: it wears the service down or out."""

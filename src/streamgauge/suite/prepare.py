@@ -71,11 +71,14 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     What `check` saw of a target is looked up under `root`. calibration: what is known of this machine.
     """
     settings = resolved.settings
-    if TESTS[settings.test].needs_probe and not resolved.probes:
+    test = TESTS[settings.test]
+    if test.needs_probe and not resolved.probes:
         raise UsageError(NO_PROBE.format(test=settings.test))
+    if test.careful and resolved.kind == "production" and not settings.allow_production:
+        raise UsageError(_spared(resolved))
     names = tuple(t.name for t in resolved.targets)
     controls = tuple(t.name for t in resolved.controls)
-    phases = TESTS[settings.test].phases(settings, names, controls)
+    phases = test.phases(settings, names, controls)
     targets = targets_of(resolved)
     for target in targets:
         if target.secure or (target.proxy is not None and target.proxy.secure):
@@ -113,6 +116,15 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
         estimate=estimate,
         notes=(*_notes(resolved, estimate), *filter(None, map(_model_note, targets)), *_beyond(estimate, calibration)),
         calibration=calibration,
+    )
+
+
+def _spared(resolved: Resolved) -> str:
+    """Why a test does not start against production."""
+    test, where = resolved.settings.test, resolved.environment or ", ".join(resolved.guarded) or "this host"
+    return (
+        f"{test} does not start: {where} counts as production, and {test} wears a service down. Run it against staging "
+        f'(kind = "staging" in [environments.NAME]), or write allow_production = true into [tests.{test}]'
     )
 
 
