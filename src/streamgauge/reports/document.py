@@ -11,6 +11,7 @@ import msgspec
 from streamgauge.compare import Comparison
 from streamgauge.findings import Finding
 from streamgauge.series import Series
+from streamgauge.strain import Strain
 from streamgauge.summary import Distribution, Group, Phase, Rate
 from streamgauge.verdict import Judged, Word
 
@@ -153,5 +154,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     run: Run
     tokens_from: dict[str, str]
     """For each target: `usage` or `events`."""
+    capacity: Strain | None = None
+    """How far it goes and what happens beyond, in the test that tries."""
     set_up: str | None = None
     """The outcome in which every request ended, where that shows the set-up to be wrong and not the service."""

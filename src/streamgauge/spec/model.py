@@ -392,7 +392,7 @@ class Criterion(Table):
     prompt: Text | None = Field(
         default=None, description="A prompt set, each or all. all when not given.", examples=["short"]
     )
-    phase: Literal["reference", "ramp", "hold", "stress"] | None = Field(
+    phase: Literal["reference", "ramp", "hold", "stress", "spike", "recovery"] | None = Field(
         default=None, description="Another phase than the judged one.", examples=["stress"]
     )
     advisory: bool = Field(default=False, description="Shown, never part of the verdict.", examples=[True])
@@ -557,6 +557,11 @@ class Test(Table):
     inconclusive: Inconclusive | None = Field(
         default=None, description="pass: exit 3 becomes 0, with a warning. report when not given.", examples=["pass"]
     )
+    allow_production: bool = Field(
+        default=False,
+        description="endurance, memory and stress: run also where the environment's kind is production.",
+        examples=[True],
+    )
 
     @model_validator(mode="after")
     def _one_load(self) -> Test:
@@ -564,6 +569,45 @@ class Test(Table):
             raise ValueError("give rate or trace, not both: a trace has its own times")
         if self.trace is not None and self.arrivals is not None:
             raise ValueError("arrivals spaces those of a rate, and a trace has its own times; leave it out")
+        return self
+
+
+class StressTest(Test):
+    """The stress test: how far it climbs, and what must be within the criteria."""
+
+    levels: tuple[Annotated[int, Field(ge=1, le=MOST_STREAMS)], ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=2,
+        description="stress: the levels that are held, in users over all targets, rising. 1, 10, 25, 50, 75, 100, 150 "
+        "and 200 when not given; concurrency alone changes the top.",
+        examples=[[1, 20, 40, 80, 160]],
+    )
+    capacity: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="stress: users (in open loop requests a second) that must be within the criteria. 100, or the top "
+        "where that is less; in open loop half of the top.",
+        examples=[100],
+    )
+    finer: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        default=None,
+        description="stress: at most so many finer steps around the knee. 3 to 6 by preset.",
+        examples=[4],
+    )
+    spike: Duration | None = Field(
+        default=None, description="stress: length of the spike. 30 s at standard.", examples=["30s"]
+    )
+    recovery: Duration | None = Field(
+        default=None,
+        description="stress: how long recovery is looked at after each overload. 60 s at standard.",
+        examples=["60s"],
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> StressTest:
+        """Levels that do not rise are a slip."""
+        if self.levels is not None and list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("levels must rise, each once, as in [1, 10, 25, 50]")
         return self
 
 
@@ -576,6 +620,9 @@ class Tests(Table):
     concurrent: Test | None = Field(
         default=None, description="Streams held at a time.", examples=[{"concurrency": 100}]
     )
+    stress: StressTest | None = Field(
+        default=None, description="How far it goes, and what happens beyond.", examples=[{"concurrency": 200}]
+    )
 
 
 class SpecModel(Table):
@@ -586,4 +633,4 @@ class SpecModel(Table):
     )
     targets: dict[str, Target] = Field(default_factory=dict, description="What is measured: [targets.NAME].")
     prompts: dict[str, Prompts] = Field(default_factory=dict, description="Prompt sets: [prompts.NAME].")
-    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.concurrent].")
+    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.stress], ...")

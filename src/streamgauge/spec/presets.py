@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from streamgauge.arrivals import Arrivals
 
-TESTS = ("ttft", "concurrent")
+TESTS = ("ttft", "concurrent", "stress")
 """The tests that exist. A spec may name no other."""
 PRESETS = ("smoke", "pr", "standard", "full")
 LENGTHS = ("short", "medium", "long")
 """Prompt sets that are shipped."""
-PHASES = ("reference", "ramp", "hold", "stress")
-"""Phases a criterion may name; `hold` is the judged one."""
+PHASES_OF = {
+    "ttft": ("hold",),
+    "concurrent": ("reference", "ramp", "hold", "stress"),
+    "stress": ("hold", "stress", "spike", "recovery"),
+}
+"""Phases a criterion of each test may name; `hold` is the judged one."""
+PHASES = tuple(dict.fromkeys(phase for phases in PHASES_OF.values() for phase in phases))
 
 Inconclusive = Literal["report", "pass"]
 
@@ -40,13 +45,30 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
+class Climb:
+    """What stress does: levels one after another, finer steps around the knee, a spike, and recovery after each."""
+
+    levels: tuple[float, ...]
+    """Users over all targets, rising; in open loop requests a second."""
+    asked: float
+    """What must be within the criteria."""
+    hold_s: float
+    """How long each level is held, once it is reached."""
+    finer: int
+    """At most so many finer steps."""
+    spike_s: float
+    recovery_s: float
+    """How long recovery is looked at after each overload."""
+
+
+@dataclass(frozen=True, slots=True)
 class Preset:
     """One test at one preset."""
 
     test: str
     name: str
-    requests: int
-    """Judged requests: for each target in ttft, over all targets in concurrent."""
+    requests: int | None
+    """Judged requests: for each target in ttft, over all targets in concurrent; None: time alone ends the hold."""
     concurrency: int
     """Streams at a time: for each target in ttft, over all targets in concurrent (the held level)."""
     prompts: tuple[str, ...]
@@ -66,6 +88,7 @@ class Preset:
     """The stress phase ends at the first of the two."""
     double: bool = False
     """Whether an undecided run is doubled once."""
+    climb: Climb | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -102,6 +125,21 @@ def _concurrent(
     )
 
 
+LEVELS = (1.0, 10.0, 25.0, 50.0, 75.0, 100.0, 150.0, 200.0)
+
+
+def _stress(name: str, hold_s: float, finer: int, spike_s: float, recovery_s: float) -> Preset:
+    return Preset(
+        "stress",
+        name,
+        requests=None,
+        concurrency=200,
+        prompts=("short", "medium"),
+        max_tokens=32,
+        climb=Climb(LEVELS, 100.0, hold_s, finer, spike_s, recovery_s),
+    )
+
+
 _TABLE = (
     _ttft("smoke", 150, double=False),
     _ttft("pr", 150, double=False),
@@ -112,6 +150,11 @@ _TABLE = (
     _concurrent("pr", 1_300, 90.0, (20, 30.0), (400, 20.0)),
     _concurrent("standard", 2_000, 600.0, (20, 30.0), (1_000, 60.0)),
     _concurrent("full", 2_000, 600.0, (20, 30.0), (2_000, 120.0)),
+    #                a level's hold, finer steps, spike, recovery
+    _stress("smoke", 3.0, 3, 4.0, 4.0),
+    _stress("pr", 10.0, 4, 10.0, 15.0),
+    _stress("standard", 60.0, 5, 30.0, 60.0),
+    _stress("full", 180.0, 6, 60.0, 120.0),
 )
 
 TABLE: dict[tuple[str, str], Preset] = {(preset.test, preset.name): preset for preset in _TABLE}
@@ -151,3 +194,7 @@ class Settings:
     timeouts: Timeouts
     inconclusive: Inconclusive
     """`pass`: exit 3 becomes 0, with a warning."""
+    climb: Climb | None = None
+    """Of stress."""
+    allow_production: bool = False
+    """For the tests that spare production."""

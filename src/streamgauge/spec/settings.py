@@ -21,9 +21,9 @@ from streamgauge.errors import UsageError
 from streamgauge.spec.criteria import Criterion, criterion, default_criteria, expand, speaks_of_the_same
 from streamgauge.spec.load import Spec
 from streamgauge.spec.mistakes import Mistakes, did_you_mean
-from streamgauge.spec.model import LEAST_RATE, MOST, MOST_RATE, MOST_STREAMS, RateCourse, Test
+from streamgauge.spec.model import LEAST_RATE, MOST, MOST_RATE, MOST_STREAMS, RateCourse, StressTest, Test
 from streamgauge.spec.model import Timeouts as TimeoutsTable
-from streamgauge.spec.presets import PRESETS, TABLE, Inconclusive, Preset, Settings, Timeouts
+from streamgauge.spec.presets import PRESETS, TABLE, Climb, Inconclusive, Preset, Settings, Timeouts
 from streamgauge.spec.trace import read_trace
 
 S = 1_000_000_000
@@ -167,6 +167,33 @@ def settings_of(
         double=preset.double and not own_end,
         timeouts=_timeouts(preset, table.timeouts),
         inconclusive=overrides.inconclusive or table.inconclusive or "report",
+        climb=_climb(preset, table, overrides, arrivals),
+        allow_production=table.allow_production,
+    )
+
+
+def _climb(preset: Preset, table: Test, overrides: Overrides, arrivals: Arrivals | None) -> Climb | None:
+    """What stress climbs. An own top leaves the levels below it as they are; in open loop they are shares of it."""
+    usual = preset.climb
+    if usual is None:
+        return None
+    own = table if isinstance(table, StressTest) else StressTest()
+    top = overrides.concurrency or table.concurrency
+    levels = usual.levels if own.levels is None else tuple(map(float, own.levels))
+    asked = min(usual.asked, levels[-1] if top is None else float(top))
+    if isinstance(arrivals, Rate):
+        levels = tuple(arrivals.highest * level / levels[-1] for level in levels)
+        asked = levels[-1] / 2
+    elif top is not None:
+        levels = (*(level for level in levels if level < top), float(top))
+    asked = own.capacity or asked
+    return Climb(
+        levels=tuple(sorted({*levels, *([asked] if asked <= levels[-1] else [])})),
+        asked=asked,
+        hold_s=overrides.duration_s or table.duration or usual.hold_s,
+        finer=usual.finer if own.finer is None else own.finer,
+        spike_s=own.spike or usual.spike_s,
+        recovery_s=own.recovery or usual.recovery_s,
     )
 
 
@@ -176,8 +203,10 @@ def _course_s(rate: Rate) -> float:
     return (last if len(rate.course) == 1 else last + first) / S
 
 
-def _requests(preset: Preset, targets: int) -> int:
-    """The preset's judged requests for each target."""
+def _requests(preset: Preset, targets: int) -> int | None:
+    """The preset's judged requests for each target; None where time alone ends it."""
+    if preset.requests is None:
+        return None
     return preset.requests if preset.test == "ttft" else math.ceil(preset.requests / max(1, targets))
 
 
@@ -203,7 +232,7 @@ def judged_by(spec: Spec, settings: Settings) -> tuple[Criterion, ...]:
         settings.test,
         settings.preset,
         prompts=settings.prompts,
-        level=settings.concurrency,
+        level=settings.concurrency if settings.climb is None else settings.climb.asked,
         open_loop=settings.open_loop is not None,
     )
     table: Test | None = getattr(spec.model.tests, settings.test)

@@ -20,10 +20,11 @@ import msgspec
 
 from streamgauge import __version__
 from streamgauge.clock import Clock
+from streamgauge.control import Report
 from streamgauge.errors import Exit, StorageError, worst
 from streamgauge.plan import Phase
 from streamgauge.reports import ReportGenerator
-from streamgauge.run import Ending, Journal, Limits, Listener, conduct, workers_for
+from streamgauge.run import Began, Ending, Journal, Limits, Listener, Load, Stopping, conduct, workers_for
 from streamgauge.secrets import Redactor
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import ResolvedTarget
@@ -75,7 +76,7 @@ def execute(
     journal = Journal(folder)
     try:
         journal.add("round", number=0)
-        ending = conduct(load, folder, clock, journal, listener)
+        ending = _conducted(prepared, load, folder, clock, journal, listener)
         assessment = assess(folder)
         if assessment.doubling_helps and _fits_twice(ending, load.limits):
             again = msgspec.structs.replace(load, phases=_judged_only(load.phases), seed=load.seed + 1)
@@ -90,6 +91,23 @@ def execute(
     if ending.disk is not None:
         raise StorageError(ending.disk)
     return Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
+
+
+def _conducted(
+    prepared: Prepared, load: Load, folder: Path, clock: Clock, journal: Journal, listener: Listener
+) -> Ending:
+    """The plan, and what the test decides on while it runs."""
+    settings = prepared.resolved.settings
+    ahead = TESTS[settings.test].ahead
+    if ahead is None:
+        return conduct(load, folder, clock, journal, listener)
+    course = ahead(settings, tuple(t.name for t in prepared.resolved.targets), list(prepared.criteria))
+
+    def both(event: Began | Stopping | Report) -> None:
+        course.hear(event)
+        listener(event)
+
+    return conduct(load, folder, clock, journal, both, ahead=course.ahead)
 
 
 def _fits_twice(used: Ending, limits: Limits) -> bool:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from streamgauge.suite import concurrent, ttft
+from streamgauge.suite import concurrent, strained, stress, ttft
 from streamgauge.suite.contract import Test
 
 TESTS: dict[str, Test] = {
     "ttft": Test(ttft.phases, "ttft_ms"),
     "concurrent": Test(concurrent.phases, "concurrency_held"),
+    "stress": Test(
+        stress.phases,
+        "capacity",
+        see=strained.see,
+        needs=stress.needs,
+        careful=True,
+        forgiven=stress.FORGIVEN,
+        later=stress.later,
+        ahead=stress.climber,
+    ),
 }
 """By name, in the order of `spec.presets.TESTS`. A test is its file and its line here."""
