@@ -21,7 +21,8 @@ LEFT = {
 }  # fmt: skip
 RIGHT = {
     "bulk", "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
-    "compare", "capacity", "degradation", "verdict", "findings", "reports", "slope", "trend", "memory", "lives",
+    "compare", "capacity", "degradation", "strain", "verdict", "findings", "reports", "slope", "trend", "memory",
+    "lives",
 }  # fmt: skip
 BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}
@@ -108,7 +109,15 @@ def test_files_of_one_kind_never_import_each_other() -> None:
         (
             "reports",
             {
-                "document", "view", "lasting", "suite_document", "suite_view", "escalation", "wording", "charts", "svg",
+                "document",
+                "view",
+                "lasting",
+                "suite_document",
+                "suite_view",
+                "escalation",
+                "wording",
+                "charts",
+                "svg",
                 "files",
             },
         ),

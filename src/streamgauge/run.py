@@ -119,6 +119,11 @@ class Stopping:
 
 
 Listener = Callable[["Began | Stopping | Report"], None]
+Ahead = Callable[[str | None], "tuple[Phase, ...] | None"]
+"""Decides on phases while the load runs. Asked when the plan is over (None), and when the stop rule strikes (why, in
+words). What it gives takes the place of what is left of the plan; () ends it; None lets the stop rule stop the load."""
+GONE = frozenset({Outcome.CONNECT_REFUSED})
+"""Nobody listens any more: where phases are decided on while the load runs, it is not held against this for longer."""
 
 
 def workers_for(streams: int) -> int:
@@ -198,17 +203,23 @@ class Guard:
             return f"max_usd = {limits.usd:g} reached ({self.usd:.2f} USD)"
         return None
 
-    def hopeless(self, now: int, last_output_ns: dict[str, int]) -> dict[str, str]:
-        """Targets that only fail, and in which words."""
+    def hopeless(
+        self, now: int, last_output_ns: dict[str, int], at_once: frozenset[Outcome] = frozenset()
+    ) -> dict[str, str]:
+        """Targets that only fail, and in which words. `at_once`: outcomes after which nobody waits for silence."""
         found = {}
         for target, ((outcome, status), count) in self._row.items():
             if count < EQUAL_FAILURES:
                 continue
             silent = now - last_output_ns.get(target, 0) >= SILENCE_NS
-            if target not in self._ever or silent:
+            if target not in self._ever or silent or outcome in at_once:
                 what = outcome if status is None else f"{outcome} ({status})"
                 found[target] = f"{target}: {count} times {what} in a row"
         return found
+
+    def forget(self) -> None:
+        """What failed so far belongs to a load that is over."""
+        self._row.clear()
 
 
 def without_secrets(environ: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
@@ -317,8 +328,11 @@ class _Conductor:
         listener: Listener,
         number: int,
         before: Ending | None,
+        ahead: Ahead | None = None,
     ) -> None:
         self.load = load
+        self.phases = list(load.phases)
+        self.ahead = ahead
         self.clock = clock
         self.journal = journal
         self.listener = listener
@@ -346,17 +360,25 @@ class _Conductor:
 
     def begin_next(self) -> bool:
         """Begin the next phase; False when there is none."""
+        over = self.hands_done()
         self.phase += 1
-        if self.phase >= len(self.load.phases):
+        if self.phase >= len(self.phases):
+            self.phases += (self.ahead(None) or ()) if self.ahead is not None else ()
+        if self.phase >= len(self.phases):
             return False
-        phase = self.load.phases[self.phase]
+        phase = self.phases[self.phase]
         at = self.clock.now() + 2 * MS
-        if self.phase > 0 and at - self.done_at() > _HELD_UP_NS:
+        if self.phase > 0 and over and at - self.done_at() > _HELD_UP_NS:
             self.journal.add("phase", name="drain", level=0, at_ns=self.done_at())
-        self.journal.add("phase", name=phase.name, level=phase.level, at_ns=at)
+        rate = {} if phase.rate is None else {"rate": phase.rate}
+        self.journal.add("phase", name=phase.name, level=phase.level, at_ns=at, **rate)
         self.listener(Began(phase, at))
-        self.order(Begin(self.phase, at))
+        self.order(Begin(self.phase, at, phase))
         return True
+
+    def hands_done(self) -> bool:
+        """Whether every worker is done with the phase."""
+        return all(hand.done_phase >= self.phase for hand in self.hands)
 
     def done_at(self) -> int:
         """When the last worker was done with the phase."""
@@ -391,7 +413,12 @@ class _Conductor:
         over = self.guard.over(sum(hand.open_streams for hand in self.hands))
         if over is not None:
             return over
-        words = self.guard.hopeless(self.clock.now(), self.last_output)
+        if self.phases[min(self.phase, len(self.phases) - 1)].name in self.load.unjudged:
+            return None
+        at_once = GONE if self.ahead is not None else frozenset()
+        words = self.guard.hopeless(self.clock.now(), self.last_output, at_once)
+        if self._gives_up(words):
+            return None
         for target, why in words.items():
             if target not in self.stopped_targets:
                 self.stopped_targets.add(target)
@@ -401,6 +428,21 @@ class _Conductor:
         if judged <= self.stopped_targets:
             return "; ".join(words.values())
         return None
+
+    def _gives_up(self, words: dict[str, str]) -> bool:
+        """Whether the phase is taken as failed and the load goes on with another one."""
+        judged = {t.name for t in self.load.targets if not t.control}
+        if self.ahead is None or not words or not judged <= set(words):
+            return False
+        why = "; ".join(words.values())
+        more = self.ahead(why)
+        if more is None:
+            return False
+        self.journal.add("gave_up", phase=self.phases[self.phase].name, level=self.phases[self.phase].level, why=why,
+                         at_ns=self.clock.now())  # fmt: skip
+        self.guard.forget()
+        self.phases[self.phase + 1 :] = more
+        return self.begin_next()
 
 
 def conduct(
@@ -412,14 +454,16 @@ def conduct(
     *,
     number: int = 0,
     before: Ending | None = None,
+    ahead: Ahead | None = None,
     resolve_every_s: float = RESOLVE_EVERY_S,
 ) -> Ending:
     """Run the plan to its end, heeding Ctrl-C and SIGTERM. Whatever happens, what was measured stays in `folder`.
 
     `number` counts the rounds of one run: a doubled run has two, each with its own sample files, and what the one
-    `before` used counts towards the hard stops.
+    `before` used counts towards the hard stops. `ahead` decides on further phases; the plan's widest phase must be as
+    wide as any of them.
     """
-    conductor = _Conductor(load, folder, clock, journal, listener, number, before)
+    conductor = _Conductor(load, folder, clock, journal, listener, number, before, ahead)
     selector = selectors.DefaultSelector()
     for hand in conductor.hands:
         selector.register(hand.line, selectors.EVENT_READ, hand)
@@ -464,7 +508,7 @@ def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list
         if why is not None:
             conductor.stop(why, 0 if conductor.died else conductor.load.grace_ns)
             ending = True
-        elif all(hand.done_phase >= conductor.phase for hand in conductor.hands) and not conductor.begin_next():
+        elif conductor.hands_done() and not conductor.begin_next():
             conductor.journal.add("phase", name="drain", level=0, at_ns=conductor.done_at())
             conductor.stop("", conductor.load.grace_ns)
             ending = True

@@ -53,6 +53,8 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     start_ns: int
     end_ns: int
+    rate: float | None = None
+    """Arrivals a second wanted in open loop, where the run recorded it."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -113,6 +113,7 @@ class Worker:
         self._due: list[tuple[int, int, _Slot]] = []
         self._lanes: list[_LaneState] = []
         self._phase = -1
+        self._plan = job.phases[0]
         self._phase_end: int | None = None
         self._phase_told = True
         self._stopped_targets: set[str] = set()
@@ -232,7 +233,7 @@ class Worker:
 
     def _begin(self, order: Begin) -> None:
         """A phase begins: its lanes' shares for this shard, and the slots it wants."""
-        phase = self._job.phases[order.phase]
+        phase = self._plan = order.plan or self._job.phases[order.phase]
         shard, shards = self._job.shard, self._job.shards
         self._phase, self._phase_told = order.phase, False
         self._phase_end = None if phase.duration_ns is None else order.at_ns + phase.duration_ns
@@ -333,7 +334,7 @@ class Worker:
 
     def _ahead(self, state: _LaneState) -> bool:
         """Whether the lane must wait for slower ones (lockstep)."""
-        step = self._job.phases[self._phase].lockstep
+        step = self._plan.lockstep
         if step is None:
             return False
         others = [s.shots for s in self._lanes if s is not state and not s.done and not self._all_stopped(s)]
@@ -365,7 +366,7 @@ class Worker:
 
     def _next_shot(self, state: _LaneState, slot_id: int, due_ns: int) -> Shot | None:
         """The lane's next request, or None when every target of it was stopped."""
-        phase = self._job.phases[self._phase]
+        phase = self._plan
         shard, shards = self._job.shard, self._job.shards
         for _ in state.lane.targets:
             if state.done:
@@ -434,7 +435,7 @@ class Worker:
         if state is None or owner.number >= state.level or not isinstance(state.lane.load, Hold):
             self._slots.pop((owner.lane, owner.number), None)
             return
-        wait = self._job.phases[self._phase].think_ns
+        wait = self._plan.think_ns
         if stream.outcome not in GOOD:
             asked = round((stream.retry_after_s or 0.0) * S)
             wait = max(wait, min(max(BACKOFF_NS, asked), MOST_BACKOFF_NS))
@@ -464,7 +465,7 @@ class Worker:
                 None if first is None else first - sample.due_ns,
                 None if first is None or sent is None else first - sent,
                 sample.output_tokens, sample.input_tokens, sample.text_events,
-                sample.error[:300] if sample.error and not sample.good else None, sample.end_ns,
+                sample.error[:300] if sample.error and not sample.good else None, sample.end_ns, sample.due_ns,
             )
         )  # fmt: skip
 
@@ -474,7 +475,7 @@ class Worker:
             return
         timed_out = self._phase_end is not None and now >= self._phase_end
         if timed_out or (self._lanes and all(s.done or self._all_stopped(s) for s in self._lanes)):
-            if self._job.phases[self._phase].settles and self._loop.open_streams:
+            if self._plan.settles and self._loop.open_streams:
                 return
             self._keep_over()
             self._phase_told = True

@@ -13,6 +13,7 @@ from streamgauge.findings import Finding
 from streamgauge.lives import Lives
 from streamgauge.memory import Memory
 from streamgauge.series import Series
+from streamgauge.strain import Strain
 from streamgauge.summary import Distribution, Group, Phase, Rate
 from streamgauge.verdict import Judged, Word
 
@@ -180,5 +181,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """How long the streams lived, in the test that judges it."""
     memory: Memory | None = None
     """The server's memory, where probes read it for a test that judges it."""
+    capacity: Strain | None = None
+    """How far it goes and what happens beyond, in the test that tries."""
     set_up: str | None = None
     """The outcome in which every request ended, where that shows the set-up to be wrong and not the service."""

@@ -38,6 +38,7 @@ from streamgauge.spec.model import (
     Probe,
     Prompts,
     SpecModel,
+    StressTest,
     Table,
     Target,
     Test,
@@ -67,7 +68,12 @@ TARGET = "target"
 _RESERVED = (EACH, ALL)
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 ._/:+-]{0,63}$")
 T = TypeVar("T", bound=Table)
-TABLES: dict[str, type[Test]] = {**dict.fromkeys(TESTS, Test), "endurance": EnduranceTest, "memory": MemoryTest}
+TABLES: dict[str, type[Test]] = {
+    **dict.fromkeys(TESTS, Test),
+    "endurance": EnduranceTest,
+    "memory": MemoryTest,
+    "stress": StressTest,
+}
 """Each test's table."""
 
 

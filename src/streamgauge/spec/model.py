@@ -393,7 +393,7 @@ class Criterion(Table):
     prompt: Text | None = Field(
         default=None, description="A prompt set, each or all. all when not given.", examples=["short"]
     )
-    phase: Literal["reference", "ramp", "hold", "stress", "burst"] | None = Field(
+    phase: Literal["reference", "ramp", "hold", "stress", "burst", "spike", "recovery"] | None = Field(
         default=None, description="Another phase than the judged one.", examples=["stress"]
     )
     advisory: bool = Field(default=False, description="Shown, never part of the verdict.", examples=[True])
@@ -730,6 +730,45 @@ class EnduranceTest(Test):
     )
 
 
+class StressTest(Test):
+    """The stress test: how far it climbs, and what must be within the criteria."""
+
+    levels: tuple[Annotated[int, Field(ge=1, le=MOST_STREAMS)], ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=2,
+        description="stress: the levels that are held, in users over all targets, rising. 1, 10, 25, 50, 75, 100, 150 "
+        "and 200 when not given; concurrency alone changes the top.",
+        examples=[[1, 20, 40, 80, 160]],
+    )
+    capacity: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="stress: users (in open loop requests a second) that must be within the criteria. 100, or the top "
+        "where that is less; in open loop half of the top.",
+        examples=[100],
+    )
+    finer: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        default=None,
+        description="stress: at most so many finer steps around the knee. 3 to 6 by preset.",
+        examples=[4],
+    )
+    spike: Duration | None = Field(
+        default=None, description="stress: length of the spike. 30 s at standard.", examples=["30s"]
+    )
+    recovery: Duration | None = Field(
+        default=None,
+        description="stress: how long recovery is looked at after each overload. 60 s at standard.",
+        examples=["60s"],
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> StressTest:
+        """Levels that do not rise are a slip."""
+        if self.levels is not None and list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("levels must rise, each once, as in [1, 10, 25, 50]")
+        return self
+
+
 class Tests(Table):
     """The tests `streamgauge run` runs when it is told none."""
 
@@ -744,6 +783,9 @@ class Tests(Table):
     )
     memory: MemoryTest | None = Field(
         default=None, description="Whether the server's memory grows, by a probe.", examples=[{"duration": "1h"}]
+    )
+    stress: StressTest | None = Field(
+        default=None, description="How far it goes, and what happens beyond.", examples=[{"concurrency": 200}]
     )
 
 

@@ -29,10 +29,11 @@ from streamgauge.spec.model import (
     EnduranceTest,
     MemoryTest,
     RateCourse,
+    StressTest,
     Test,
 )
 from streamgauge.spec.model import Timeouts as TimeoutsTable
-from streamgauge.spec.presets import PRESETS, TABLE, Burst, Inconclusive, Lives, Preset, Settings, Timeouts
+from streamgauge.spec.presets import PRESETS, TABLE, Burst, Climb, Inconclusive, Lives, Preset, Settings, Timeouts
 from streamgauge.spec.trace import read_trace
 
 S = 1_000_000_000
@@ -183,8 +184,34 @@ def settings_of(
         inconclusive=overrides.inconclusive or table.inconclusive or "report",
         burst=_burst(preset, table, concurrency),
         lives=lives,
+        climb=_climb(preset, table, overrides, arrivals),
         allow_production=table.allow_production,
         probes=probes_of(spec, test),
+    )
+
+
+def _climb(preset: Preset, table: Test, overrides: Overrides, arrivals: Arrivals | None) -> Climb | None:
+    """What stress climbs. An own top leaves the levels below it as they are; in open loop they are shares of it."""
+    usual = preset.climb
+    if usual is None:
+        return None
+    own = table if isinstance(table, StressTest) else StressTest()
+    top = overrides.concurrency or table.concurrency
+    levels = usual.levels if own.levels is None else tuple(map(float, own.levels))
+    asked = min(usual.asked, levels[-1] if top is None else float(top))
+    if isinstance(arrivals, Rate):
+        levels = tuple(arrivals.highest * level / levels[-1] for level in levels)
+        asked = levels[-1] / 2
+    elif top is not None:
+        levels = (*(level for level in levels if level < top), float(top))
+    asked = own.capacity or asked
+    return Climb(
+        levels=tuple(sorted({*levels, *([asked] if asked <= levels[-1] else [])})),
+        asked=asked,
+        hold_s=overrides.duration_s or table.duration or usual.hold_s,
+        finer=usual.finer if own.finer is None else own.finer,
+        spike_s=own.spike or usual.spike_s,
+        recovery_s=own.recovery or usual.recovery_s,
     )
 
 
@@ -252,7 +279,7 @@ def judged_by(spec: Spec, settings: Settings) -> tuple[Criterion, ...]:
         settings.test,
         settings.preset,
         prompts=settings.prompts,
-        level=settings.concurrency,
+        level=settings.concurrency if settings.climb is None else settings.climb.asked,
         open_loop=settings.open_loop is not None,
         probes=bool(settings.probes),
     )

@@ -21,12 +21,13 @@ import msgspec
 from streamgauge import __version__
 from streamgauge.clock import Clock
 from streamgauge.compiled import part
+from streamgauge.control import Report
 from streamgauge.errors import Exit, StorageError, worst
 from streamgauge.net import is_this_machine
 from streamgauge.plan import Phase
 from streamgauge.probes.watch import Pace, watching
 from streamgauge.reports import ReportGenerator
-from streamgauge.run import Ending, Journal, Limits, Listener, Load, conduct, workers_for
+from streamgauge.run import Began, Ending, Journal, Limits, Listener, Stopping, conduct, workers_for
 from streamgauge.secrets import Redactor
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import ResolvedTarget
@@ -92,7 +93,7 @@ def execute(
         if probes:
             journal.add("probes", at_ns=clock.now(), every_s=pace.every_s, probes=described(resolved))
         with watching(probes, folder / READINGS, pace) as book:
-            ending = _rounds(load, folder, clock, journal, listener, doubles=resolved.settings.double)
+            ending = _rounds(prepared, folder, clock, journal, listener)
             book.last = ending.signal is None
     finally:
         journal.close()
@@ -107,15 +108,35 @@ def execute(
     return outcome
 
 
-def _rounds(load: Load, folder: Path, clock: Clock, journal: Journal, listener: Listener, *, doubles: bool) -> Ending:
+def _rounds(prepared: Prepared, folder: Path, clock: Clock, journal: Journal, listener: Listener) -> Ending:
     """The load; once more as much where the test may look twice and that could settle what is open."""
+    load = prepared.load
     journal.add("round", number=0)
-    ending = conduct(load, folder, clock, journal, listener)
-    if not doubles or not assess(folder).doubling_helps or not _fits_twice(ending, load.limits):
+    ending = _conducted(prepared, folder, clock, journal, listener)
+    if (
+        not prepared.resolved.settings.double
+        or not assess(folder).doubling_helps
+        or not _fits_twice(ending, load.limits)
+    ):
         return ending
     again = msgspec.structs.replace(load, phases=_judged_only(load.phases), seed=load.seed + 1)
     journal.add("round", number=1)
     return conduct(again, folder, clock, journal, listener, number=1, before=ending)
+
+
+def _conducted(prepared: Prepared, folder: Path, clock: Clock, journal: Journal, listener: Listener) -> Ending:
+    """The plan, and what the test decides on while it runs."""
+    settings, load = prepared.resolved.settings, prepared.load
+    ahead = TESTS[settings.test].ahead
+    if ahead is None:
+        return conduct(load, folder, clock, journal, listener)
+    course = ahead(settings, tuple(t.name for t in prepared.resolved.targets), list(prepared.criteria))
+
+    def both(event: Began | Stopping | Report) -> None:
+        course.hear(event)
+        listener(event)
+
+    return conduct(load, folder, clock, journal, both, ahead=course.ahead)
 
 
 def _fits_twice(used: Ending, limits: Limits) -> bool:
