@@ -38,6 +38,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "targets.NAME.expect": m.Expect,
     "prompts.NAME": m.Prompts,
     "tests.TEST": m.Test,
+    "findings": m.Findings,
     "tests.TEST.rate": m.RateCourse,
     "tests.TEST.timeouts": m.Timeouts,
     "a criterion": m.Criterion,

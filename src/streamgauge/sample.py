@@ -31,6 +31,8 @@ FORMAT = 1
 """History of the format. 1: first."""
 
 HEADER = b"streamgauge samples %d\n"
+REPEATS, REPEATED = "repeats", "repeated"
+"""The phase in which one prompt is sent again and again beside new ones, and what that prompt is called."""
 STALL_NS = 2_000_000_000
 SPILL_GAPS = 4_096
 """A stream holds this many gaps (16 KB) before they are written out as a `GapsPart`."""

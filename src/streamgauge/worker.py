@@ -395,9 +395,11 @@ class Worker:
         self._late = max(self._late, late)
         self._audit.start()
         stream = self._stream(shot, requests.target, start)
-        prompt = prompt_text(
-            self._job.prompts, shot.prompt, shot.prompt_index, unique=stream.id if target.unique else None
-        )
+        if state.lane.repeats:
+            prompt = prompt_text(self._job.prompts, state.lane.prompts[0], 0, unique=f"repeated {self._job.seed}")
+        else:
+            unique = stream.id if target.unique else None
+            prompt = prompt_text(self._job.prompts, shot.prompt, shot.prompt_index, unique=unique)
         request = requests.make(prompt, stream.id, f"{self._random.getrandbits(64) or 1:016x}")
         stream.on_start(start, late)
         self._by_stream[stream.id] = owner

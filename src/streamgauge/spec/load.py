@@ -32,6 +32,7 @@ from streamgauge.spec.mistakes import Mistakes, Path, Places, did_you_mean, near
 from streamgauge.spec.model import (
     REFERENCE,
     Environment,
+    Findings,
     Prompts,
     SpecModel,
     Table,
@@ -222,7 +223,10 @@ def _tables(tree: dict[str, object], mistakes: Mistakes) -> SpecModel:
     targets = _section(tree, "targets", Target, mistakes)
     prompts = _section(tree, "prompts", Prompts, mistakes)
     tests = _section(tree, "tests", Test, mistakes, only=TESTS)
-    return SpecModel(environments=environments, targets=targets, prompts=prompts, tests=Tests(**tests))
+    findings = _table(tree.get("findings", {}), Findings, ("findings",), mistakes) or Findings()
+    return SpecModel(
+        environments=environments, targets=targets, prompts=prompts, tests=Tests(**tests), findings=findings
+    )
 
 
 def _unknown_section(key: str, value: object) -> str:

@@ -66,6 +66,8 @@ class Preset:
     """The stress phase ends at the first of the two."""
     double: bool = False
     """Whether an undecided run is doubled once."""
+    repeats: int = 0
+    """A target: so many times one prompt, beside as many new ones, to see whether it is cached. Never judged."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -79,6 +81,7 @@ def _ttft(name: str, requests: int, *, double: bool) -> Preset:
         max_tokens=32,
         floor=59,
         double=double,
+        repeats=12 if double else 0,
         timeouts=Timeouts(total_s=300.0),
     )
 
@@ -148,6 +151,7 @@ class Settings:
     """Over all targets."""
     stress_s: float | None
     double: bool
+    repeats: int
     timeouts: Timeouts
     inconclusive: Inconclusive
     """`pass`: exit 3 becomes 0, with a warning."""
