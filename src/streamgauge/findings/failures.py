@@ -10,7 +10,7 @@ import numpy as np
 from streamgauge.columns import MISSING, Failure, IntArray
 from streamgauge.findings.cuts import TIME_OUT_STATUS, died_alike
 from streamgauge.findings.finding import Finding, TargetFacts, median_of
-from streamgauge.findings.limits import refused
+from streamgauge.findings.limits import refused, too_many_at_once
 from streamgauge.sample import GOOD, Outcome
 
 LEAST = 3
@@ -53,7 +53,8 @@ def server_errors(facts: TargetFacts) -> Iterator[Finding]:
 
 def provider_errors(facts: TargetFacts) -> Iterator[Finding]:
     """The model's provider is overloaded, or fails for its control as well."""
-    columns, rows = facts.columns, facts.counted
+    columns = facts.columns
+    rows = np.setdiff1d(facts.counted, too_many_at_once(facts))
     busy = rows[columns.having(rows, [Outcome.RATE_LIMITED]) & (columns.facts["http_status"][rows] != 429)]
     said = [one for one in columns.failures if one.target == facts.target and BUSY.search(one.message or "")]
     if len(busy) < LEAST and sum(one.count for one in said if one.phase in facts.run.scope.judged) >= LEAST:

@@ -60,6 +60,12 @@ def limit_at_once(facts: TargetFacts) -> Iterator[Finding]:
     )
 
 
+def too_many_at_once(facts: TargetFacts) -> IntArray:
+    """The requests that were refused because too many were open; none where that does not explain it."""
+    rows, hit = refused(facts)
+    return hit if _at_once(facts, rows, hit) is not None else hit[:0]
+
+
 def rate_limited(facts: TargetFacts) -> Iterator[Finding]:
     """Requests are refused for their rate (429)."""
     rows, hit = refused(facts)
@@ -155,14 +161,14 @@ def _separates(met: IntArray, no: BoolArray) -> int:
 
 
 def _let_through(facts: TargetFacts, rows: IntArray, hit: IntArray) -> float | None:
-    """Requests/s that were taken, on average over the whole seconds in which others were refused; None below three."""
+    """Requests/s that were taken, on average over the whole seconds in which others were refused; None below two."""
     columns = facts.columns
     second = ((columns.facts["sent_ns"][rows] - columns.facts["sent_ns"][rows].min()) // 1_000_000_000).astype(np.int64)
     no = np.isin(rows, hit)
     refusing = np.bincount(second[no], minlength=int(second.max()) + 1) > 0
     taken = np.bincount(second[~no], minlength=int(second.max()) + 1)
     refusing[-1] = False  # the last second is not a whole one
-    return float(taken[refusing].mean()) if int(refusing.sum()) >= LEAST else None
+    return float(taken[refusing].mean()) if int(refusing.sum()) >= 2 else None
 
 
 def _lost(facts: TargetFacts, hit: IntArray) -> float:

@@ -16,6 +16,7 @@ AGAIN_MS = 950.0
 FAR_MS = 40.0
 """A round trip that is worth a word: light takes 40 ms for 4,000 km there and back by fibre."""
 FAR_SHARE = 0.1
+NEAREST = 0.1
 
 
 def connections_refused(facts: TargetFacts) -> Iterator[Finding]:
@@ -66,11 +67,8 @@ def far_away(facts: TargetFacts) -> Iterator[Finding]:
     first = facts.median("ttft_ms")
     if len(rows) < LEAST or first is None:
         return
-    trip = float(np.median(took))
-    if trip < FAR_MS or trip < FAR_SHARE * first:
-        return
-    near = rows[took >= FAR_MS]
-    if len(near) < LEAST:
+    trip = float(np.quantile(took, NEAREST))  # no connection is made sooner than its packets travel
+    if trip < FAR_MS or trip < FAR_SHARE * first or int((took >= trip).sum()) < LEAST:
         return
     yield Finding(
         name="far_away",
@@ -78,7 +76,7 @@ def far_away(facts: TargetFacts) -> Iterator[Finding]:
         words=(
             f"the target is {trip:,.0f} ms away (TCP connect), {trip / first:.0%} of the median TTFT of {first:,.0f} ms"
         ),
-        evidence=facts.basis(near, len(rows), "connections", connect_ms=trip, ttft_ms=first),
+        evidence=facts.basis(rows[took >= trip], len(rows), "connections", connect_ms=trip, ttft_ms=first),
         cause="distance between this machine and the target (or a proxy that answers slowly)",
         check="the same from a machine in the target's region; where do your users sit?",
         remedy="an edge or a region nearer to users; keep connections open, TLS 1.3 with session resumption",
@@ -87,8 +85,8 @@ def far_away(facts: TargetFacts) -> Iterator[Finding]:
 
 
 def _connects(facts: TargetFacts) -> tuple[IntArray, FloatArray]:
-    """(requests of all phases that made a connection, how long it took in ms)."""
+    """(requests of all phases that made a connection, how long it took in ms), less what we were late to notice."""
     rows = facts.columns.select(targets=[facts.target])
     took = facts.columns.values["connect_ms"][rows]
     keep = ~np.isnan(took)
-    return rows[keep], took[keep]
+    return rows[keep], np.maximum(took[keep] - facts.columns.late_ms[rows[keep]], 0.0)
