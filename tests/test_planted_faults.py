@@ -1,4 +1,4 @@
-"""Faults that are planted in real servers: each is found and named from a run of the real engine, and a clean one is not.
+"""Faults planted in real servers: each is found and named from a run of the real engine, and a clean one is not.
 
 One run asks all of them at once. Truth is what was planted: the simulator's faults and scripts, and small servers that
 keep a limit or a cache of their own.
@@ -15,13 +15,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine import Ran, lane, phase, run, target
 from made import collected
-from servers import Server, read_whole, serving, token
+from servers import read_whole, serving, token
 from streamgauge.arrivals import Rate
-from streamgauge.clock import S
 from streamgauge.connections import Connections, closings_of, connections
 from streamgauge.findings import Finding, RunFacts, find
 from streamgauge.plan import Hold, Lane, Phase
@@ -185,15 +185,12 @@ def _twins(stack: ExitStack) -> tuple[str, tuple[str, int]]:
 
 
 def _with_addresses(one: Any, more: tuple[str, int]) -> Any:
-    import msgspec
-
     return msgspec.structs.replace(one, addresses=(*one.addresses, more))
 
 
 def _model(name: str) -> str:
-    return {
-        "full": "sim-t150-i1-n5", "queue": "sim-t40-i1-n5", "restart": "sim-t5-i100-n40", "dropped": "sim-t20-j60-i5-n40",
-    }.get(name, "sim-t20-i1-n5")  # fmt: skip
+    own = {"full": "sim-t150-i1-n5", "queue": "sim-t40-i1-n5", "restart": "sim-t5-i100-n40"}
+    return {**own, "dropped": "sim-t20-j60-i5-n40"}.get(name, "sim-t20-i1-n5")
 
 
 def _lane(name: str) -> Lane:
