@@ -168,6 +168,7 @@ def settings_of(
         repeats=_repeats(preset, table, own_end=own_end, open_loop=arrivals is not None),
         timeouts=_timeouts(preset, table.timeouts),
         inconclusive=overrides.inconclusive or table.inconclusive or "report",
+        probes=probes_of(spec, test),
     )
 
 
@@ -176,6 +177,13 @@ def _repeats(preset: Preset, table: Test, *, own_end: bool, open_loop: bool) -> 
     if open_loop or not table.unique_prefix or preset.test != "ttft":
         return 0
     return table.repeats if table.repeats is not None else 0 if own_end else preset.repeats
+
+
+def probes_of(spec: Spec, test: str) -> tuple[str, ...]:
+    """The probes that are read while `test` runs."""
+    table: Test | None = getattr(spec.model.tests, test)
+    chosen = None if table is None else table.probes
+    return tuple(spec.model.probes) if chosen is None else tuple(dict.fromkeys(chosen))
 
 
 def _course_s(rate: Rate) -> float:

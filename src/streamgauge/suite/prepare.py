@@ -34,6 +34,21 @@ from streamgauge.target import Target, Tls
 from streamgauge.verdict import Criterion, gates
 
 DESCRIPTORS_SPARE = 64
+NO_PROBE = """\
+{test} is about the server's memory, and no probe reads it. Where the server runs on this machine: --probe port:3000, or
+
+  [probes.server]
+  kind = "process"
+  port = 3000
+
+Elsewhere ship one of the handlers in docs/examples/probes/, and: --probe https://HOST/api/probe, or
+
+  [probes.web]
+  kind = "json"
+  path = "/api/probe"
+  headers = {{ authorization = "Bearer ${{PROBE_TOKEN}}" }}
+
+docs/probes.md says more; streamgauge check shows what a probe sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +70,8 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     What `check` saw of a target is looked up under `root`. calibration: what is known of this machine.
     """
     settings = resolved.settings
+    if TESTS[settings.test].needs_probe and not resolved.probes:
+        raise UsageError(NO_PROBE.format(test=settings.test))
     names = tuple(t.name for t in resolved.targets)
     controls = tuple(t.name for t in resolved.controls)
     phases = TESTS[settings.test].phases(settings, names, controls)
