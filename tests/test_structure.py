@@ -20,9 +20,9 @@ LEFT = {
     "probes",
 }  # fmt: skip
 RIGHT = {
-    "bulk", "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
-    "compare", "capacity", "degradation", "strain", "verdict", "findings", "reports", "slope", "trend", "memory",
-    "lives",
+    "bulk", "facts", "columns", "connections", "stats", "slices", "occupancy", "evidence", "doubt", "sentences",
+    "summary", "series", "compare", "capacity", "degradation", "strain", "verdict", "findings", "reports", "slope",
+    "trend", "memory", "lives",
 }  # fmt: skip
 BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}
@@ -112,6 +112,7 @@ def test_files_of_one_kind_never_import_each_other() -> None:
                 "document",
                 "view",
                 "lasting",
+                "causes",
                 "suite_document",
                 "suite_view",
                 "escalation",

@@ -34,6 +34,7 @@ from streamgauge.spec.model import (
     REFERENCE,
     EnduranceTest,
     Environment,
+    Findings,
     MemoryTest,
     Probe,
     Prompts,
@@ -258,9 +259,11 @@ def _tables(tree: dict[str, object], mistakes: Mistakes) -> SpecModel:
     prompts = _section(tree, "prompts", Prompts, mistakes)
     probes = _section(tree, "probes", Probe, mistakes)
     tests = _section(tree, "tests", Test, mistakes, only=TABLES)
+    findings = _table(tree.get("findings", {}), Findings, ("findings",), mistakes) or Findings()
     return SpecModel(
-        environments=environments, targets=targets, prompts=prompts, probes=probes, tests=Tests.model_validate(tests)
-    )
+        environments=environments, targets=targets, prompts=prompts, probes=probes,
+        tests=Tests.model_validate(tests), findings=findings,
+    )  # fmt: skip
 
 
 def _unknown_section(key: str, value: object) -> str:

@@ -27,8 +27,10 @@ from pydantic import (
 from streamgauge.proxies import parse_proxy
 from streamgauge.spec.address import check_header, check_path, parse_url
 from streamgauge.spec.criteria import Severity, parse_rule
+from streamgauge.spec.mistakes import did_you_mean
 from streamgauge.spec.places import check_places
 from streamgauge.spec.presets import Inconclusive
+from streamgauge.spec.silence import FINDINGS
 
 SLOTS = {"{prompt}": "x", "{uuid}": "x", "{chat}": "x", "{model}": "x", "{max_tokens}": "1"}
 """What a body may hold, with what stands in for it when the body is checked."""
@@ -630,6 +632,13 @@ class Test(Table):
     requests: Count | None = Field(
         default=None, description="Judged requests for each target, instead of the preset's.", examples=[400]
     )
+    repeats: Annotated[int, Field(ge=0, le=1_000)] | None = Field(
+        default=None,
+        description="ttft: before the judged phase one prompt is sent so many times to each target, beside as many new "
+        "ones, to see whether it is cached; not judged. 0: not at all. When not given: 12 at standard and full, "
+        "unless requests or duration are given; none in open loop or without unique_prefix.",
+        examples=[12],
+    )
     concurrency: Annotated[int, Field(ge=1, le=MOST_STREAMS)] | None = Field(
         default=None,
         description="ttft: streams at a time for each target. concurrent: streams held over all targets; the stress "
@@ -789,6 +798,25 @@ class Tests(Table):
     )
 
 
+class Findings(Table):
+    """Which findings reports leave out."""
+
+    silence: tuple[Text, ...] = Field(
+        default=(),
+        strict=False,
+        description="Findings that are not told, by name (docs/findings.md); every report says how many there were.",
+        examples=[["far_away"]],
+    )
+
+    @field_validator("silence")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in FINDINGS:
+                raise ValueError(f'no finding is called "{name}"{did_you_mean(name, FINDINGS)} See docs/findings.md')
+        return value
+
+
 class SpecModel(Table):
     """A streamgauge.toml as a whole."""
 
@@ -801,3 +829,4 @@ class SpecModel(Table):
         default_factory=dict, description="Where the server's memory is read: [probes.NAME]."
     )
     tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.memory], ...")
+    findings: Findings = Field(default_factory=Findings, description="What reports tell of findings: [findings].")

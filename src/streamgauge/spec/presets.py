@@ -115,6 +115,8 @@ class Preset:
     burst: Burst | None = None
     lives: Lives | None = None
     climb: Climb | None = None
+    repeats: int = 0
+    """A target: so many times one prompt, beside as many new ones, to see whether it is cached. Never judged."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -128,6 +130,7 @@ def _ttft(name: str, requests: int, *, double: bool) -> Preset:
         max_tokens=32,
         floor=59,
         double=double,
+        repeats=12 if double else 0,
         timeouts=Timeouts(total_s=300.0),
     )
 
@@ -254,6 +257,7 @@ class Settings:
     """Over all targets."""
     stress_s: float | None
     double: bool
+    repeats: int
     timeouts: Timeouts
     inconclusive: Inconclusive
     """`pass`: exit 3 becomes 0, with a warning."""

@@ -180,6 +180,7 @@ def settings_of(
         stress_requests=preset.stress_requests if stress else None,
         stress_s=preset.stress_s if stress else None,
         double=preset.double and not own_end,
+        repeats=_repeats(preset, table, own_end=own_end, open_loop=arrivals is not None),
         timeouts=_timeouts(preset, table.timeouts),
         inconclusive=overrides.inconclusive or table.inconclusive or "report",
         burst=_burst(preset, table, concurrency),
@@ -235,6 +236,13 @@ def _lives(preset: Preset, table: Test) -> Lives | None:
         return None
     own = table if isinstance(table, EnduranceTest) else EnduranceTest()
     return Lives(own.stream or usual.stream_s, own.in_sequence or usual.in_sequence)
+
+
+def _repeats(preset: Preset, table: Test, *, own_end: bool, open_loop: bool) -> int:
+    """How often a prompt is sent again: never where every prompt is, or where the load is to be what was asked for."""
+    if open_loop or not table.unique_prefix or preset.test != "ttft":
+        return 0
+    return table.repeats if table.repeats is not None else 0 if own_end else preset.repeats
 
 
 def probes_of(spec: Spec, test: str) -> tuple[str, ...]:

@@ -195,6 +195,7 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
         calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",
+        silence=list(resolved.silence),
         paces={t.name: t.rpm for t in load.targets if t.rpm is not None}, probes=described(resolved),
         compiled=part is not None,
         here=[t.name for t in load.targets if any(is_this_machine(a) for a, _ in t.addresses)],

@@ -76,6 +76,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What was known of this machine when the run began."""
     paces: dict[str, float] = {}
     """target -> its rpm, where it has one."""
+    silence: list[str] = []
+    """Findings that are not told."""
     probes: list[dict[str, str]] = []
     """name, kind and what it reads, of each probe."""
     compiled: bool | None = None
