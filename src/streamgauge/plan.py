@@ -54,6 +54,8 @@ class Lane(msgspec.Struct, frozen=True):
     load: Hold | Rate | Trace
     requests: int | None = None
     """After how many requests the lane is done; None: the phase's duration ends it."""
+    first: int = 0
+    """The place of its first request in the plan's order: of a run that goes on after it was cut off, not 0."""
 
 
 class Phase(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ meanwhile (a stopped process, a busy machine), no load was wanted in between, an
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -31,7 +32,7 @@ import msgspec
 
 from streamgauge.clock import MS, Clock, S
 from streamgauge.control import Address, Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
-from streamgauge.errors import StorageError
+from streamgauge.errors import StorageError, UsageError
 from streamgauge.fault import NetError
 from streamgauge.net import addresses_of
 from streamgauge.plan import Phase
@@ -128,7 +129,8 @@ def workers_for(streams: int) -> int:
 
 
 class Journal:
-    """The run's own story, one JSON object a line, each on the disk as soon as it happened."""
+    """The run's own story, one JSON object a line, each on the disk as soon as it happened. Who has it open alone
+    runs the run: UsageError where somebody else does."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "journal.jsonl"
@@ -136,6 +138,13 @@ class Journal:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}; use another folder or free it") from None
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise UsageError(f"{folder.name} is still running: wait for its end, or stop it (Ctrl-C)") from None
+        except OSError:
+            pass  # a file system without locks: then nobody is kept from it
 
     def add(self, event: str, **facts: object) -> None:
         """Append one line."""

@@ -308,7 +308,7 @@ def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float |
         ended=None if ended is None else ended.isoformat(timespec="seconds").replace("+00:00", "Z"),
         start_ns=head.start_ns, end_ns=end, phases=story.phases, judged_phases=head.judged_phases,
         stopped_by=story.stopped_by, rerun=head.rerun, cost_usd=cost,
-        tokens=_tokens(columns), folder=str(folder), probes=probes,
+        tokens=_tokens(columns), folder=str(folder), probes=probes, resumed=list(story.resumed),
     )  # fmt: skip
 
 

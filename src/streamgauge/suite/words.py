@@ -169,6 +169,11 @@ class Words:
         out = []
         if self.story.partial:
             out.append(f"partial run: {self.story.stopped_by or 'not finished'}")
+        out += [
+            f"cut off {one.cut_s:,.0f} s after its start, resumed at {one.at} after {one.gap_s:,.0f} s without load: "
+            "what was open then was lost and asked again"
+            for one in self.story.resumed
+        ]
         if self.set_up is not None:
             return out
         if full is not None:
