@@ -21,7 +21,7 @@ LEFT = {
 }  # fmt: skip
 RIGHT = {
     "bulk", "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
-    "compare", "verdict", "findings", "reports",
+    "compare", "capacity", "degradation", "verdict", "findings", "reports", "slope", "trend",
 }  # fmt: skip
 BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}

@@ -393,15 +393,14 @@ def read_blocks(path: Path) -> Iterator[Block]:
 
 def _split(path: Path, offset: int, data: bytes) -> Block:
     """The records of `data`, less a last one that is not whole."""
-    begins: list[int] = []
     ends: list[int] = []
-    at, end, length = 0, len(data), _length.unpack_from
-    while end - at >= 4:
-        begins.append(at + 4)
+    at, last, length, found = 0, len(data) - 4, _length.unpack_from, ends.append
+    while at <= last:
         at += 4 + length(data, at)[0]
-        ends.append(at)
-    if at > end:
-        del begins[-1], ends[-1]
+        found(at)
+    if at > len(data):
+        del ends[-1]
+    begins = [4, *(end + 4 for end in ends[:-1])] if ends else []
     return Block(path, offset, data, begins, ends)
 
 

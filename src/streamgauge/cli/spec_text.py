@@ -104,6 +104,8 @@ def _target(draft: Draft, name: str, path: str) -> list[str]:
     tls += [] if draft.verify else ["verify = false"]
     if tls:
         lines.append(f"tls = {{ {', '.join(tls)} }}")
+    if draft.proxy is not None:
+        lines.append(f"proxy = {toml_text(draft.proxy)}")
     lines += [
         "# usd_per_mtok = { in = 3, out = 15 }   # dollars a million tokens: tells the cost beforehand",
         "# rpm = 400                             # your quota",

@@ -27,6 +27,8 @@ FORMS: dict[str, Form] = {
     "html": to_html.render,
 }
 """File extension to what renders it."""
+LONG_FROM = 100_000
+"""A csv of so many requests is worth a process of its own."""
 SUITE_FORMS: dict[str, Callable[[Suite], Iterator[bytes]]] = {
     "md": to_markdown.render_suite,
     "json": to_json.render_suite,
@@ -87,7 +89,8 @@ class ReportGenerator:
         if unknown:
             raise ValueError(f"no such form of a report: {', '.join(unknown)}; there are {', '.join(FORMS)}")
         time = files.timestamp(self.document.run.started if stamp is None else stamp)
-        return files.write(folder, self.document.test, time, {f: self._chunks(f) for f in wanted}, FORMS)
+        long = ("csv",) if isinstance(self._samples, Facts) and len(self._samples) >= LONG_FROM else ()
+        return files.write(folder, self.document.test, time, {f: self._chunks(f) for f in wanted}, FORMS, long)
 
     def _text(self, form: str) -> str:
         return b"".join(self._chunks(form)).decode()

@@ -44,6 +44,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
     stamps: str
     """`kernel`, `user` or `mixed`."""
+    compiled: bool | None = None
+    """Whether the compiled part waited and read, or plain Python alone; null where the run does not tell."""
     valid: bool
     invalid_because: list[str]
     slack_ms: dict[str, float | None]

@@ -215,6 +215,7 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
     control_rows = len(columns.select(targets=head.only_controls or ("",), phases=scope.judged))
     return Measurement(
         stamps=wire.stamps,
+        compiled=head.compiled,
         valid=not doubts,
         invalid_because=doubts,
         slack_ms=spread(columns.slack_ms[rows]),
@@ -261,11 +262,21 @@ def _arrivals(head: Head, phases: list[Planned]) -> str | None:
 
 def _filled(head: Head, ticks: _Ticks) -> str | None:
     """That a judged target ran on this machine and we filled it, in words."""
-    addresses = [a for t in head.targets if t["name"] not in head.only_controls
-                 for a in (t.get("addresses") or "").split(", ") if a]  # fmt: skip
-    here = any(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
+    here = _here(head) - set(head.only_controls)
     ours = None if ticks.cpu_mean is None else ticks.cpu_mean * head.workers / head.cpus
-    return filled(ticks.machine_mean, ours, on_this_machine=here)
+    return filled(ticks.machine_mean, ours, on_this_machine=bool(here))
+
+
+def _here(head: Head) -> set[str]:
+    """The targets that ran on the machine that measured; of a run of before the head told, those on loopback."""
+    if head.here is not None:
+        return set(head.here)
+    return {
+        str(t["name"])
+        for t in head.targets
+        for address in (t.get("addresses") or "").split(", ")
+        if address and not address.startswith("/") and ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    }
 
 
 def _level(head: Head, phase: Planned) -> int:

@@ -20,7 +20,9 @@ import msgspec
 
 from streamgauge import __version__
 from streamgauge.clock import Clock, boot_id
+from streamgauge.compiled import part
 from streamgauge.errors import Exit, StorageError, worst
+from streamgauge.net import is_this_machine
 from streamgauge.plan import Phase
 from streamgauge.probes.watch import Pace, Probe, watching
 from streamgauge.reports import ReportGenerator
@@ -215,7 +217,8 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",
         paces={t.name: t.rpm for t in load.targets if t.rpm is not None}, probes=described(resolved),
-        boot=boot_id(),
+        boot=boot_id(), compiled=part is not None,
+        here=[t.name for t in load.targets if any(is_this_machine(a) for a, _ in t.addresses)],
     )  # fmt: skip
 
 

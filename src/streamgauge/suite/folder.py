@@ -82,6 +82,10 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """Which start of the machine it began in: its monotonic times mean nothing in another."""
     probes: list[dict[str, str]] = []
     """name, kind and what it reads, of each probe."""
+    compiled: bool | None = None
+    """Whether the compiled part waited and read; None in a run of before this was told."""
+    here: list[str] | None = None
+    """The targets that this machine serves itself, or the way to which begins on it (a proxy); None likewise."""
 
 
 class Resumption(msgspec.Struct, frozen=True):
