@@ -5,7 +5,8 @@ own samples file, and every later verb works from the folder alone: a run that w
 
 The load stops by itself after 20 equal failures of a target in a row (warm-up not counted): at once if that target
 never succeeded, else when no stream of it has given output for 10 s; at a limit on requests, tokens or money; at the
-first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); and when a worker dies or falls silent.
+first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); when a worker dies or falls silent; and
+when the machine was suspended, which ends the open streams at once.
 
 A phase ends when its last worker was done with it, not when this process came to hear of it: where it was held up
 meanwhile (a stopped process, a busy machine), no load was wanted in between, and the journal says so.
@@ -45,6 +46,8 @@ SILENCE_NS = 10 * S
 GRACE_NS = 30 * S
 INTERRUPT_GRACE_NS = 5 * S
 RESOLVE_EVERY_S = 60.0
+SLEPT_NS = 1 * S
+"""A machine that was suspended for longer than this has not measured."""
 SILENT_S = 10.0
 """A worker speaks ten times a second. One that says nothing for so long while this process runs, and uses no processor
 time in the second half of it, is stopped or hangs."""
@@ -335,6 +338,7 @@ class _Conductor:
         if before is not None:
             self.guard.requests, self.guard.tokens, self.guard.usd = before.requests, before.tokens, before.usd
         self.phase = -1
+        self.asleep = clock.asleep()
         self.stopped: str | None = None
         self.stopped_targets: set[str] = set()
         self.signal: int | None = None
@@ -394,6 +398,15 @@ class _Conductor:
             if report.disk is not None:
                 self.disk = report.disk
             self.listener(report)
+
+    def slept(self) -> str | None:
+        """That the machine was suspended since the last look: streams died of it, and time went by unseen."""
+        before, self.asleep = self.asleep, self.clock.asleep()
+        if self.asleep - before <= SLEPT_NS:
+            return None
+        why = f"this machine slept for {(self.asleep - before) / S:,.0f} s"
+        self.journal.add("slept", for_ns=self.asleep - before, at_ns=self.clock.now())
+        return why
 
     def check(self) -> str | None:
         """Why the load must stop now, if it must."""
@@ -467,11 +480,12 @@ def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list
             conductor.listener(Stopping(grace))
             conductor.stop("interrupted" if caught[heeded] == signal.SIGINT else "terminated", grace)
             ending, heeded = True, heeded + 1
+        slept = conductor.slept()
         if ending:
             continue
-        why = "our disk failed" if conductor.disk else conductor.died or conductor.check()
+        why = slept or ("our disk failed" if conductor.disk else conductor.died or conductor.check())
         if why is not None:
-            conductor.stop(why, 0 if conductor.died else conductor.load.grace_ns)
+            conductor.stop(why, 0 if slept or conductor.died else conductor.load.grace_ns)
             ending = True
         elif all(hand.done_phase >= conductor.phase for hand in conductor.hands) and not conductor.begin_next():
             conductor.journal.add("phase", name="drain", level=0, at_ns=conductor.done_at())

@@ -16,7 +16,7 @@ import msgspec
 
 from streamgauge.columns import MISSING, BoolArray, Columns
 from streamgauge.compare import comparisons
-from streamgauge.doubt import filled, unsure
+from streamgauge.doubt import filled, stood_still, unsure
 from streamgauge.errors import Exit
 from streamgauge.facts import Facts
 from streamgauge.findings import find
@@ -45,6 +45,7 @@ from streamgauge.verdict import (
     points,
     run_doubts,
     set_up,
+    void,
     worth_doubling,
 )
 
@@ -83,6 +84,9 @@ class _Ticks:
     steps: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
     machine_sum: float = 0.0
     machine_n: int = 0
+    still_s: float = 0.0
+    """The longest time between two looks of one worker, where it touches a judged phase."""
+    _last: dict[Path, int] = dataclasses.field(default_factory=dict)
 
     @property
     def cpu_mean(self) -> float | None:
@@ -94,8 +98,12 @@ class _Ticks:
         """The machine's mean share in use."""
         return self.machine_sum / self.machine_n if self.machine_n else None
 
-    def add(self, tick: AuditTick, windows: list[tuple[int, int]]) -> None:
-        """Take one in. `windows`: when the judged phases ran."""
+    def add(self, tick: AuditTick, windows: list[tuple[int, int]], file: Path) -> None:
+        """Take one in. `windows`: when the judged phases ran; `file`: one a worker and round."""
+        before = self._last.get(file, tick.at_ns)
+        self._last[file] = tick.at_ns
+        if any(before < end and tick.at_ns > start for start, end in windows):
+            self.still_s = max(self.still_s, (tick.at_ns - before) / 1e9)
         self.sockets = max(self.sockets, tick.open_sockets)
         self.steps += tick.steps
         if any(start <= tick.at_ns <= end for start, end in windows):
@@ -137,6 +145,9 @@ def assess(folder: Path) -> Assessment:
         slowed_by=full, seed=head.seed,
         given=told.weigh,
     )  # fmt: skip
+    absent = stood_still(story.slept_s, ticks.still_s)
+    if absent is not None:
+        judged, doubts = void(judged, absent), [absent, *doubts]
     p95, errors = points(summary)
     wrong = set_up(columns)
     decision = decide(
@@ -179,7 +190,7 @@ def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[Columns, _Ticks
     for block in blocks(folder):
         for record in collector.take(block):
             if isinstance(record, AuditTick):
-                ticks.add(record, windows)
+                ticks.add(record, windows, block.path)
     return collector.columns().stepped(ticks.steps), ticks
 
 

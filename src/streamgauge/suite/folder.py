@@ -112,6 +112,8 @@ class Story:
     stopped_targets: tuple[str, ...]
     signal: int | None
     worker_died: str | None
+    slept_s: float
+    """How long the machine was suspended in it."""
     finished: bool
     partial: bool
     rounds: int
@@ -185,7 +187,7 @@ def read_story(folder: Path) -> Story:
     starts: list[tuple[str, int, int]] = []
     end_ns = None
     ends: list[dict[str, object]] = []
-    rounds = began = 0
+    rounds = began = slept_ns = 0
     resumed: list[Resumed] = []
     for event in _lines(folder / "journal.jsonl"):
         if event.get("event") == "phase":
@@ -195,6 +197,8 @@ def read_story(folder: Path) -> Story:
         elif event.get("event") == "end":
             ends.append(event)
             end_ns = int(str(event["at_ns"]))
+        elif event.get("event") == "slept":
+            slept_ns += int(str(event["for_ns"]))
         elif event.get("event") == "round":
             began += 1
             rounds += not event.get("resumed")
@@ -219,6 +223,7 @@ def read_story(folder: Path) -> Story:
         stopped_targets=tuple(str(t) for t in targets),
         signal=signal if isinstance(signal, int) else None,
         worker_died=_words(told.get("worker_died")),
+        slept_s=slept_ns / 1e9,
         finished=len(ends) >= max(began, 1),
         partial=len(ends) < max(began, 1) or any(bool(e.get("partial")) for e in ends),
         rounds=rounds,

@@ -131,6 +131,8 @@ class Words:
             return f"keep it: run it on every change; repeat this one with {self.head.rerun}"
         if word == "fail":
             return "look in the report at what was not ok and at the slowest; their trace ids lead to your own logs"
+        if word == "invalid" and self.story.slept_s:
+            return f"keep this machine awake while it measures, then run again: {self.head.rerun}"
         if word == "invalid":
             return "free this machine (or use a larger one, or less load), then run again"
         if self.story.partial:
