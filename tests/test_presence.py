@@ -73,7 +73,7 @@ def with_ticks(tmp_path: Path, *at_ms: float, failing: int = 0) -> Assessment:
     """A run of 60 s whose worker looked at itself at these times."""
     well = run_of([100.0] * 600)
     lost = run_of([100.0] * failing, outcome=Outcome.DROPPED)
-    folder = run_folder(tmp_path, [*well, *lost], [P95, criterion("error_rate < 0.05")])
+    folder = run_folder(tmp_path, [*well, *lost], [criterion(P95), criterion("error_rate < 0.05")])
     writer = SampleWriter(folder / "samples-0-9.sgs")
     for at in at_ms:
         writer.add(
