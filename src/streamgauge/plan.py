@@ -59,6 +59,8 @@ class Lane(msgspec.Struct, frozen=True):
     """Whether each request gets a connection of its own, closed after it."""
     repeats: bool = False
     """Whether every request asks the same: the first text of the first prompt set, marked once for the whole run."""
+    first: int = 0
+    """The place of its first request in the plan's order: of a run that goes on after it was cut off, not 0."""
 
 
 class Phase(msgspec.Struct, frozen=True):

@@ -5,7 +5,8 @@ own samples file, and every later verb works from the folder alone: a run that w
 
 The load stops by itself after 20 equal failures of a target in a row (warm-up not counted): at once if that target
 never succeeded, else when no stream of it has given output for 10 s; at a limit on requests, tokens or money; at the
-first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); and when a worker dies or falls silent.
+first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); when a worker dies or falls silent; and
+when the machine was suspended, which ends the open streams at once.
 
 A phase ends when its last worker was done with it, not when this process came to hear of it: where it was held up
 meanwhile (a stopped process, a busy machine), no load was wanted in between, and the journal says so.
@@ -14,6 +15,7 @@ meanwhile (a stopped process, a busy machine), no load was wanted in between, an
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -31,7 +33,7 @@ import msgspec
 
 from streamgauge.clock import MS, Clock, S
 from streamgauge.control import Address, Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
-from streamgauge.errors import StorageError
+from streamgauge.errors import StorageError, UsageError
 from streamgauge.fault import NetError
 from streamgauge.net import addresses_of
 from streamgauge.plan import Phase
@@ -44,6 +46,8 @@ SILENCE_NS = 10 * S
 GRACE_NS = 30 * S
 INTERRUPT_GRACE_NS = 5 * S
 RESOLVE_EVERY_S = 60.0
+SLEPT_NS = 1 * S
+"""A machine that was suspended for longer than this has not measured."""
 SILENT_S = 10.0
 """A worker speaks ten times a second. One that says nothing for so long while this process runs, and uses no processor
 time in the second half of it, is stopped or hangs."""
@@ -133,7 +137,8 @@ def workers_for(streams: int) -> int:
 
 
 class Journal:
-    """The run's own story, one JSON object a line, each on the disk as soon as it happened."""
+    """The run's own story, one JSON object a line, each on the disk as soon as it happened. Who has it open alone
+    runs the run: UsageError where somebody else does."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "journal.jsonl"
@@ -141,6 +146,13 @@ class Journal:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}; use another folder or free it") from None
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise UsageError(f"{folder.name} is still running: wait for its end, or stop it (Ctrl-C)") from None
+        except OSError:
+            pass  # a file system without locks: then nobody is kept from it
 
     def add(self, event: str, **facts: object) -> None:
         """Append one line."""
@@ -340,6 +352,7 @@ class _Conductor:
         if before is not None:
             self.guard.requests, self.guard.tokens, self.guard.usd = before.requests, before.tokens, before.usd
         self.phase = -1
+        self.asleep = clock.asleep()
         self.stopped: str | None = None
         self.stopped_targets: set[str] = set()
         self.signal: int | None = None
@@ -407,6 +420,15 @@ class _Conductor:
             if report.disk is not None:
                 self.disk = report.disk
             self.listener(report)
+
+    def slept(self) -> str | None:
+        """That the machine was suspended since the last look: streams died of it, and time went by unseen."""
+        before, self.asleep = self.asleep, self.clock.asleep()
+        if self.asleep - before <= SLEPT_NS:
+            return None
+        why = f"this machine slept for {(self.asleep - before) / S:,.0f} s"
+        self.journal.add("slept", for_ns=self.asleep - before, at_ns=self.clock.now())
+        return why
 
     def check(self) -> str | None:
         """Why the load must stop now, if it must."""
@@ -502,11 +524,12 @@ def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list
             conductor.listener(Stopping(grace))
             conductor.stop("interrupted" if caught[heeded] == signal.SIGINT else "terminated", grace)
             ending, heeded = True, heeded + 1
+        slept = conductor.slept()
         if ending:
             continue
-        why = "our disk failed" if conductor.disk else conductor.died or conductor.check()
+        why = slept or ("our disk failed" if conductor.disk else conductor.died or conductor.check())
         if why is not None:
-            conductor.stop(why, 0 if conductor.died else conductor.load.grace_ns)
+            conductor.stop(why, 0 if slept or conductor.died else conductor.load.grace_ns)
             ending = True
         elif conductor.hands_done() and not conductor.begin_next():
             conductor.journal.add("phase", name="drain", level=0, at_ns=conductor.done_at())

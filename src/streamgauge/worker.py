@@ -328,7 +328,7 @@ class Worker:
     def _free_at(self, state: _LaneState) -> int:
         """When the pace of the lane's next target in turn allows a start; 0 where it has none."""
         for k in range(state.shots, state.shots + len(state.lane.targets) if self._spacing else 0):
-            target = whose(state.lane, k * state.shards + self._job.shard)
+            target = whose(state.lane, state.lane.first + k * state.shards + self._job.shard)
             if target not in self._stopped_targets:
                 return self._free.get(target, 0)
         return 0
@@ -372,7 +372,7 @@ class Worker:
         for _ in state.lane.targets:
             if state.done:
                 return None
-            k = state.shots * state.shards + shard
+            k = state.lane.first + state.shots * state.shards + shard
             target, prompt = pick(state.lane, k, self._job.seed)
             state.shots += 1
             if target not in self._stopped_targets:

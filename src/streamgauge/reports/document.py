@@ -114,6 +114,17 @@ class Probed(msgspec.Struct, frozen=True, kw_only=True):
     """Why most of the failed ones failed."""
 
 
+class Resumed(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was cut off went on (`run --resume`)."""
+
+    at: str
+    """UTC, ISO 8601."""
+    cut_s: float
+    """When it had been cut off, since its start."""
+    gap_s: float
+    """How long there was no load in between."""
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Which run this was and how to repeat it."""
 
@@ -146,6 +157,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     tokens: dict[str, int | None]
     """input, output as counted by the server; null where it did not say."""
     folder: str | None
+    resumed: list[Resumed] = []
+    """Each time it went on after it had been cut off; what was open then was lost and asked again."""
     probes: list[Probed] = []
     """Where the server's memory was read."""
 

@@ -100,6 +100,7 @@ def facts(document: Document) -> list[tuple[str, str]]:
         ("cost", say.money(run.cost_usd).removeprefix("cost ")),
         ("preset", run.preset),
         ("started", run.started.replace("T", " ").replace("Z", " UTC")),
+        ("resumed", ", ".join(one.at.replace("T", " ").replace("Z", " UTC") for one in run.resumed)),
     ]
     return [(label, say.plain(value, 120)) for label, value in found if value]
 

@@ -18,7 +18,7 @@ from streamgauge.arrivals import Rate
 from streamgauge.columns import MISSING, BoolArray, Columns
 from streamgauge.compare import comparisons
 from streamgauge.connections import Closings, TakingClosings, connections
-from streamgauge.doubt import filled, unsure
+from streamgauge.doubt import filled, stood_still, unsure
 from streamgauge.errors import Exit
 from streamgauge.facts import Facts
 from streamgauge.findings import Found, RunFacts, find
@@ -49,6 +49,7 @@ from streamgauge.verdict import (
     points,
     run_doubts,
     set_up,
+    void,
     worth_doubling,
 )
 
@@ -87,6 +88,9 @@ class _Ticks:
     steps: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
     machine_sum: float = 0.0
     machine_n: int = 0
+    still_s: float = 0.0
+    """The longest time between two looks of one worker, where it touches a judged phase."""
+    _last: dict[Path, int] = dataclasses.field(default_factory=dict)
 
     @property
     def cpu_mean(self) -> float | None:
@@ -98,8 +102,12 @@ class _Ticks:
         """The machine's mean share in use."""
         return self.machine_sum / self.machine_n if self.machine_n else None
 
-    def add(self, tick: AuditTick, windows: list[tuple[int, int]]) -> None:
-        """Take one in. `windows`: when the judged phases ran."""
+    def add(self, tick: AuditTick, windows: list[tuple[int, int]], file: Path) -> None:
+        """Take one in. `windows`: when the judged phases ran; `file`: one a worker and round."""
+        before = self._last.get(file, tick.at_ns)
+        self._last[file] = tick.at_ns
+        if any(before < end and tick.at_ns > start for start, end in windows):
+            self.still_s = max(self.still_s, (tick.at_ns - before) / 1e9)
         self.sockets = max(self.sockets, tick.open_sockets)
         self.steps += tick.steps
         if any(start <= tick.at_ns <= end for start, end in windows):
@@ -141,6 +149,9 @@ def assess(folder: Path) -> Assessment:
         slowed_by=full, seed=head.seed,
         given=told.weigh,
     )  # fmt: skip
+    absent = stood_still(story.slept_s, ticks.still_s)
+    if absent is not None:
+        judged, doubts = void(judged, absent), [absent, *doubts]
     p95, errors = points(summary)
     wrong = set_up(columns)
     decision = decide(
@@ -196,7 +207,7 @@ def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[Columns, _Ticks
     for block in blocks(folder):
         for record in collector.take(block):
             if isinstance(record, AuditTick):
-                ticks.add(record, windows)
+                ticks.add(record, windows, block.path)
             elif isinstance(record, Closing):
                 ends.add(record)
     return collector.columns().stepped(ticks.steps), ticks, ends.closings()
@@ -338,7 +349,7 @@ def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float |
         ended=None if ended is None else ended.isoformat(timespec="seconds").replace("+00:00", "Z"),
         start_ns=head.start_ns, end_ns=end, phases=story.phases, judged_phases=head.judged_phases,
         stopped_by=story.stopped_by, rerun=head.rerun, cost_usd=cost,
-        tokens=_tokens(columns), folder=str(folder), probes=probes,
+        tokens=_tokens(columns), folder=str(folder), probes=probes, resumed=list(story.resumed),
     )  # fmt: skip
 
 
