@@ -26,7 +26,9 @@ TINY = {
     "simulator": ("--streams", "5", "--tokens", "5"),
     "fuzz": ("--cases", "40", "--seed", "1"),
     "openloop": ("--rate", "50", "--seconds", "1"),
+    "leaks": ("--series", "2"),
     "decides": ("--tests", "ttft", "--drawn", "2", "--real", "1", "--requests", "2"),
+    "levels": ("--tables", "7", "--draws", "19"),
 }
 
 

@@ -102,9 +102,10 @@ def test_every_spec_key_is_documented(table: str, key: str) -> None:
 
 
 def report_fields() -> list[str]:
-    """Every field of the report's JSON, by its schema."""
-    schema = files("streamgauge.reports").joinpath("report.schema.json").read_text("utf-8")
-    return sorted({name for table in json.loads(schema)["$defs"].values() for name in table.get("properties", {})})
+    """Every field of the report's JSON and of the index of several tests, by their schemas."""
+    shapes = [files("streamgauge.reports").joinpath(f"{name}.schema.json") for name in ("report", "suite")]
+    tables = [table for shape in shapes for table in json.loads(shape.read_text("utf-8"))["$defs"].values()]
+    return sorted({name for table in tables for name in table.get("properties", {})})
 
 
 @pytest.mark.parametrize("field", report_fields())

@@ -104,7 +104,12 @@ class Evidence:
     no_text: int = 0
     n_effective: int | None = None
     """How many independent requests the n are worth, where that is fewer."""
+    said: str | None = None
+    """Its own words, where what was seen is no share of requests."""
 
+
+Weigh = Callable[["Requirement", float], Evidence]
+"""What one test found out, held against a requirement, with bounds at this confidence."""
 
 NOT_MEASURED = Evidence("inconclusive", why="not_measured")
 

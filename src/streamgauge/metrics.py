@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from streamgauge.sample import Outcome, Sample
 
-Kind = Literal["time", "per_request", "gaps", "rate", "count", "scalar"]
+Kind = Literal["time", "per_request", "gaps", "rate", "count", "scalar", "run"]
 Owed = Literal["text", "answer", "arrival", "seen"]
 Number = Any
 """A float, or an array of them; NaN is missing."""
@@ -34,7 +34,8 @@ class Metric:
     """One number's name, unit and meaning.
 
     kind: `time` and `per_request` have one value a request and take a stat (p95, mean, ...); `gaps` many values a
-    request, pooled; `rate`, `count` and `scalar` one value for all and take no stat.
+    request, pooled; `rate`, `count` and `scalar` one value for all and take no stat; `run` one value of the whole run,
+    which only the tests in `tests` look for.
     """
 
     name: str
@@ -48,6 +49,8 @@ class Metric:
     late: Formula | None = None
     """How much larger the true value may be; None: not at all."""
     higher_is_better: bool = False
+    tests: tuple[str, ...] = ()
+    """Of kind `run`: the tests that find it."""
 
     def of(self, sample: Sample) -> float | None:
         """Its value for one Sample; None where not reached, or where the metric has no value a request."""

@@ -1,11 +1,12 @@
-"""The waist: one `Sample` a request. The left half of the product makes it, the right half reads it.
+"""The waist: one `Sample` a request, one `Reading` a look of a probe. The left half makes them, the right half reads.
 
 Rules: every Shot that came due yields exactly one Sample, whatever happened. A stamp that was not reached is None.
 Nothing here holds a prompt, an answer or a secret. Times are integer ns on CLOCK_MONOTONIC of the generating host.
 
 The file is a header line, then records, each a little-endian u32 length and one msgpack array whose first element is
 its tag: `s` a Sample, `g` a part of a Sample's gaps written before it (a long stream spills them), `a` what the worker
-saw of itself. A torn last record (the generator was killed) is dropped; anything else that cannot be read is an error.
+saw of itself; a file of readings has `r`. A torn last record (the generator was killed) is dropped; anything else that
+cannot be read is an error.
 New fields go to the end with a default: an old file still reads.
 """
 
@@ -18,10 +19,13 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from streamgauge.errors import StorageError, UsageError
+
+T = TypeVar("T")
 
 FORMAT = 1
 """History of the format. 1: first."""
@@ -226,14 +230,45 @@ class AuditTick(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False,
     """Share of all the machine's processor time that anyone used; None where the system does not tell."""
 
 
+MEMORY = ("rss", "pss", "uss", "heap_used", "heap_total", "external", "array_buffers", "memory_limit")
+"""Gauges in bytes."""
+GAUGES = (*MEMORY, "connections", "descriptors", "threads", "restarts", "cpu_s")
+"""The names of gauges that mean the same with every probe. Any other name is the spec's own."""
+FACTS = ("uptime", "instance", "pid", "time", "collected")
+"""What else a server may tell: seconds since its start; who answers; when; whether garbage was collected."""
+
+
+class Reading(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False, kw_only=True):
+    """What a probe saw of the server at one time. A failed look is one too: it has `error` and no values."""
+
+    probe: str
+    """Its name in the spec."""
+    instance: str = ""
+    """Which of several servers answered, as it told itself; "" where it did not."""
+    at_ns: int
+    """The middle of the asking, between `took_ns / 2` before and after."""
+    took_ns: int
+    values: dict[str, float] = {}
+    """Gauge -> value, see GAUGES; others are the spec's own. What is unknown is left out."""
+    uptime_s: float | None = None
+    pid: int | None = None
+    collected: bool = False
+    """The server was asked to collect its garbage first."""
+    snapshot: bool = False
+    """One of the detailed ones, some minutes apart."""
+    error: str | None = None
+    """Why there are no values, redacted."""
+
+
 Record = Sample | GapsPart | AuditTick
 
 _encoder = msgspec.msgpack.Encoder()
+_readings: msgspec.msgpack.Decoder[Reading] = msgspec.msgpack.Decoder(Reading)
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 _length = struct.Struct("<I")
 
 
-def encode(record: Record) -> bytes:
+def encode(record: Record | Reading) -> bytes:
     """One record as it stands in the file: its length, then msgpack."""
     body = _encoder.encode(record)
     return _length.pack(len(body)) + body
@@ -258,7 +293,7 @@ class SampleWriter:
     def __repr__(self) -> str:
         return f"SampleWriter({str(self.path)!r}, buffered={len(self._buffer)})"
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record | Reading) -> None:
         """Take one record; it is on its way to the disk at the next flush."""
         self._buffer += encode(record)
 
@@ -301,9 +336,16 @@ class Block:
 
     def record(self, i: int) -> Record:
         """One of them, decoded. UsageError where it is damaged."""
+        return self._decoded(i, _decoder)
+
+    def readings(self) -> Iterator[Reading]:
+        """All of them, where the file is one of readings. UsageError where it is damaged."""
+        return (self._decoded(i, _readings) for i in range(len(self)))
+
+    def _decoded(self, i: int, decoder: msgspec.msgpack.Decoder[T]) -> T:
         begin = self.begins[i]
         try:
-            return _decoder.decode(memoryview(self.data)[begin : self.ends[i]])
+            return decoder.decode(memoryview(self.data)[begin : self.ends[i]])
         except (msgspec.MsgspecError, ValueError) as error:
             raise UsageError(f"{self.path} is damaged near byte {self.offset + begin}: {error}") from error
 

@@ -112,7 +112,7 @@ def _table(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-tests = of(lambda ctx: TESTS)
+tests = of(lambda ctx: (*TESTS, "all"))
 presets = of(lambda ctx: PRESETS)
 dialects = of(_dialects)
 environments = of(lambda ctx: spec_names(ctx, "environments"))

@@ -91,6 +91,23 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None
 
 
+class Probed(msgspec.Struct, frozen=True, kw_only=True):
+    """One probe of a run: what it read of the server, and how often."""
+
+    name: str
+    kind: str
+    """`process` or `json`."""
+    reads: str
+    """Which process or page, in words."""
+    readings: int
+    failed: int
+    instances: list[str]
+    """As they told themselves; empty where they did not."""
+    gauges: list[str]
+    error: str | None
+    """Why most of the failed ones failed."""
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Which run this was and how to repeat it."""
 
@@ -123,6 +140,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     tokens: dict[str, int | None]
     """input, output as counted by the server; null where it did not say."""
     folder: str | None
+    probes: list[Probed] = []
+    """Where the server's memory was read."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

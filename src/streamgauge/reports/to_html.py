@@ -15,9 +15,11 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import streamgauge.reports.charts as charts
+import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
+from streamgauge.reports.suite_document import Suite
 from streamgauge.reports.svg import NARROW, WIDE, Frame
 from streamgauge.series import Ecdf, Gaps, Slow
 from streamgauge.wild import html
@@ -63,6 +65,17 @@ def render(document: Document, samples: object) -> Iterator[bytes]:
     """The page, UTF-8. `samples` are not used: the document holds the series of the pictures."""
     template = _environment().get_template("report.html.j2")
     yield template.render(**_parts(document)).encode("utf-8", "replace")
+
+
+def render_suite(suite: Suite) -> Iterator[bytes]:
+    """The index page of several tests, UTF-8. It has no script and loads nothing; its links are to files beside it."""
+    sign = say.SIGNS[suite.verdict]
+    page = _environment().get_template("suite.html.j2").render(
+        suite=suite, sign=sign, rows=suite_view.rows(suite), facts=suite_view.facts(suite),
+        escalation=suite_view.escalation(suite), waits=suite_view.waits(suite),
+        meaning=suite_view.meaning(suite),
+    )  # fmt: skip
+    yield page.encode("utf-8", "replace")
 
 
 def _environment() -> Environment:

@@ -8,10 +8,13 @@ words stand in code spans. What only some readers need is folded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from urllib.parse import quote
 
+import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
+from streamgauge.reports.suite_document import Suite
 from streamgauge.wild import markdown as text
 from streamgauge.wild import markdown_code as code
 
@@ -56,8 +59,7 @@ def _head(document: Document) -> str:
     if run.stopped_by:
         found.append(f"The run ended before its plan was done: {text(run.stopped_by)}.")
     found += [f"Not valid: {text(why)}" for why in document.measurement.invalid_because]
-    step = document.next_step
-    found.append(f"Next: {code(step) if step.startswith('streamgauge ') else text(step)}")
+    found.append(f"Next: {_step(document.next_step)}")
     found.append(" · ".join(f"{label} {text(value)}" for label, value in view.facts(document)))
     if document.warnings:
         found.append("\n".join(f"- {text(warning)}" for warning in document.warnings))
@@ -222,3 +224,44 @@ def _quality(document: Document) -> str:
 
 def _folded(summary: str, body: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+
+
+def render_suite(suite: Suite) -> Iterator[bytes]:
+    """The index of several tests, UTF-8; its links are to files beside it."""
+    sign = say.SIGNS[suite.verdict]
+    where = f" on {text(suite.environment)}" if suite.environment else ""
+    severity = f", severity {suite.severity}" if suite.severity else ""
+    found = [f"## {sign.mark} {sign.word}: suite{where}{severity}", f"**{text(suite.headline)}**"]
+    meaning = suite_view.meaning(suite)
+    found += [text(meaning)] if meaning else []
+    found.append(f"Next: {_step(suite.next_step)}")
+    found.append(" · ".join(f"{label} {text(value)}" for label, value in suite_view.facts(suite)))
+    found += ["\n".join(f"- {text(warning)}" for warning in suite.warnings)] if suite.warnings else []
+    headings = ["verdict", "test", "found", "severity", "requests", "took", "report"]
+    lines = [
+        [
+            _sign(row.verdict) if row.verdict and row.verdict == row.word else text(row.word),
+            text(row.test),
+            text(row.headline) + (f"<br>{_step(row.next_step)}" if row.next_step else ""),
+            row.severity or "–",
+            row.requests or "–",
+            row.took or "–",
+            " ".join(f"[{form}](<{quote(name)}>)" for form, name in row.files) or "none",
+        ]
+        for row in suite_view.rows(suite)
+    ]
+    found.append("### Tests\n\n" + _table("llllrrl", headings, lines))
+    told = suite_view.escalation(suite)
+    if told is not None:
+        steps = "\n".join(f"{i}. {text(action)}" for i, action in enumerate(told[2], 1))
+        found.append(f"### What to do now\n\n{text(told[0])}. Asked for by {text(told[1])}.\n\n{steps}")
+    waits = [f"- before {text(test)}: {text(sentence)}" for test, sentence in suite_view.waits(suite)]
+    found += ["### Between the tests\n\n" + "\n".join(waits)] if waits else []
+    found.append(f"Run it again: {code(suite.rerun, 1_000)}")
+    origin = [f"streamgauge {suite.version}", suite.id, f"started {suite.started}", suite.schema]
+    found.append(f"<sub>{' · '.join(text(part) for part in origin)}</sub>")
+    yield ("\n\n".join(found) + "\n").encode("utf-8", "replace")
+
+
+def _step(step: str) -> str:
+    return code(step) if step.startswith("streamgauge ") else text(step)

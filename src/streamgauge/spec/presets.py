@@ -151,3 +151,5 @@ class Settings:
     timeouts: Timeouts
     inconclusive: Inconclusive
     """`pass`: exit 3 becomes 0, with a warning."""
+    probes: tuple[str, ...] = ()
+    """Where the server's memory is read meanwhile."""

@@ -167,7 +167,15 @@ def settings_of(
         double=preset.double and not own_end,
         timeouts=_timeouts(preset, table.timeouts),
         inconclusive=overrides.inconclusive or table.inconclusive or "report",
+        probes=probes_of(spec, test),
     )
+
+
+def probes_of(spec: Spec, test: str) -> tuple[str, ...]:
+    """The probes that are read while `test` runs."""
+    table: Test | None = getattr(spec.model.tests, test)
+    chosen = None if table is None else table.probes
+    return tuple(spec.model.probes) if chosen is None else tuple(dict.fromkeys(chosen))
 
 
 def _course_s(rate: Rate) -> float:

@@ -23,12 +23,15 @@ from streamgauge.findings import find
 from streamgauge.metrics import METRICS
 from streamgauge.plan import Hold
 from streamgauge.plan import Phase as Planned
-from streamgauge.reports.document import Document, Measurement, Run
+from streamgauge.reports.document import Document, Measurement, Probed, Run
 from streamgauge.sample import AuditTick, Outcome
 from streamgauge.series import series
 from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
-from streamgauge.suite.folder import Head, Story, blocks, read_head, read_story
+from streamgauge.suite.contract import Seen, Told
+from streamgauge.suite.folder import Head, Story, blocks, read_head, read_story, readings
+from streamgauge.suite.probing import probed, unread
+from streamgauge.suite.tests import TESTS
 from streamgauge.suite.wire import Wire, wire_of
 from streamgauge.suite.words import Words
 from streamgauge.summary import MetricsCollector, Scope, scope_of, summarise
@@ -44,9 +47,6 @@ from streamgauge.verdict import (
     set_up,
     worth_doubling,
 )
-
-SUBJECTS = {"ttft": "ttft_ms", "concurrent": "concurrency_held"}
-"""What each test is about: a run that leaves it open is no pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +125,23 @@ def assess(folder: Path) -> Assessment:
     )
     summary = summarise(columns, scope)
     measurement = _measurement(head, story, columns, scope, ticks, wire)
-    doubts = list(measurement.invalid_because)
+    test = TESTS.get(head.test)
+    read = readings(folder)
+    told = Told() if test is None or test.see is None else test.see(Seen(head, story, columns, scope, read))
+    probes = probed(head.probes, read)
+    measurement = msgspec.structs.replace(measurement, notes=[*measurement.notes, *unread(probes)])
+    doubts = [*measurement.invalid_because, *told.doubts]
     full = _filled(head, ticks)
     judged = judge(
         head.criteria, columns, scope, confidence=head.confidence, partial=story.partial, invalid_because=doubts,
         slowed_by=full, seed=head.seed,
+        given=told.weigh,
     )  # fmt: skip
     p95, errors = points(summary)
     wrong = set_up(columns)
     decision = decide(
-        judged, partial=story.partial, invalid_because=doubts, set_up=wrong, subject=SUBJECTS.get(head.test),
-        ttft_p95_ms=p95, error_rate=errors,
+        judged, partial=story.partial, invalid_because=doubts, set_up=wrong,
+        subject=None if test is None else test.subject, ttft_p95_ms=p95, error_rate=errors,
     )  # fmt: skip
     measurement = _with_doubts(measurement, decision.word, [*doubts, *doubts_of(judged)])
     found = comparisons(columns, scope, controls=head.controls, seed=head.seed)
@@ -153,8 +159,9 @@ def assess(folder: Path) -> Assessment:
             summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum()), full=full,
             unsure=unsure(columns, scope),
         ),
-        run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from, set_up=wrong,
+        run=_run(head, story, columns, folder, cost, probes), tokens_from=summary.tokens_from, set_up=wrong,
     )  # fmt: skip
+    document = msgspec.structs.replace(document, **told.sections)
     doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(judged)
     return Assessment(document, decision, doubling_helps, folder, columns.facts, head.inconclusive_passes)
 
@@ -298,7 +305,7 @@ def _model(head: Head, target: str) -> str | None:
     return next((t["model"] for t in head.targets if t["name"] == target), None)
 
 
-def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float | None) -> Run:
+def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float | None, probes: list[Probed]) -> Run:
     end = story.end_ns if story.end_ns is not None else (int(columns.end.max()) if len(columns.end) else None)
     ended = None
     if end is not None:
@@ -312,7 +319,7 @@ def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float |
         ended=None if ended is None else ended.isoformat(timespec="seconds").replace("+00:00", "Z"),
         start_ns=head.start_ns, end_ns=end, phases=story.phases, judged_phases=head.judged_phases,
         stopped_by=story.stopped_by, rerun=head.rerun, cost_usd=cost,
-        tokens=_tokens(columns), folder=str(folder),
+        tokens=_tokens(columns), folder=str(folder), probes=probes,
     )  # fmt: skip
 
 

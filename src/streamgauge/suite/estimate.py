@@ -42,6 +42,8 @@ class Estimate:
     output_tokens: int
     usd: float | None
     seconds: float
+    phases_s: tuple[float, ...]
+    """Of each phase."""
     streams: int
     """Open at once at most: the level, in open loop the cap."""
     rate_per_s: float | None
@@ -65,13 +67,13 @@ def estimate_of(
     rpm = {t.name: t.rpm for t in targets}
     sent: dict[str, float] = {}
     sends: dict[str, dict[str, float]] = {}
-    seconds = max(takes.values())
+    phases_s: list[float] = []
     for phase in phases:
         within = takes if phase.max_tokens is None else _cut_short(targets, takes, first, phase.max_tokens)
         loads = [
             (lane, *_lane_load(lane, phase, max(within[name] for name in lane.targets), rpm)) for lane in phase.lanes
         ]
-        seconds += max((took for _, _, took in loads), default=0.0)
+        phases_s.append(max((took for _, _, took in loads), default=0.0))
         for lane, n, _ in loads:
             for name in lane.targets:
                 sent[name] = sent.get(name, 0.0) + n / len(lane.targets)
@@ -86,7 +88,8 @@ def estimate_of(
         input_tokens=round(sum(n * each[name] for name, n in sent.items())),
         output_tokens=round(sum(n * out[name] for name, n in sent.items())),
         usd=sum(known) if len(known) == len(sent) else None,
-        seconds=seconds,
+        seconds=sum(phases_s) + max(takes.values()),
+        phases_s=tuple(phases_s),
         streams=max(phase.streams for phase in phases),
         rate_per_s=next((phase.rate for phase in phases if phase.rate is not None), None),
         most_open=_most_open(phases, takes),

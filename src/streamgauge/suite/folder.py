@@ -3,6 +3,7 @@
     run.json         the head: what was asked, of whom, by which criteria; written once, before the first request
     journal.jsonl    what happened: phases, stops, the end; a line at a time, as it happened
     samples-*.sgs    the Samples, a file a worker and round
+    readings.msgpack what the probes read of the server, where there are any; framed as the Samples are
     report.json      the last report made from it
 
 Rules: no secret is in any of them. A run that was killed has no `end` line and is partial.
@@ -23,12 +24,13 @@ import msgspec
 from streamgauge.errors import StorageError, UsageError
 from streamgauge.plan import Phase as Planned
 from streamgauge.reports.document import Calibration
-from streamgauge.sample import AuditTick, Block, Record, Sample, read_blocks
+from streamgauge.sample import AuditTick, Block, Reading, Record, Sample, read_blocks
 from streamgauge.summary import Phase
 from streamgauge.verdict import Criterion
 
 FORMAT = 1
 RUNS = Path(".streamgauge") / "runs"
+READINGS = "readings.msgpack"
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +76,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What was known of this machine when the run began."""
     paces: dict[str, float] = {}
     """target -> its rpm, where it has one."""
+    probes: list[dict[str, str]] = []
+    """name, kind and what it reads, of each probe."""
     compiled: bool | None = None
     """Whether the compiled part waited and read; None in a run of before this was told."""
     here: list[str] | None = None
@@ -230,3 +234,11 @@ def blocks(folder: Path) -> Iterator[Block]:
     """The same, not yet decoded, some thousand at a time."""
     for path in sorted(folder.glob("samples-*.sgs")):
         yield from read_blocks(path)
+
+
+def readings(folder: Path) -> list[Reading]:
+    """What the probes read, in order of time; none where the run had no probe."""
+    path = folder / READINGS
+    if not path.is_file():
+        return []
+    return sorted((r for block in read_blocks(path) for r in block.readings()), key=lambda r: r.at_ns)

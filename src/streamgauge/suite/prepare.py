@@ -7,7 +7,7 @@ connects and speaks TLS, and sends no request (exit 4).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,17 +27,28 @@ from streamgauge.run import Load, workers_for
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved, ResolvedTarget
 from streamgauge.stream import Limits
-from streamgauge.suite import concurrent, ttft
 from streamgauge.suite.estimate import Estimate, estimate_of, input_tokens
 from streamgauge.suite.seen import key_of, recall
+from streamgauge.suite.tests import TESTS
 from streamgauge.target import Target, Tls
 from streamgauge.verdict import Criterion, gates
 
-Shape = Callable[[Settings, tuple[str, ...], tuple[str, ...]], tuple[Phase, ...]]
-TESTS: dict[str, Shape] = {"ttft": ttft.phases, "concurrent": concurrent.phases}
-"""Each test's plan. A test is its file and its line here."""
-
 DESCRIPTORS_SPARE = 64
+NO_PROBE = """\
+{test} is about the server's memory, and no probe reads it. Where the server runs on this machine: --probe port:3000, or
+
+  [probes.server]
+  kind = "process"
+  port = 3000
+
+Elsewhere ship one of the handlers in docs/examples/probes/, and: --probe https://HOST/api/probe, or
+
+  [probes.web]
+  kind = "json"
+  path = "/api/probe"
+  headers = {{ authorization = "Bearer ${{PROBE_TOKEN}}" }}
+
+docs/probes.md says more; streamgauge check shows what a probe sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +70,11 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     What `check` saw of a target is looked up under `root`. calibration: what is known of this machine.
     """
     settings = resolved.settings
+    if TESTS[settings.test].needs_probe and not resolved.probes:
+        raise UsageError(NO_PROBE.format(test=settings.test))
     names = tuple(t.name for t in resolved.targets)
     controls = tuple(t.name for t in resolved.controls)
-    phases = TESTS[settings.test](settings, names, controls)
+    phases = TESTS[settings.test].phases(settings, names, controls)
     targets = targets_of(resolved)
     for target in targets:
         if target.secure or (target.proxy is not None and target.proxy.secure):
