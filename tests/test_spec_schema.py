@@ -41,6 +41,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "tests.TEST": m.Test,
     "tests.endurance": m.EnduranceTest,
     "tests.memory": m.MemoryTest,
+    "findings": m.Findings,
     "tests.TEST.rate": m.RateCourse,
     "tests.TEST.timeouts": m.Timeouts,
     "a criterion": m.Criterion,

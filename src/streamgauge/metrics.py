@@ -203,6 +203,12 @@ _TABLE = (
            higher_is_better=True, tests=("endurance",)),
     Metric("pace_kept", "", "run", "tokens a second at the end of the long streams over those at their beginning",
            share=True, higher_is_better=True, tests=("endurance",)),
+    Metric("capacity", "", "run", "highest level (users, in open loop requests a second) within all criteria",
+           higher_is_better=True, tests=("stress",)),
+    Metric("level_error_rate", "", "run", "error rate of the level where it is highest", share=True, tests=("stress",)),
+    Metric("crashes", "", "run", "times the service was gone or began anew", tests=("stress",)),
+    Metric("recovery_s", "s", "run", "longest time after an overload until TTFT and errors were back",
+           tests=("stress",)),
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}

@@ -34,10 +34,12 @@ from streamgauge.spec.model import (
     REFERENCE,
     EnduranceTest,
     Environment,
+    Findings,
     MemoryTest,
     Probe,
     Prompts,
     SpecModel,
+    StressTest,
     Table,
     Target,
     Test,
@@ -67,7 +69,12 @@ TARGET = "target"
 _RESERVED = (EACH, ALL)
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 ._/:+-]{0,63}$")
 T = TypeVar("T", bound=Table)
-TABLES: dict[str, type[Test]] = {**dict.fromkeys(TESTS, Test), "endurance": EnduranceTest, "memory": MemoryTest}
+TABLES: dict[str, type[Test]] = {
+    **dict.fromkeys(TESTS, Test),
+    "endurance": EnduranceTest,
+    "memory": MemoryTest,
+    "stress": StressTest,
+}
 """Each test's table."""
 
 
@@ -252,9 +259,11 @@ def _tables(tree: dict[str, object], mistakes: Mistakes) -> SpecModel:
     prompts = _section(tree, "prompts", Prompts, mistakes)
     probes = _section(tree, "probes", Probe, mistakes)
     tests = _section(tree, "tests", Test, mistakes, only=TABLES)
+    findings = _table(tree.get("findings", {}), Findings, ("findings",), mistakes) or Findings()
     return SpecModel(
-        environments=environments, targets=targets, prompts=prompts, probes=probes, tests=Tests.model_validate(tests)
-    )
+        environments=environments, targets=targets, prompts=prompts, probes=probes,
+        tests=Tests.model_validate(tests), findings=findings,
+    )  # fmt: skip
 
 
 def _unknown_section(key: str, value: object) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from streamgauge.arrivals import Arrivals
 
-TESTS = ("ttft", "concurrent", "endurance", "memory")
+TESTS = ("ttft", "concurrent", "endurance", "memory", "stress")
 """The tests that exist. A spec may name no other."""
 PRESETS = ("smoke", "pr", "standard", "full")
 LENGTHS = ("short", "medium", "long")
@@ -25,6 +25,7 @@ PHASES_OF = {
     "concurrent": ("reference", "ramp", "hold", "stress"),
     "endurance": ("hold",),
     "memory": ("hold", "burst"),
+    "stress": ("hold", "stress", "spike", "recovery"),
 }
 """Phases a criterion of each test may name; `hold` is the judged one."""
 PHASES = tuple(dict.fromkeys(phase for phases in PHASES_OF.values() for phase in phases))
@@ -68,6 +69,23 @@ class Lives:
 
 
 @dataclass(frozen=True, slots=True)
+class Climb:
+    """What stress does: levels one after another, finer steps around the knee, a spike, and recovery after each."""
+
+    levels: tuple[float, ...]
+    """Users over all targets, rising; in open loop requests a second."""
+    asked: float
+    """What must be within the criteria."""
+    hold_s: float
+    """How long each level is held, once it is reached."""
+    finer: int
+    """At most so many finer steps."""
+    spike_s: float
+    recovery_s: float
+    """How long recovery is looked at after each overload."""
+
+
+@dataclass(frozen=True, slots=True)
 class Preset:
     """One test at one preset."""
 
@@ -96,6 +114,9 @@ class Preset:
     """Whether an undecided run is doubled once."""
     burst: Burst | None = None
     lives: Lives | None = None
+    climb: Climb | None = None
+    repeats: int = 0
+    """A target: so many times one prompt, beside as many new ones, to see whether it is cached. Never judged."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -109,6 +130,7 @@ def _ttft(name: str, requests: int, *, double: bool) -> Preset:
         max_tokens=32,
         floor=59,
         double=double,
+        repeats=12 if double else 0,
         timeouts=Timeouts(total_s=300.0),
     )
 
@@ -159,6 +181,21 @@ def _memory(name: str, hold_s: float, burst: Burst) -> Preset:
     )
 
 
+LEVELS = (1.0, 10.0, 25.0, 50.0, 75.0, 100.0, 150.0, 200.0)
+
+
+def _stress(name: str, hold_s: float, finer: int, spike_s: float, recovery_s: float) -> Preset:
+    return Preset(
+        "stress",
+        name,
+        requests=None,
+        concurrency=200,
+        prompts=("short", "medium"),
+        max_tokens=32,
+        climb=Climb(LEVELS, 100.0, hold_s, finer, spike_s, recovery_s),
+    )
+
+
 _TABLE = (
     _ttft("smoke", 150, double=False),
     _ttft("pr", 150, double=False),
@@ -179,6 +216,11 @@ _TABLE = (
     _memory("pr", 300.0, Burst(50, 20.0, 60.0)),
     _memory("standard", 3_600.0, Burst(50, 60.0, 300.0)),
     _memory("full", 14_400.0, Burst(100, 120.0, 600.0)),
+    #                a level's hold, finer steps, spike, recovery
+    _stress("smoke", 3.0, 3, 4.0, 4.0),
+    _stress("pr", 10.0, 4, 10.0, 15.0),
+    _stress("standard", 60.0, 5, 30.0, 60.0),
+    _stress("full", 180.0, 6, 60.0, 120.0),
 )
 
 TABLE: dict[tuple[str, str], Preset] = {(preset.test, preset.name): preset for preset in _TABLE}
@@ -215,6 +257,7 @@ class Settings:
     """Over all targets."""
     stress_s: float | None
     double: bool
+    repeats: int
     timeouts: Timeouts
     inconclusive: Inconclusive
     """`pass`: exit 3 becomes 0, with a warning."""
@@ -224,5 +267,7 @@ class Settings:
     """Of memory."""
     lives: Lives | None = None
     """Of endurance."""
+    climb: Climb | None = None
+    """Of stress."""
     allow_production: bool = False
     """For the tests that spare production."""

@@ -29,10 +29,11 @@ from streamgauge.spec.model import (
     EnduranceTest,
     MemoryTest,
     RateCourse,
+    StressTest,
     Test,
 )
 from streamgauge.spec.model import Timeouts as TimeoutsTable
-from streamgauge.spec.presets import PRESETS, TABLE, Burst, Inconclusive, Lives, Preset, Settings, Timeouts
+from streamgauge.spec.presets import PRESETS, TABLE, Burst, Climb, Inconclusive, Lives, Preset, Settings, Timeouts
 from streamgauge.spec.trace import read_trace
 
 S = 1_000_000_000
@@ -179,12 +180,39 @@ def settings_of(
         stress_requests=preset.stress_requests if stress else None,
         stress_s=preset.stress_s if stress else None,
         double=preset.double and not own_end,
+        repeats=_repeats(preset, table, own_end=own_end, open_loop=arrivals is not None),
         timeouts=_timeouts(preset, table.timeouts),
         inconclusive=overrides.inconclusive or table.inconclusive or "report",
         burst=_burst(preset, table, concurrency),
         lives=lives,
+        climb=_climb(preset, table, overrides, arrivals),
         allow_production=table.allow_production,
         probes=probes_of(spec, test),
+    )
+
+
+def _climb(preset: Preset, table: Test, overrides: Overrides, arrivals: Arrivals | None) -> Climb | None:
+    """What stress climbs. An own top leaves the levels below it as they are; in open loop they are shares of it."""
+    usual = preset.climb
+    if usual is None:
+        return None
+    own = table if isinstance(table, StressTest) else StressTest()
+    top = overrides.concurrency or table.concurrency
+    levels = usual.levels if own.levels is None else tuple(map(float, own.levels))
+    asked = min(usual.asked, levels[-1] if top is None else float(top))
+    if isinstance(arrivals, Rate):
+        levels = tuple(arrivals.highest * level / levels[-1] for level in levels)
+        asked = levels[-1] / 2
+    elif top is not None:
+        levels = (*(level for level in levels if level < top), float(top))
+    asked = own.capacity or asked
+    return Climb(
+        levels=tuple(sorted({*levels, *([asked] if asked <= levels[-1] else [])})),
+        asked=asked,
+        hold_s=overrides.duration_s or table.duration or usual.hold_s,
+        finer=usual.finer if own.finer is None else own.finer,
+        spike_s=own.spike or usual.spike_s,
+        recovery_s=own.recovery or usual.recovery_s,
     )
 
 
@@ -208,6 +236,13 @@ def _lives(preset: Preset, table: Test) -> Lives | None:
         return None
     own = table if isinstance(table, EnduranceTest) else EnduranceTest()
     return Lives(own.stream or usual.stream_s, own.in_sequence or usual.in_sequence)
+
+
+def _repeats(preset: Preset, table: Test, *, own_end: bool, open_loop: bool) -> int:
+    """How often a prompt is sent again: never where every prompt is, or where the load is to be what was asked for."""
+    if open_loop or not table.unique_prefix or preset.test != "ttft":
+        return 0
+    return table.repeats if table.repeats is not None else 0 if own_end else preset.repeats
 
 
 def probes_of(spec: Spec, test: str) -> tuple[str, ...]:
@@ -252,7 +287,7 @@ def judged_by(spec: Spec, settings: Settings) -> tuple[Criterion, ...]:
         settings.test,
         settings.preset,
         prompts=settings.prompts,
-        level=settings.concurrency,
+        level=settings.concurrency if settings.climb is None else settings.climb.asked,
         open_loop=settings.open_loop is not None,
         probes=bool(settings.probes),
     )

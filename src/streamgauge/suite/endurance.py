@@ -12,7 +12,7 @@ import math
 import msgspec
 
 from streamgauge.evidence import Evidence, Requirement, by_bounds, observed
-from streamgauge.findings import facts_of
+from streamgauge.findings import RunFacts
 from streamgauge.findings.cuts import cut_at_equal_ages
 from streamgauge.lives import Lives, lives_of
 from streamgauge.plan import Hold, Lane, Phase
@@ -105,8 +105,9 @@ def _complete(seen: Seen, found: Lives, ask: Requirement) -> Evidence:
 
 def _alike(seen: Seen) -> str:
     """What their ages have in common, where that is evidence."""
+    facts = RunFacts(seen.columns, seen.scope, seen.head.start_ns)
     for target in seen.scope.targets:
-        for finding in cut_at_equal_ages(facts_of(seen.columns, seen.scope, target, seen.head.start_ns)):
+        for finding in cut_at_equal_ages(facts.of(target)):
             return f": {finding.words}"
     return ""
 

@@ -28,6 +28,7 @@ from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved, ResolvedTarget
 from streamgauge.stream import Limits
 from streamgauge.suite.estimate import Estimate, estimate_of, input_tokens
+from streamgauge.suite.probing import check_files
 from streamgauge.suite.seen import key_of, recall
 from streamgauge.suite.tests import TESTS
 from streamgauge.target import Target, Tls
@@ -73,16 +74,20 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     test = TESTS[settings.test]
     if test.needs_probe and not resolved.probes:
         raise UsageError(NO_PROBE.format(test=settings.test))
+    if test.needs is not None:
+        test.needs(settings)
     if test.careful and resolved.kind == "production" and not settings.allow_production:
         raise UsageError(_spared(resolved))
     names = tuple(t.name for t in resolved.targets)
     controls = tuple(t.name for t in resolved.controls)
     phases = test.phases(settings, names, controls)
+    later = () if test.later is None else test.later(settings, names, controls)
     targets = targets_of(resolved)
     for target in targets:
         if target.secure or (target.proxy is not None and target.proxy.secure):
             tls_context(target.tls)  # so that an unusable file is told before anything is connected to
-    estimate = estimate_of(resolved, targets, phases, {t.name: recall(root, key_of(t)) for t in targets})
+    check_files(resolved)
+    estimate = estimate_of(resolved, targets, (*phases, *later), {t.name: recall(root, key_of(t)) for t in targets})
     _hold_back(resolved, estimate, phases)
     price = {
         t.name: (t.usd_per_mtok.input, t.usd_per_mtok.output)
@@ -104,6 +109,7 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
         ),
         secrets=resolved.secrets,
         grace_ns=round(settings.timeouts.drain_s * S),
+        unjudged=test.forgiven,
     )
     confidence = 0.975 if settings.double else 0.95
     return Prepared(
