@@ -29,19 +29,7 @@ from streamgauge.spec.criteria import ALL, EACH
 from streamgauge.spec.explain import explain, keys_of, shown, unknown_key
 from streamgauge.spec.locate import locate
 from streamgauge.spec.mistakes import Mistakes, Path, Places, did_you_mean, nearest
-from streamgauge.spec.model import (
-    REFERENCE,
-    Environment,
-    Probe,
-    Prompts,
-    SpecModel,
-    Table,
-    Target,
-    Test,
-    Tests,
-    body_mistake,
-    header_mistakes,
-)
+from streamgauge.spec.model import Environment, Probe, Prompts, SpecModel, Test, Tests
 from streamgauge.spec.presets import LENGTHS, TESTS
 from streamgauge.spec.probe_flag import parse_probe
 from streamgauge.spec.prompt_files import MAX_BYTES, PromptSet, read_prompts, shipped
@@ -56,7 +44,9 @@ from streamgauge.spec.read import (
     read_text,
     read_toml,
 )
+from streamgauge.spec.targets import Target, body_mistake, header_mistakes
 from streamgauge.spec.trace import read_trace
+from streamgauge.spec.values import REFERENCE, Table
 
 FILE = "streamgauge.toml"
 TARGET = "target"
