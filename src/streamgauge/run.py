@@ -5,7 +5,8 @@ own samples file, and every later verb works from the folder alone: a run that w
 
 The load stops by itself after 20 equal failures of a target in a row (warm-up not counted): at once if that target
 never succeeded, else when no stream of it has given output for 10 s; at a limit on requests, tokens or money; at the
-first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); and when a worker dies or falls silent.
+first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); when a worker dies or falls silent; and
+when the machine was suspended, which ends the open streams at once.
 
 A phase ends when its last worker was done with it, not when this process came to hear of it: where it was held up
 meanwhile (a stopped process, a busy machine), no load was wanted in between, and the journal says so.
@@ -14,6 +15,7 @@ meanwhile (a stopped process, a busy machine), no load was wanted in between, an
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -28,7 +30,7 @@ import msgspec
 
 from streamgauge.clock import MS, Clock, S
 from streamgauge.control import Address, Begin, Brief, Job, Order, Report, Stop
-from streamgauge.errors import StorageError
+from streamgauge.errors import StorageError, UsageError
 from streamgauge.fault import NetError
 from streamgauge.hand import Hand
 from streamgauge.net import addresses_of
@@ -41,6 +43,8 @@ SILENCE_NS = 10 * S
 GRACE_NS = 30 * S
 INTERRUPT_GRACE_NS = 5 * S
 RESOLVE_EVERY_S = 60.0
+SLEPT_NS = 1 * S
+"""A machine that was suspended for longer than this has not measured."""
 _LISTEN_S = 0.1
 _HELD_UP_NS = 250 * MS
 WORKER_STREAMS = 250
@@ -109,6 +113,11 @@ class Stopping:
 
 
 Listener = Callable[["Began | Stopping | Report"], None]
+Ahead = Callable[[str | None], "tuple[Phase, ...] | None"]
+"""Decides on phases while the load runs. Asked when the plan is over (None), and when the stop rule strikes (why, in
+words). What it gives takes the place of what is left of the plan; () ends it; None lets the stop rule stop the load."""
+GONE = frozenset({Outcome.CONNECT_REFUSED})
+"""Nobody listens any more: where phases are decided on while the load runs, it is not held against this for longer."""
 
 
 def workers_for(streams: int) -> int:
@@ -118,7 +127,8 @@ def workers_for(streams: int) -> int:
 
 
 class Journal:
-    """The run's own story, one JSON object a line, each on the disk as soon as it happened."""
+    """The run's own story, one JSON object a line, each on the disk as soon as it happened. Who has it open alone
+    runs the run: UsageError where somebody else does."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "journal.jsonl"
@@ -126,6 +136,13 @@ class Journal:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}; use another folder or free it") from None
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise UsageError(f"{folder.name} is still running: wait for its end, or stop it (Ctrl-C)") from None
+        except OSError:
+            pass  # a file system without locks: then nobody is kept from it
 
     def add(self, event: str, **facts: object) -> None:
         """Append one line."""
@@ -188,17 +205,23 @@ class Guard:
             return f"max_usd = {limits.usd:g} reached ({self.usd:.2f} USD)"
         return None
 
-    def hopeless(self, now: int, last_output_ns: dict[str, int]) -> dict[str, str]:
-        """Targets that only fail, and in which words."""
+    def hopeless(
+        self, now: int, last_output_ns: dict[str, int], at_once: frozenset[Outcome] = frozenset()
+    ) -> dict[str, str]:
+        """Targets that only fail, and in which words. `at_once`: outcomes after which nobody waits for silence."""
         found = {}
         for target, ((outcome, status), count) in self._row.items():
             if count < EQUAL_FAILURES:
                 continue
             silent = now - last_output_ns.get(target, 0) >= SILENCE_NS
-            if target not in self._ever or silent:
+            if target not in self._ever or silent or outcome in at_once:
                 what = outcome if status is None else f"{outcome} ({status})"
                 found[target] = f"{target}: {count} times {what} in a row"
         return found
+
+    def forget(self) -> None:
+        """What failed so far belongs to a load that is over."""
+        self._row.clear()
 
 
 class _Conductor:
@@ -213,8 +236,11 @@ class _Conductor:
         listener: Listener,
         number: int,
         before: Ending | None,
+        ahead: Ahead | None = None,
     ) -> None:
         self.load = load
+        self.phases = list(load.phases)
+        self.ahead = ahead
         self.clock = clock
         self.journal = journal
         self.listener = listener
@@ -222,6 +248,7 @@ class _Conductor:
         if before is not None:
             self.guard.requests, self.guard.tokens, self.guard.usd = before.requests, before.tokens, before.usd
         self.phase = -1
+        self.asleep = clock.asleep()
         self.stopped: str | None = None
         self.stopped_targets: set[str] = set()
         self.signal: int | None = None
@@ -242,17 +269,25 @@ class _Conductor:
 
     def begin_next(self) -> bool:
         """Begin the next phase; False when there is none."""
+        over = self.hands_done()
         self.phase += 1
-        if self.phase >= len(self.load.phases):
+        if self.phase >= len(self.phases):
+            self.phases += (self.ahead(None) or ()) if self.ahead is not None else ()
+        if self.phase >= len(self.phases):
             return False
-        phase = self.load.phases[self.phase]
+        phase = self.phases[self.phase]
         at = self.clock.now() + 2 * MS
-        if self.phase > 0 and at - self.done_at() > _HELD_UP_NS:
+        if self.phase > 0 and over and at - self.done_at() > _HELD_UP_NS:
             self.journal.add("phase", name="drain", level=0, at_ns=self.done_at())
-        self.journal.add("phase", name=phase.name, level=phase.level, at_ns=at)
+        rate = {} if phase.rate is None else {"rate": phase.rate}
+        self.journal.add("phase", name=phase.name, level=phase.level, at_ns=at, **rate)
         self.listener(Began(phase, at))
-        self.order(Begin(self.phase, at))
+        self.order(Begin(self.phase, at, phase))
         return True
+
+    def hands_done(self) -> bool:
+        """Whether every worker is done with the phase."""
+        return all(hand.done_phase >= self.phase for hand in self.hands)
 
     def done_at(self) -> int:
         """When the last worker was done with the phase."""
@@ -282,12 +317,26 @@ class _Conductor:
                 self.disk = report.disk
             self.listener(report)
 
+    def slept(self) -> str | None:
+        """That the machine was suspended since the last look: streams died of it, and time went by unseen."""
+        before, self.asleep = self.asleep, self.clock.asleep()
+        if self.asleep - before <= SLEPT_NS:
+            return None
+        why = f"this machine slept for {(self.asleep - before) / S:,.0f} s"
+        self.journal.add("slept", for_ns=self.asleep - before, at_ns=self.clock.now())
+        return why
+
     def check(self) -> str | None:
         """Why the load must stop now, if it must."""
         over = self.guard.over(sum(hand.open_streams for hand in self.hands))
         if over is not None:
             return over
-        words = self.guard.hopeless(self.clock.now(), self.last_output)
+        if self.phases[min(self.phase, len(self.phases) - 1)].name in self.load.unjudged:
+            return None
+        at_once = GONE if self.ahead is not None else frozenset()
+        words = self.guard.hopeless(self.clock.now(), self.last_output, at_once)
+        if self._gives_up(words):
+            return None
         for target, why in words.items():
             if target not in self.stopped_targets:
                 self.stopped_targets.add(target)
@@ -297,6 +346,21 @@ class _Conductor:
         if judged <= self.stopped_targets:
             return "; ".join(words.values())
         return None
+
+    def _gives_up(self, words: dict[str, str]) -> bool:
+        """Whether the phase is taken as failed and the load goes on with another one."""
+        judged = {t.name for t in self.load.targets if not t.control}
+        if self.ahead is None or not words or not judged <= set(words):
+            return False
+        why = "; ".join(words.values())
+        more = self.ahead(why)
+        if more is None:
+            return False
+        self.journal.add("gave_up", phase=self.phases[self.phase].name, level=self.phases[self.phase].level, why=why,
+                         at_ns=self.clock.now())  # fmt: skip
+        self.guard.forget()
+        self.phases[self.phase + 1 :] = more
+        return self.begin_next()
 
 
 def conduct(
@@ -308,14 +372,16 @@ def conduct(
     *,
     number: int = 0,
     before: Ending | None = None,
+    ahead: Ahead | None = None,
     resolve_every_s: float = RESOLVE_EVERY_S,
 ) -> Ending:
     """Run the plan to its end, heeding Ctrl-C and SIGTERM. Whatever happens, what was measured stays in `folder`.
 
     `number` counts the rounds of one run: a doubled run has two, each with its own sample files, and what the one
-    `before` used counts towards the hard stops.
+    `before` used counts towards the hard stops. `ahead` decides on further phases; the plan's widest phase must be as
+    wide as any of them.
     """
-    conductor = _Conductor(load, folder, clock, journal, listener, number, before)
+    conductor = _Conductor(load, folder, clock, journal, listener, number, before, ahead)
     selector = selectors.DefaultSelector()
     for hand in conductor.hands:
         selector.register(hand.line, selectors.EVENT_READ, hand)
@@ -354,13 +420,14 @@ def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list
             conductor.listener(Stopping(grace))
             conductor.stop("interrupted" if caught[heeded] == signal.SIGINT else "terminated", grace)
             ending, heeded = True, heeded + 1
+        slept = conductor.slept()
         if ending:
             continue
-        why = "our disk failed" if conductor.disk else conductor.died or conductor.check()
+        why = slept or ("our disk failed" if conductor.disk else conductor.died or conductor.check())
         if why is not None:
-            conductor.stop(why, 0 if conductor.died else conductor.load.grace_ns)
+            conductor.stop(why, 0 if slept or conductor.died else conductor.load.grace_ns)
             ending = True
-        elif all(hand.done_phase >= conductor.phase for hand in conductor.hands) and not conductor.begin_next():
+        elif conductor.hands_done() and not conductor.begin_next():
             conductor.journal.add("phase", name="drain", level=0, at_ns=conductor.done_at())
             conductor.stop("", conductor.load.grace_ns)
             ending = True
