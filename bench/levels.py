@@ -21,7 +21,7 @@ import numpy as np
 
 from bench.found import Bound, Found, progress
 from streamgauge import stats
-from streamgauge.capacity import Capacity, FloatArray, Level, Limit, capacity, isotonic, scaled, seen
+from streamgauge.capacity import Capacity, FloatArray, Level, Limit, capacity, isotonic, next_level, scaled, seen
 
 TTFT = Limit("ttft_ms.p95 < 1000", "ttft", 1_000.0)
 ERRORS = Limit("error_rate < 0.05", "errors", 0.05)
@@ -204,25 +204,11 @@ def table(service: Service, case: Case, rng: np.random.Generator) -> list[Level]
 
     levels = [look(level) for level in DEFAULT]
     for _ in range(case.finer):
-        after = halve(levels)
+        after = next_level(levels, LIMITS, whole=service.name != "M/M/c")
         if after is None:
             break
         levels.append(look(after))
     return levels
-
-
-def halve(levels: list[Level]) -> float | None:
-    """The middle of the bracket of the fit; None where nothing is crossed or no whole level lies between."""
-    at = np.array([one.level for one in levels])
-    firsts = []
-    for limit in LIMITS:
-        steps, fit = isotonic(at, np.array([[seen(one, limit) for one in levels]]), np.ones(len(levels)))
-        firsts.append(int((fit[0] < 0).sum()))
-    first = min(firsts)
-    if first in (0, len(steps)):
-        return None
-    middle = round((steps[first - 1] + steps[first]) / 2)
-    return float(middle) if steps[first - 1] < middle < steps[first] else None
 
 
 Interval = tuple[float, float, float]
@@ -258,7 +244,7 @@ def plain(levels: list[Level], rng: np.random.Generator, draws: int) -> Interval
         points += list(straight(*isotonic(at, np.array([[seen(one, limit) for one in levels]]), weights)))
     drawn.sort()
     place = round((draws + 1) * 0.05) - 1
-    return min(points), float(drawn[place]), float(drawn[-1 - place])
+    return min(points), min(float(drawn[place]), float(at.max())), float(drawn[-1 - place])
 
 
 def straight(levels: FloatArray, fits: FloatArray) -> FloatArray:

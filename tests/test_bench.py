@@ -22,7 +22,7 @@ TINY = {
     "peers": (*QUICK[:4], "--tools", "streamgauge", "c-epoll", "fetch", "--rounds", "2"),
     "cost": (*QUICK, "--rounds", "12", "--times", "1"),
     "scale": ("--streams", "6", "--ramp-s", "0.5", "--hold-s", "3"),
-    "judge": ("--requests", "60"),
+    "judge": ("--requests", "60", "--times", "1"),
     "simulator": ("--streams", "5", "--tokens", "5"),
     "fuzz": ("--cases", "40", "--seed", "1"),
     "openloop": ("--rate", "50", "--seconds", "1"),

@@ -91,7 +91,7 @@ def spec_keys() -> list[tuple[str, str]]:
 
     tables = (
         model.Environment, model.Max, model.Target, model.UsdPerMtok, model.Tls, model.Expect, model.Prompts,
-        model.Test, model.Timeouts, model.Criterion,
+        model.Probe, model.Test, model.Timeouts, model.Criterion,
     )  # fmt: skip
     return [(table.__name__, field.alias or name) for table in tables for name, field in table.model_fields.items()]
 

@@ -35,6 +35,7 @@ CLIP = math.log(4)
 """A p95 of a quarter of the limit or of four times the limit is as far from it as matters to where it is crossed."""
 BRIDGE = 2.0
 """How near a curve between two levels keeps to the straight line: infinity is the line, 0 one jump anywhere."""
+NARROW = 0.02
 TAIL = 0.1
 """Share of the slowest requests that tells how the tail goes on beyond the slowest of them."""
 
@@ -130,6 +131,24 @@ def capacity(
             noisy = np.clip(noisy + drift * rng.standard_normal(noisy.shape), -CLIP, CLIP)
         drawn = np.minimum(drawn, _crossed(*isotonic(at, noisy, weights), chance))
     return _told(crossings, np.sort(drawn), confidence, whole=whole)
+
+
+def next_level(levels: Sequence[Level], limits: Sequence[Limit], *, whole: bool = True) -> float | None:
+    """The level that halves the bracket in which the first criterion is crossed; None where nothing is crossed, or the
+    bracket is as narrow as it is of use: two users, or a fiftieth of the level.
+    """
+    kept = [one for one in levels if one.n > 0 and len(one.ttft_ms)]
+    if not kept or not limits:
+        return None
+    at, weights = np.array([one.level for one in kept], np.float64), np.array([float(one.n) for one in kept])
+    fits = [isotonic(at, np.array([[seen(one, limit) for one in kept]]), weights) for limit in limits]
+    steps = fits[0][0]
+    first = min(int((fit[0] < 0).sum()) for _, fit in fits)
+    if first in (0, len(steps)):
+        return None
+    low, high = float(steps[first - 1]), float(steps[first])
+    middle = float(round((low + high) / 2)) if whole else (low + high) / 2
+    return middle if low < middle < high and high - low > NARROW * high else None
 
 
 def _told(crossings: list[Crossing], drawn: FloatArray, confidence: float, *, whole: bool) -> Capacity:

@@ -20,12 +20,12 @@ import numpy as np
 from streamgauge import occupancy
 from streamgauge.columns import OUTCOMES, Columns, Intake, IntArray
 from streamgauge.metrics import METRICS
-from streamgauge.sample import Block, Record
+from streamgauge.sample import REPEATS, Block, Record
 from streamgauge.slices import Distribution, Rate, count, degradation, distribution, over_time, rate
 
 __all__ = ["Distribution", "Group", "MetricsCollector", "Phase", "Rate", "Scope", "Summary", "scope_of", "summarise"]
 
-UNJUDGED_PHASES = frozenset({"warmup", "reference", "ramp", "drain"})
+UNJUDGED_PHASES = frozenset({"warmup", REPEATS, "reference", "ramp", "drain"})
 """Not judged unless asked for by name."""
 AT_ONCE = 2
 """Slices that are summed up at once: each takes memory while it is."""
@@ -53,6 +53,8 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     start_ns: int
     end_ns: int
+    rate: float | None = None
+    """Arrivals a second wanted in open loop, where the run recorded it."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,7 +62,9 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("tests", nargs=-1, metavar="[ttft|concurrent|all ...]", shell_complete=complete.tests)
+@click.argument(
+    "tests", nargs=-1, metavar="[ttft|concurrent|endurance|memory|stress|all ...]", shell_complete=complete.tests
+)
 @target_options
 @flag(
     "--preset",

@@ -22,6 +22,7 @@ from streamgauge.probes.places import gauges_in, keys_of, read
 from streamgauge.target import AGENT, Target
 
 MOST = 1 << 20
+MOST_PIDS, LONGEST_S = 2.0**32, 3e9
 OLD_NS = 2 * S
 """A server's time that stood still for longer is not its time any more."""
 
@@ -58,9 +59,8 @@ class _Page:
             raise ProbeError("; ".join(missing) or f"no gauge is in the answer; there is: {keys_of(_decoded(body))}")
         told = str(found.get("instance", ""))
         self._must_be_new(told, found.get("time"), at)
-        pid, uptime = found.get("pid"), found.get("uptime")
-        pid = round(pid) if isinstance(pid, float) else None
-        uptime = uptime if isinstance(uptime, float) and uptime >= 0 else None
+        pid, uptime = _within(found.get("pid"), MOST_PIDS), _within(found.get("uptime"), LONGEST_S)
+        pid = None if pid is None else round(pid)
         instance, restarts = self._lives.told(told, pid, uptime, at)
         if pid is not None or uptime is not None:
             values["restarts"] = float(restarts)
@@ -97,6 +97,11 @@ class _Page:
         if wrong is not None:
             raise ProbeError(wrong)
         return body
+
+
+def _within(value: object, most: float) -> float | None:
+    """A number that can be meant; anybody may have written it."""
+    return value if isinstance(value, float) and 0 <= value <= most else None
 
 
 def _exchange(source: OfJson, path: str, clock: Clock) -> tuple[Response, bytes]:

@@ -41,13 +41,17 @@ class _Watched:
 
     def ask(self, asking: Asking) -> Gauges:
         """Sum the trees."""
+        try:
+            return self._look(asking)
+        except psutil.NoSuchProcess:
+            raise ProbeError(f"{self._source.shown}: it ended just now") from None
+        except (psutil.Error, OSError) as error:
+            raise ProbeError(f"{self._source.shown}: the system does not tell: {error}") from None
+
+    def _look(self, asking: Asking) -> Gauges:
         if asking.snapshot or not self._roots or not all(map(_alive, self._roots)):
             self._find()
-        try:
-            first = min(self._roots, key=lambda root: root.create_time())
-            born_s, name = first.create_time(), _command(first)
-        except psutil.Error:
-            raise ProbeError(f"{self._source.shown}: it ended just now") from None
+        first = min(self._roots, key=lambda root: root.create_time())
         tree = _trees(self._roots)
         values = _summed(tree, detailed=asking.snapshot)
         values["restarts"] = float(self._restarts)
@@ -55,13 +59,15 @@ class _Watched:
         others = len(tree) - 1
         return Gauges(
             values,
-            uptime_s=max(self._clock.wall() / 1e9 - born_s, 0.0),
+            uptime_s=max(self._clock.wall() / 1e9 - first.create_time(), 0.0),
             pid=first.pid,
-            who=f"pid {first.pid}, {name}" + (f", and {others} more of its family" if others else ""),
+            who=f"pid {first.pid}, {_command(first)}" + (f", and {others} more of its family" if others else ""),
         )
 
     def _find(self) -> None:
         found = _topmost(_matching(self._source))
+        if self._source.pid is not None and self._roots:  # its number may be another's by now
+            found = [root for root in self._roots if _alive(root)]
         if not found:
             raise ProbeError(_not_found(self._source))
         gone = set(self._roots) - set(found)

@@ -9,8 +9,14 @@ from __future__ import annotations
 import msgspec
 
 from streamgauge.compare import Comparison
+from streamgauge.connections import Connections
 from streamgauge.findings import Finding
+from streamgauge.findings.checklist import Look
+from streamgauge.findings.signs import Trend
+from streamgauge.lives import Lives
+from streamgauge.memory import Memory
 from streamgauge.series import Series
+from streamgauge.strain import Strain
 from streamgauge.summary import Distribution, Group, Phase, Rate
 from streamgauge.verdict import Judged, Word
 
@@ -187,5 +193,19 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     run: Run
     tokens_from: dict[str, str]
     """For each target: `usage` or `events`."""
+    lives: Lives | None = None
+    """How long the streams lived, in the test that judges it."""
+    memory: Memory | None = None
+    """The server's memory, where probes read it for a test that judges it."""
+    capacity: Strain | None = None
+    """How far it goes and what happens beyond, in the test that tries."""
+    connections: list[Connections] = []
+    """Of every target, controls included."""
+    trends: list[Trend] = []
+    """How first tokens, pace and errors of each judged target went while the load stayed the same."""
+    checklist: list[Look] = []
+    """On a fail, each line of the strategy's root-cause lists that match: found, ruled out, or not looked at."""
+    silenced: dict[str, int] = {}
+    """Findings that the spec silences, and how many there were of each."""
     set_up: str | None = None
     """The outcome in which every request ended, where that shows the set-up to be wrong and not the service."""

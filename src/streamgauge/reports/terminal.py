@@ -12,6 +12,8 @@ from textwrap import wrap
 
 from rich.cells import cell_len, set_cell_size
 
+import streamgauge.reports.causes as causes
+import streamgauge.reports.lasting as lasting
 import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
@@ -25,7 +27,7 @@ _STYLES = {"pass": "green", "fail": "red", "inconclusive": "yellow", "invalid": 
 _HEADINGS = {"p50": "p50 (ms)"}
 _EXPENDABLE = ("stalls", "adds", "rate", "p50", "p99")
 _NAME_WIDTH = 24
-_MOST_TARGETS, _MOST_OPEN, _MOST_FINDINGS = 12, 8, 3
+_MOST_TARGETS, _MOST_OPEN, _MOST_FINDINGS, _MOST_LINES = 12, 8, 3, 3
 
 
 def render(document: Document, width: int = 100) -> str:
@@ -53,6 +55,9 @@ def lines(document: Document, width: int = 100) -> list[list[Piece]]:
     if nothing is None:
         made += _targets(document, width)
         made += _criteria(document, width)
+        for part in lasting.parts(document):
+            for line in part.lines[:_MOST_LINES]:
+                made += _wrapped(f"{line}.", width)
     else:
         made += _wrapped(f"{nothing}.", width, style)
     made += _not_ok(document, width)
@@ -82,7 +87,10 @@ def _findings(document: Document, width: int) -> list[list[Piece]]:
         made += _wrapped(f"Found: {whose}{say.plain(one.words, 240)}. Remedy: {say.plain(one.remedy, 240)}", width)
     if len(document.findings) > _MOST_FINDINGS:
         made.append([(f"  and {len(document.findings) - _MOST_FINDINGS} more findings in the report", "dim")])
-    return made
+    for cause, looked in causes.looks(document):
+        made += _wrapped(f"{cause}: {causes.short_looks(looked)}", width, "dim")
+    quiet = causes.silenced(document)
+    return made + (_wrapped(f"{quiet}.", width, "dim") if quiet is not None else [])
 
 
 def _slowest(document: Document, width: int) -> list[list[Piece]]:

@@ -24,6 +24,7 @@ from typing import Protocol, TypeAlias, TypeVar
 from pydantic import ValidationError
 
 from streamgauge.errors import UsageError
+from streamgauge.metrics import METRICS
 from streamgauge.secrets import Redactor
 from streamgauge.spec.criteria import ALL, EACH
 from streamgauge.spec.explain import explain, keys_of, shown, unknown_key
@@ -31,10 +32,14 @@ from streamgauge.spec.locate import locate
 from streamgauge.spec.mistakes import Mistakes, Path, Places, did_you_mean, nearest
 from streamgauge.spec.model import (
     REFERENCE,
+    EnduranceTest,
     Environment,
+    Findings,
+    MemoryTest,
     Probe,
     Prompts,
     SpecModel,
+    StressTest,
     Table,
     Target,
     Test,
@@ -42,7 +47,7 @@ from streamgauge.spec.model import (
     body_mistake,
     header_mistakes,
 )
-from streamgauge.spec.presets import LENGTHS, TESTS
+from streamgauge.spec.presets import PHASES_OF, SHIPPED, TESTS
 from streamgauge.spec.probe_flag import parse_probe
 from streamgauge.spec.prompt_files import MAX_BYTES, PromptSet, read_prompts, shipped
 from streamgauge.spec.read import (
@@ -64,6 +69,13 @@ TARGET = "target"
 _RESERVED = (EACH, ALL)
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 ._/:+-]{0,63}$")
 T = TypeVar("T", bound=Table)
+TABLES: dict[str, type[Test]] = {
+    **dict.fromkeys(TESTS, Test),
+    "endurance": EnduranceTest,
+    "memory": MemoryTest,
+    "stress": StressTest,
+}
+"""Each test's table."""
 
 
 class Speaks(Protocol):
@@ -246,8 +258,12 @@ def _tables(tree: dict[str, object], mistakes: Mistakes) -> SpecModel:
     targets = _section(tree, "targets", Target, mistakes)
     prompts = _section(tree, "prompts", Prompts, mistakes)
     probes = _section(tree, "probes", Probe, mistakes)
-    tests = _section(tree, "tests", Test, mistakes, only=TESTS)
-    return SpecModel(environments=environments, targets=targets, prompts=prompts, probes=probes, tests=Tests(**tests))
+    tests = _section(tree, "tests", Test, mistakes, only=TABLES)
+    findings = _table(tree.get("findings", {}), Findings, ("findings",), mistakes) or Findings()
+    return SpecModel(
+        environments=environments, targets=targets, prompts=prompts, probes=probes,
+        tests=Tests.model_validate(tests), findings=findings,
+    )  # fmt: skip
 
 
 def _unknown_section(key: str, value: object) -> str:
@@ -266,9 +282,9 @@ def _unknown_section(key: str, value: object) -> str:
 
 
 def _section(
-    tree: Mapping[str, object], name: str, kind: type[T], mistakes: Mistakes, only: tuple[str, ...] | None = None
+    tree: Mapping[str, object], name: str, kind: type[T], mistakes: Mistakes, only: Mapping[str, type[T]] | None = None
 ) -> dict[str, T]:
-    """The tables of one section that are right; `only`: the names it may have."""
+    """The tables of one section that are right; `only`: the names it may have, and the kind of each."""
     section = tree.get(name, {})
     if not isinstance(section, dict):
         mistakes.add((name,), f"must be a table of tables, as in [{name}.NAME], not {shown(section)}")
@@ -281,7 +297,7 @@ def _section(
         wrong_name = None if only is not None else _name_mistake(key)
         if wrong_name:
             mistakes.add((name, key), wrong_name)
-        model = _table(table, kind, (name, key), mistakes)
+        model = _table(table, kind if only is None else only[key], (name, key), mistakes)
         if model is not None:
             found[key] = model
     return found
@@ -316,7 +332,7 @@ def _name_mistake(name: str) -> str | None:
 
 def _prompts(model: SpecModel, folder: FilePath, mistakes: Mistakes) -> dict[str, PromptSet]:
     """Every set that may be named; a file that cannot be read is a mistake."""
-    sets = {name: PromptSet(name, shipped(name)) for name in LENGTHS}
+    sets = {name: PromptSet(name, shipped(name)) for name in SHIPPED}
     for name, table in model.prompts.items():
         if table.texts is not None:
             blank = [number for number, text in enumerate(table.texts) if not text.strip()]
@@ -365,7 +381,7 @@ def _relations(model: SpecModel, tree: Mapping[str, object], mistakes: Mistakes)
     """What one table says about another. A name in the file counts as there, even where its table is wrong."""
     targets = _names(tree, "targets")
     environments = _names(tree, "environments")
-    prompts = [*LENGTHS, *(name for name in _names(tree, "prompts") if name not in LENGTHS)]
+    prompts = [*SHIPPED, *(name for name in _names(tree, "prompts") if name not in SHIPPED)]
     if not targets:
         mistakes.add((), "names no target; add [targets.NAME] with a url and a dialect, or run with --url")
     for name, target in model.targets.items():
@@ -434,8 +450,12 @@ def _test(name: str, test: Test, targets: list[str], prompts: list[str], mistake
             one = getattr(criterion, what)
             if one is not None and one not in (*_RESERVED, *scope):
                 mistakes.add((*at, "criteria", number, what), _no_such(what, one, scope))
-        if name == "ttft" and criterion.phase not in (None, "hold"):
-            mistakes.add((*at, "criteria", number, "phase"), f'ttft has no phase "{criterion.phase}"; leave it out')
+        if criterion.phase not in (None, *PHASES_OF[name]):
+            mistakes.add((*at, "criteria", number, "phase"), f'{name} has no phase "{criterion.phase}"; leave it out')
+        metric = METRICS.get(re.split(r"[.\s<>=]", criterion.rule, maxsplit=1)[0])
+        if metric is not None and metric.tests and name not in metric.tests:
+            told = f"{metric.name} is found by the test {' and '.join(metric.tests)}; ask for it there"
+            mistakes.add((*at, "criteria", number, "rule"), told)
 
 
 def _no_such(what: str, word: str, known: Iterable[str]) -> str:

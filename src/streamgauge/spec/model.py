@@ -27,8 +27,10 @@ from pydantic import (
 from streamgauge.proxies import parse_proxy
 from streamgauge.spec.address import check_header, check_path, parse_url
 from streamgauge.spec.criteria import Severity, parse_rule
+from streamgauge.spec.mistakes import did_you_mean
 from streamgauge.spec.places import check_places
 from streamgauge.spec.presets import Inconclusive
+from streamgauge.spec.silence import FINDINGS
 
 SLOTS = {"{prompt}": "x", "{uuid}": "x", "{chat}": "x", "{model}": "x", "{max_tokens}": "1"}
 """What a body may hold, with what stands in for it when the body is checked."""
@@ -393,7 +395,7 @@ class Criterion(Table):
     prompt: Text | None = Field(
         default=None, description="A prompt set, each or all. all when not given.", examples=["short"]
     )
-    phase: Literal["reference", "ramp", "hold", "stress"] | None = Field(
+    phase: Literal["reference", "ramp", "hold", "stress", "burst", "spike", "recovery"] | None = Field(
         default=None, description="Another phase than the judged one.", examples=["stress"]
     )
     advisory: bool = Field(default=False, description="Shown, never part of the verdict.", examples=[True])
@@ -630,6 +632,13 @@ class Test(Table):
     requests: Count | None = Field(
         default=None, description="Judged requests for each target, instead of the preset's.", examples=[400]
     )
+    repeats: Annotated[int, Field(ge=0, le=1_000)] | None = Field(
+        default=None,
+        description="ttft: before the judged phase one prompt is sent so many times to each target, beside as many new "
+        "ones, to see whether it is cached; not judged. 0: not at all. When not given: 12 at standard and full, "
+        "unless requests or duration are given; none in open loop or without unique_prefix.",
+        examples=[12],
+    )
     concurrency: Annotated[int, Field(ge=1, le=MOST_STREAMS)] | None = Field(
         default=None,
         description="ttft: streams at a time for each target. concurrent: streams held over all targets; the stress "
@@ -685,6 +694,11 @@ class Test(Table):
     inconclusive: Inconclusive | None = Field(
         default=None, description="pass: exit 3 becomes 0, with a warning. report when not given.", examples=["pass"]
     )
+    allow_production: bool = Field(
+        default=False,
+        description="endurance, memory and stress: run also where the environment's kind is production.",
+        examples=[True],
+    )
 
     @model_validator(mode="after")
     def _one_load(self) -> Test:
@@ -692,6 +706,75 @@ class Test(Table):
             raise ValueError("give rate or trace, not both: a trace has its own times")
         if self.trace is not None and self.arrivals is not None:
             raise ValueError("arrivals spaces those of a rate, and a trace has its own times; leave it out")
+        return self
+
+
+class MemoryTest(Test):
+    """The memory test: what follows its hold besides."""
+
+    burst: Annotated[int, Field(ge=1, le=MOST_STREAMS)] | None = Field(
+        default=None,
+        description="memory: streams held over all targets during the burst. Five times the level at standard.",
+        examples=[50],
+    )
+    burst_duration: Duration | None = Field(
+        default=None, description="memory: length of the burst. 60 s at standard.", examples=["60s"]
+    )
+    idle: Duration | None = Field(
+        default=None,
+        description="memory: time without load after the burst, for the server to give back what it took. 5 min at "
+        "standard; below 2 min an untidy server is not failed, its collector may not have run yet.",
+        examples=["5m"],
+    )
+
+
+class EnduranceTest(Test):
+    """The endurance test: how long its streams live."""
+
+    stream: Duration | None = Field(
+        default=None, description="endurance: how long one answer is to last. 15 min at standard.", examples=["15m"]
+    )
+    in_sequence: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        default=None, description="endurance: so many long answers one after another. 2 at standard.", examples=[2]
+    )
+
+
+class StressTest(Test):
+    """The stress test: how far it climbs, and what must be within the criteria."""
+
+    levels: tuple[Annotated[int, Field(ge=1, le=MOST_STREAMS)], ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=2,
+        description="stress: the levels that are held, in users over all targets, rising. 1, 10, 25, 50, 75, 100, 150 "
+        "and 200 when not given; concurrency alone changes the top.",
+        examples=[[1, 20, 40, 80, 160]],
+    )
+    capacity: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="stress: users (in open loop requests a second) that must be within the criteria. 100, or the top "
+        "where that is less; in open loop half of the top.",
+        examples=[100],
+    )
+    finer: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        default=None,
+        description="stress: at most so many finer steps around the knee. 3 to 6 by preset.",
+        examples=[4],
+    )
+    spike: Duration | None = Field(
+        default=None, description="stress: length of the spike. 30 s at standard.", examples=["30s"]
+    )
+    recovery: Duration | None = Field(
+        default=None,
+        description="stress: how long recovery is looked at after each overload. 60 s at standard.",
+        examples=["60s"],
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> StressTest:
+        """Levels that do not rise are a slip."""
+        if self.levels is not None and list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("levels must rise, each once, as in [1, 10, 25, 50]")
         return self
 
 
@@ -704,6 +787,34 @@ class Tests(Table):
     concurrent: Test | None = Field(
         default=None, description="Streams held at a time.", examples=[{"concurrency": 100}]
     )
+    endurance: EnduranceTest | None = Field(
+        default=None, description="Streams of many minutes, several in sequence.", examples=[{"stream": "15m"}]
+    )
+    memory: MemoryTest | None = Field(
+        default=None, description="Whether the server's memory grows, by a probe.", examples=[{"duration": "1h"}]
+    )
+    stress: StressTest | None = Field(
+        default=None, description="How far it goes, and what happens beyond.", examples=[{"concurrency": 200}]
+    )
+
+
+class Findings(Table):
+    """Which findings reports leave out."""
+
+    silence: tuple[Text, ...] = Field(
+        default=(),
+        strict=False,
+        description="Findings that are not told, by name (docs/findings.md); every report says how many there were.",
+        examples=[["far_away"]],
+    )
+
+    @field_validator("silence")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in FINDINGS:
+                raise ValueError(f'no finding is called "{name}"{did_you_mean(name, FINDINGS)} See docs/findings.md')
+        return value
 
 
 class SpecModel(Table):
@@ -717,4 +828,5 @@ class SpecModel(Table):
     probes: dict[str, Probe] = Field(
         default_factory=dict, description="Where the server's memory is read: [probes.NAME]."
     )
-    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.concurrent].")
+    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.memory], ...")
+    findings: Findings = Field(default_factory=Findings, description="What reports tell of findings: [findings].")

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 
 from streamgauge.sample import FACTS, GAUGES
-from streamgauge.spec.mistakes import nearest
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
@@ -43,12 +42,13 @@ def name_mistake(name: str) -> str | None:
     """What is wrong with the name of a gauge, or None."""
     if not _NAME.fullmatch(name):
         return f'"{name}" is no name of a gauge; allowed: lower case letters, digits and _, a letter first'
-    known = (*GAUGES, *FACTS)
-    hit = nearest(name, known)
-    bare = name.replace("_", "")
-    if name not in known and hit is not None and bare in (hit.replace("_", ""), hit.replace("_", "") + "s"):
-        return f'"{name}" would be a gauge of its own; did you mean "{hit}"?'
-    return None
+    known = {_bare(one): one for one in (*GAUGES, *FACTS)}
+    meant = known.get(_bare(name), name)
+    return None if meant == name else f'"{name}" would be a gauge of its own; did you mean "{meant}"?'
+
+
+def _bare(name: str) -> str:
+    return name.replace("_", "").rstrip("s")
 
 
 def check_places(places: Mapping[str, str]) -> None:

@@ -167,6 +167,8 @@ class Resolved:
     limits: Limits
     settings: Settings
     criteria: tuple[Criterion, ...]
+    silence: tuple[str, ...]
+    """Findings that are not told."""
     digest: str
     secrets: tuple[str, ...] = field(repr=False)
     probes: tuple[ResolvedProbe, ...] = ()
@@ -216,6 +218,7 @@ def resolve(
         limits=limits,
         settings=settings,
         criteria=judged_by(spec, settings),
+        silence=spec.model.findings.silence,
         digest=digest(spec),
         secrets=tuple(sorted(filler.secrets)),
         probes=probes,

@@ -21,12 +21,13 @@ import msgspec
 from streamgauge import __version__
 from streamgauge.clock import Clock, boot_id
 from streamgauge.compiled import part
+from streamgauge.control import Report
 from streamgauge.errors import Exit, StorageError, worst
 from streamgauge.net import is_this_machine
 from streamgauge.plan import Phase
 from streamgauge.probes.watch import Pace, Probe, watching
 from streamgauge.reports import ReportGenerator
-from streamgauge.run import Ending, Journal, Limits, Listener, Load, conduct, workers_for
+from streamgauge.run import Began, Ending, Journal, Limits, Listener, Load, Stopping, conduct, workers_for
 from streamgauge.secrets import Redactor
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import ResolvedTarget
@@ -152,12 +153,28 @@ def _rounds(work: _Work, load: Load, journal: Journal) -> Ending:
     left, whole, settings = work.left, work.prepared.load, work.prepared.resolved.settings
     number, before = (0, None) if left is None else (left.number, left.used)
     journal.add("round", number=number, resumed=left is not None)
-    ending = conduct(load, work.folder, work.clock, journal, work.listener, number=number, before=before)
+    ending = _conducted(work, load, journal, number, before)
     if not settings.double or not assess(work.folder).doubling_helps or not _fits_twice(ending, load.limits):
         return ending
     again = msgspec.structs.replace(whole, phases=_judged_only(whole.phases), seed=whole.seed + 1)
     journal.add("round", number=number + 1)
     return conduct(again, work.folder, work.clock, journal, work.listener, number=number + 1, before=ending)
+
+
+def _conducted(work: _Work, load: Load, journal: Journal, number: int, before: Ending | None) -> Ending:
+    """The plan, and what the test decides on while it runs."""
+    resolved = work.prepared.resolved
+    decides = TESTS[resolved.settings.test].ahead
+    listener, ahead = work.listener, None
+    if decides is not None:
+        course = decides(resolved.settings, tuple(t.name for t in resolved.targets), list(work.prepared.criteria))
+        ahead = course.ahead
+
+        def listener(event: Began | Stopping | Report) -> None:
+            course.hear(event)
+            work.listener(event)
+
+    return conduct(load, work.folder, work.clock, journal, listener, number=number, before=before, ahead=ahead)
 
 
 def _fits_twice(used: Ending, limits: Limits) -> bool:
@@ -216,6 +233,7 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
         calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",
+        silence=list(resolved.silence),
         paces={t.name: t.rpm for t in load.targets if t.rpm is not None}, probes=described(resolved),
         boot=boot_id(), compiled=part is not None,
         here=[t.name for t in load.targets if any(is_this_machine(a) for a, _ in t.addresses)],

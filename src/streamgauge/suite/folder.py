@@ -78,6 +78,8 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What was known of this machine when the run began."""
     paces: dict[str, float] = {}
     """target -> its rpm, where it has one."""
+    silence: list[str] = []
+    """Findings that are not told."""
     boot: str | None = None
     """Which start of the machine it began in: its monotonic times mean nothing in another."""
     probes: list[dict[str, str]] = []
@@ -103,6 +105,16 @@ class Resumption(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class GaveUp:
+    """A phase that was taken as failed."""
+
+    phase: str
+    level: int
+    why: str
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Story:
     """The journal, read."""
 
@@ -119,6 +131,8 @@ class Story:
     rounds: int
     """Of the plan; one that only goes on with what was cut off is none."""
     resumed: tuple[Resumed, ...] = ()
+    gave_up: tuple[GaveUp, ...] = ()
+    """Phases that the stop rule ended while the run went on."""
 
 
 def new_id(started: str, test: str) -> str:
@@ -185,6 +199,8 @@ def read_head(folder: Path) -> Head:
 def read_story(folder: Path) -> Story:
     """What happened, as far as it was written."""
     starts: list[tuple[str, int, int]] = []
+    rates: dict[int, float] = {}
+    gave_up: list[GaveUp] = []
     end_ns = None
     ends: list[dict[str, object]] = []
     rounds = began = slept_ns = 0
@@ -192,6 +208,11 @@ def read_story(folder: Path) -> Story:
     for event in _lines(folder / "journal.jsonl"):
         if event.get("event") == "phase":
             starts.append((str(event["name"]), int(str(event["level"])), int(str(event["at_ns"]))))
+            if "rate" in event:
+                rates[starts[-1][2]] = float(str(event["rate"]))
+        elif event.get("event") == "gave_up":
+            gave_up.append(GaveUp(str(event["phase"]), int(str(event["level"])), str(event["why"]),
+                                  int(str(event["at_ns"]))))  # fmt: skip
         elif event.get("event") == "stop":  # no load is wanted any more: what follows is not the phase's
             starts.append(("drain", 0, int(str(event["at_ns"]))))
         elif event.get("event") == "end":
@@ -209,7 +230,13 @@ def read_story(folder: Path) -> Story:
             ends, end_ns, began = [], None, 0
     last = end_ns if end_ns is not None else max(itertools.chain([starts[-1][2] if starts else 0], _times(folder)))
     phases = [
-        Phase(name=name, level=level, start_ns=at, end_ns=starts[i + 1][2] if i + 1 < len(starts) else last)
+        Phase(
+            name=name,
+            level=level,
+            start_ns=at,
+            end_ns=starts[i + 1][2] if i + 1 < len(starts) else last,
+            rate=rates.get(at),
+        )
         for i, (name, level, at) in enumerate(starts)
     ]
     told = ends[-1] if ends else {}
@@ -227,6 +254,7 @@ def read_story(folder: Path) -> Story:
         finished=len(ends) >= max(began, 1),
         partial=len(ends) < max(began, 1) or any(bool(e.get("partial")) for e in ends),
         rounds=rounds,
+        gave_up=tuple(gave_up),
         resumed=tuple(resumed),
     )
 

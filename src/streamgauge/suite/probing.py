@@ -19,6 +19,7 @@ from streamgauge.reports.document import Probed
 from streamgauge.sample import Reading
 from streamgauge.spec.resolve import Resolved, ResolvedProbe
 from streamgauge.target import Target, Tls
+from streamgauge.tls import tls_context
 
 
 def source_of(found: ResolvedProbe) -> Source:
@@ -35,6 +36,14 @@ def source_of(found: ResolvedProbe) -> Source:
         method=found.method, body=found.body, collect=found.collect, timeout_s=found.timeout_s or TIMEOUT_S,
         places={name: Place(keys, times) for name, (keys, times) in found.places.items()},
     )  # fmt: skip
+
+
+def check_files(resolved: Resolved) -> None:
+    """UsageError where a certificate file of a probe cannot be used: told before anything is connected to."""
+    for found in resolved.probes:
+        source = source_of(found)
+        if isinstance(source, OfJson) and source.target.secure:
+            tls_context(source.target.tls)
 
 
 def probes_for(resolved: Resolved, clock: Clock) -> tuple[Probe, ...]:
