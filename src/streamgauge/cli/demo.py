@@ -37,7 +37,6 @@ def demo(faulty: bool, out: Path, quiet: bool) -> int:
     """
     from streamgauge.cli.run import Asked
     from streamgauge.errors import Exit
-    from streamgauge.spec.presets import TESTS
     from streamgauge.spec.settings import Overrides
     from streamgauge.suite.demo import simulated_spec
 
@@ -47,7 +46,7 @@ def demo(faulty: bool, out: Path, quiet: bool) -> int:
             "Everything below is simulated on this machine: no key, no cost; dollars are list prices.\n", err=True
         )
     repeat = "streamgauge demo --faulty" if faulty else "streamgauge demo"
-    tests = ("ttft",) if faulty else TESTS
+    tests = ("ttft",) if faulty else ("ttft", "concurrent")
     asked = Asked(tests, None, Overrides(preset="smoke"), out, seed, yes=True, quiet=quiet, rerun=repeat)
     with simulated_spec(faults=FAULTS if faulty else ()) as spec:
         code = asked.run(spec)

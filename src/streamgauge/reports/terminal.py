@@ -12,6 +12,7 @@ from textwrap import wrap
 
 from rich.cells import cell_len, set_cell_size
 
+import streamgauge.reports.levels as levels
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
@@ -51,6 +52,8 @@ def lines(document: Document, width: int = 100) -> list[list[Piece]]:
     if nothing is None:
         made += _targets(document, width)
         made += _criteria(document, width)
+        for line in levels.words(document):
+            made += _wrapped(line, width)
     else:
         made += _wrapped(f"{nothing}.", width, style)
     made += _not_ok(document, width)

@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import streamgauge.reports.charts as charts
+import streamgauge.reports.levels as levels
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
@@ -113,6 +114,8 @@ def _parts(document: Document) -> dict[str, Any]:
         "stages": view.stages(document),
         "by_prompt": view.by_prompt(document),
         "by_phase": view.by_phase(document),
+        "levels": levels.table(document),
+        "level_words": levels.words(document),
         "steps": [(i + 1, slow, _steps_text(slow)) for i, slow in enumerate(document.series.slowest)],
         "findings": [view.finding_parts(finding) for finding in document.findings],
         "quality": view.quality_rows(document),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+import streamgauge.reports.levels as levels
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
@@ -23,6 +24,7 @@ def render(document: Document, samples: object) -> Iterator[bytes]:
         _head(document),
         _targets(document),
         _criteria(document),
+        _levels(document),
         _comparisons(document),
         _not_ok(document),
         _findings(document),
@@ -114,6 +116,19 @@ def _criteria_table(rows: list[view.CriterionRow]) -> str:
         for row in rows
     ]
     return _table("lllrrrll", ["verdict", "criterion", "where", "measured", "bounds", "n", "role", "remark"], cells)
+
+
+def _levels(document: Document) -> str:
+    found = levels.table(document)
+    if not found.rows:
+        return ""
+    told = "\n".join(f"- {text(line)}" for line in levels.words(document))
+    unit = document.capacity.unit if document.capacity is not None else ""
+    rows = [
+        [text(name + (f" ({detail})" if detail else "")), *(text(cell.text) for cell in cells)]
+        for name, detail, cells in found.rows
+    ]
+    return f"### Capacity\n\n{told}\n\n" + _table("r" * len(found.headings) + "l", [text(unit), *found.headings], rows)
 
 
 def _comparisons(document: Document) -> str:

@@ -151,7 +151,7 @@ _TABLE = (
     _concurrent("standard", 2_000, 600.0, (20, 30.0), (1_000, 60.0)),
     _concurrent("full", 2_000, 600.0, (20, 30.0), (2_000, 120.0)),
     #                a level's hold, finer steps, spike, recovery
-    _stress("smoke", 3.0, 3, 4.0, 4.0),
+    _stress("smoke", 3.0, 3, 4.0, 8.0),
     _stress("pr", 10.0, 4, 10.0, 15.0),
     _stress("standard", 60.0, 5, 30.0, 60.0),
     _stress("full", 180.0, 6, 60.0, 120.0),

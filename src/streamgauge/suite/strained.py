@@ -265,6 +265,8 @@ def weigh_errors(levels: Sequence[Level], ask: Requirement, confidence: float) -
     most = max((one for one in levels if one.n), key=lambda one: one.errors / one.n)
     n = sum(one.n for one in levels)
     said = f"at worst {value:.2%} of {most.n:,} requests failed, at {most.level:g}"
+    if not value:
+        said = f"none of {n:,} requests failed at any level"
     answer: Answer = "pass" if ask.met_by(high) else "inconclusive" if ask.met_by(low) else "fail"
     return Evidence(answer, value=value, low=low, high=high, n=n, said=said)
 
@@ -279,10 +281,13 @@ def weigh_crashes(crashes: Sequence[str], ask: Requirement, n: int) -> Evidence:
 
 
 def weigh_recovery(recoveries: Sequence[Recovery], ask: Requirement) -> Evidence:
-    """The longest one, as observed; one that did not come back fails, whatever the limit."""
+    """The longest one, as observed. One that did not come back fails where it was looked at for the limit at least."""
     lost = [one for one in recoveries if one.why == "not_back"]
     if lost:
-        said = f"{lost[0].looked_s:.0f} s after {lost[0].after} it was not back"
+        worst_seen = max(lost, key=lambda one: one.looked_s)
+        said = f"{worst_seen.looked_s:.0f} s after {worst_seen.after} it was not back"
+        if ask.met_by(worst_seen.looked_s):
+            return Evidence("inconclusive", n=len(recoveries), why="not_measured", said=f"{said}; nobody looked longer")
         return Evidence("fail", n=len(recoveries), why="censored", said=said)
     known = [one for one in recoveries if one.seconds is not None]
     if not known:
