@@ -95,6 +95,20 @@ def blocks_of(samples: Facts | Iterable[Sample], size: int) -> Iterator[Facts]:
         yield taking.facts()
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Texts of which few differ: place i holds names[codes[i]]; names in the order in which they first come."""
+
+    codes: Array
+    names: list[str]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Again:
+        """Any texts."""
+        places = {text: code for code, text in enumerate(dict.fromkeys(texts))}
+        return cls(np.array([places[text] for text in texts], dtype=np.int64), list(places))
+
+
 @dataclass(slots=True)
 class Taking:
     """Takes Samples by the thousand and holds nothing but arrays of them."""
@@ -112,11 +126,11 @@ class Taking:
         """The same from what the Samples say, field by field; `sample` gives the i-th one itself."""
         fields = {"id": _ids(said["id"])}
         for name in NAMED:
-            codes = self._codes[name]
-            for one in dict.fromkeys(said[name]):
-                codes.setdefault(one, len(codes))
-            fields[name] = np.array([codes[one] for one in said[name]], dtype=np.int32)
-        fields["outcome"] = np.array([_CODE_OF[one] for one in said["outcome"]], dtype=np.int8)
+            known = self._codes[name]
+            texts = _again(said[name])
+            fields[name] = _coded(texts, [known.setdefault(one, len(known)) for one in texts.names], np.int32)
+        texts = _again(said["outcome"])
+        fields["outcome"] = _coded(texts, [_CODE_OF[one] for one in texts.names], np.int8)
         for names, kind, absent in (
             ((*STAMPS, *_DURATIONS, *_SIZES), np.int64, MISSING),
             (_COUNTS, np.int32, UNTOLD),
@@ -160,8 +174,19 @@ def _numbers(values: Sequence[Any] | Array, kind: Any, absent: int | None) -> Ar
         return np.array([absent if value is None else value for value in values], dtype=kind)
 
 
-def _ids(ids: Sequence[str]) -> Array:
+def _again(texts: Sequence[str] | Again) -> Again:
+    return texts if isinstance(texts, Again) else Again.of(texts)
+
+
+def _coded(texts: Again, codes: list[int], kind: Any) -> Array:
+    found: Array = np.array(codes, dtype=kind)[texts.codes]
+    return found
+
+
+def _ids(ids: Sequence[str] | Array) -> Array:
     """Trace ids as 32 bytes each; texts as they are where any is something else."""
+    if isinstance(ids, np.ndarray):
+        return ids if ids.dtype.itemsize == _ID else np.array(ids.astype(str), dtype=object)
     joined = "".join(ids)
     if joined.isascii() and joined.isalnum() and set(map(len, ids)) == {_ID}:
         return np.frombuffer(joined.encode(), dtype=f"S{_ID}")

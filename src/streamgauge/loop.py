@@ -43,6 +43,8 @@ class Loop:
         self._map = RealtimeMap(clock)
         self._watched: dict[int, Callable[[], None]] = {}
         self._pool: dict[str, dict[int, Connection]] = {}
+        self._fresh: set[str] = set()
+        """Streams that have a connection of their own."""
         self._turns: dict[str, int] = {}
         self._dials: set[Dial] = set()
         self.sessions = Sessions()
@@ -114,11 +116,16 @@ class Loop:
 
     # Beginning a request.
 
-    def fire(self, stream: Stream, target: Target, request: bytes) -> None:
-        """Send `request` for `stream` (already started) on an idle connection or a new one."""
+    def fire(self, stream: Stream, target: Target, request: bytes, *, fresh: bool = False) -> None:
+        """Send `request` for `stream` (already started) on an idle connection or a new one.
+
+        fresh: on a new one, which is closed after it.
+        """
         self.open_streams += 1
+        if fresh:
+            self._fresh.add(stream.id)
         stream.via = target.proxy.shown if target.proxy is not None and not target.secure else None
-        idle = self._pool.get(target.name)
+        idle = None if stream.id in self._fresh else self._pool.get(target.name)
         while idle:
             conn = idle.popitem()[1]  # the one that was used last is the warmest
             if conn.stale() or (conn.good_until is not None and conn.good_until <= self._now()):
@@ -354,7 +361,7 @@ class Loop:
         if conn.tls is not None and conn.carried == 1:
             self.sessions.keep(target, conn.address, conn.tls)
         # An answer may come before the whole request went out: its rest would stand before the next one.
-        if stream.reusable and conn.flushed and not conn.ended:
+        if stream.reusable and conn.flushed and not conn.ended and stream.id not in self._fresh:
             seconds = stream.response.idle_s
             conn.good_until = None if seconds is None else self._now() + round(seconds * S)
             self._pool.setdefault(target.name, {})[conn.id] = conn
@@ -362,7 +369,12 @@ class Loop:
             self._drop(conn)
         self.open_streams -= 1
         if stream.moved is None or not self._follow(stream, target, request):
-            self._on_done(stream)
+            self._over(stream)
+
+    def _over(self, stream: Stream) -> None:
+        """Nothing more will be done for the stream."""
+        self._fresh.discard(stream.id)
+        self._on_done(stream)
 
     def _follow(self, stream: Stream, target: Target, request: bytes) -> bool:
         """Send the request to where the answer points, within the same origin; False where it ends here."""
@@ -381,7 +393,7 @@ class Loop:
         if error is not None:
             stream.fail(self._now(), error.outcome, error.words)
         self.open_streams -= 1
-        self._on_done(stream)
+        self._over(stream)
 
     def _drop(self, conn: Connection) -> None:
         """Close a connection and forget it."""

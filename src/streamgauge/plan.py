@@ -54,10 +54,15 @@ class Lane(msgspec.Struct, frozen=True):
     load: Hold | Rate | Trace
     requests: int | None = None
     """After how many requests the lane is done; None: the phase's duration ends it."""
+    fresh: bool = False
+    """Whether each request gets a connection of its own, closed after it."""
 
 
 class Phase(msgspec.Struct, frozen=True):
-    """A stretch of the plan. It ends when every lane is done or `duration_ns` has passed, whichever is first."""
+    """A stretch of the plan. It ends when every lane is done or `duration_ns` has passed, whichever is first.
+
+    Without a lane it is a time without load.
+    """
 
     name: str
     lanes: tuple[Lane, ...]

@@ -230,6 +230,14 @@ class AuditTick(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False,
     """Share of all the machine's processor time that anyone used; None where the system does not tell."""
 
 
+MEMORY = ("rss", "pss", "uss", "heap_used", "heap_total", "external", "array_buffers", "memory_limit")
+"""Gauges in bytes."""
+GAUGES = (*MEMORY, "connections", "descriptors", "threads", "restarts", "cpu_s")
+"""The names of gauges that mean the same with every probe. Any other name is the spec's own."""
+FACTS = ("uptime", "instance", "pid", "time", "collected")
+"""What else a server may tell: seconds since its start; who answers; when; whether garbage was collected."""
+
+
 class Reading(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False, kw_only=True):
     """What a probe saw of the server at one time. A failed look is one too: it has `error` and no values."""
 
@@ -241,9 +249,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False, k
     """The middle of the asking, between `took_ns / 2` before and after."""
     took_ns: int
     values: dict[str, float] = {}
-    """Gauge -> value. Bytes: rss, pss, uss, heap_used, heap_total, external, array_buffers, memory_limit. Counts:
-    connections, descriptors, threads, restarts. Seconds: cpu_s. Others are the spec's own. What is unknown is left out.
-    """
+    """Gauge -> value, see GAUGES; others are the spec's own. What is unknown is left out."""
     uptime_s: float | None = None
     pid: int | None = None
     collected: bool = False
@@ -387,15 +393,14 @@ def read_blocks(path: Path) -> Iterator[Block]:
 
 def _split(path: Path, offset: int, data: bytes) -> Block:
     """The records of `data`, less a last one that is not whole."""
-    begins: list[int] = []
     ends: list[int] = []
-    at, end, length = 0, len(data), _length.unpack_from
-    while end - at >= 4:
-        begins.append(at + 4)
+    at, last, length, found = 0, len(data) - 4, _length.unpack_from, ends.append
+    while at <= last:
         at += 4 + length(data, at)[0]
-        ends.append(at)
-    if at > end:
-        del begins[-1], ends[-1]
+        found(at)
+    if at > len(data):
+        del ends[-1]
+    begins = [4, *(end + 4 for end in ends[:-1])] if ends else []
     return Block(path, offset, data, begins, ends)
 
 

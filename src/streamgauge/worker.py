@@ -401,7 +401,7 @@ class Worker:
         request = requests.make(prompt, stream.id, f"{self._random.getrandbits(64) or 1:016x}")
         stream.on_start(start, late)
         self._by_stream[stream.id] = owner
-        self._loop.fire(stream, target, request)
+        self._loop.fire(stream, target, request, fresh=state.lane.fresh)
         return True
 
     def _stream(self, shot: Shot, target: Target, now: int) -> Stream:

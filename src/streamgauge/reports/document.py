@@ -10,6 +10,8 @@ import msgspec
 
 from streamgauge.compare import Comparison
 from streamgauge.findings import Finding
+from streamgauge.lives import Lives
+from streamgauge.memory import Memory
 from streamgauge.series import Series
 from streamgauge.strain import Strain
 from streamgauge.summary import Distribution, Group, Phase, Rate
@@ -45,6 +47,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
     stamps: str
     """`kernel`, `user` or `mixed`."""
+    compiled: bool | None = None
+    """Whether the compiled part waited and read, or plain Python alone; null where the run does not tell."""
     valid: bool
     invalid_because: list[str]
     slack_ms: dict[str, float | None]
@@ -90,6 +94,23 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None
 
 
+class Probed(msgspec.Struct, frozen=True, kw_only=True):
+    """One probe of a run: what it read of the server, and how often."""
+
+    name: str
+    kind: str
+    """`process` or `json`."""
+    reads: str
+    """Which process or page, in words."""
+    readings: int
+    failed: int
+    instances: list[str]
+    """As they told themselves; empty where they did not."""
+    gauges: list[str]
+    error: str | None
+    """Why most of the failed ones failed."""
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Which run this was and how to repeat it."""
 
@@ -122,6 +143,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     tokens: dict[str, int | None]
     """input, output as counted by the server; null where it did not say."""
     folder: str | None
+    probes: list[Probed] = []
+    """Where the server's memory was read."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +177,10 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     run: Run
     tokens_from: dict[str, str]
     """For each target: `usage` or `events`."""
+    lives: Lives | None = None
+    """How long the streams lived, in the test that judges it."""
+    memory: Memory | None = None
+    """The server's memory, where probes read it for a test that judges it."""
     capacity: Strain | None = None
     """How far it goes and what happens beyond, in the test that tries."""
     set_up: str | None = None

@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import streamgauge.reports.wording as say
-from streamgauge.reports.document import Document
 from streamgauge.reports.view import Cell, Table
 from streamgauge.strain import Recovery, Rung, Strain
 
 HEADINGS = ["held", "n", "errors", "TTFT p50", "p95", "served/s", "within limits/s", "tok/s", "phase"]
 
 
-def words(document: Document) -> list[str]:
-    """What was seen, a sentence each; none where the run did not climb."""
-    found = document.capacity
-    if found is None:
-        return []
+def words(found: Strain) -> list[str]:
+    """What was seen, a sentence each, without its full stop."""
     return [say.plain(one, 300) for one in (*found.words, *(recovered(one) for one in found.recoveries))]
 
 
 def recovered(one: Recovery) -> str:
-    """`After the spike it was back in 1.2 s.`"""
+    """`After the spike it were back in 1.2 s`"""
     if one.why == "not_back":
-        return f"{say.seconds(one.looked_s)} after {one.after} it was not back."
+        return f"{say.seconds(one.looked_s)} after {one.after} it was not back"
     if one.seconds is None:
-        return f"After {one.after} too few requests came due to tell whether it was back."
-    return f"After {one.after} TTFT and errors were back in {one.seconds:.1f} s."
+        return f"After {one.after} too few requests came due to tell whether it was back"
+    return f"After {one.after} TTFT and errors were back in {one.seconds:.1f} s"
 
 
-def table(document: Document) -> Table:
+def table(found: Strain) -> Table:
     """The levels from the lowest up, then the spike."""
-    found = document.capacity
-    if found is None:
-        return Table(HEADINGS, [])
     rows = [_row(one, found) for one in sorted(found.levels, key=lambda one: (one.level, one.start_ns))]
     if found.spike is not None:
         name, detail, cells = _row(found.spike, found)

@@ -8,11 +8,14 @@ words stand in code spans. What only some readers need is folded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from urllib.parse import quote
 
-import streamgauge.reports.levels as levels
+import streamgauge.reports.lasting as lasting
+import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
+from streamgauge.reports.suite_document import Suite
 from streamgauge.wild import markdown as text
 from streamgauge.wild import markdown_code as code
 
@@ -24,7 +27,7 @@ def render(document: Document, samples: object) -> Iterator[bytes]:
         _head(document),
         _targets(document),
         _criteria(document),
-        _levels(document),
+        *map(_part, lasting.parts(document)),
         _comparisons(document),
         _not_ok(document),
         _findings(document),
@@ -58,8 +61,7 @@ def _head(document: Document) -> str:
     if run.stopped_by:
         found.append(f"The run ended before its plan was done: {text(run.stopped_by)}.")
     found += [f"Not valid: {text(why)}" for why in document.measurement.invalid_because]
-    step = document.next_step
-    found.append(f"Next: {code(step) if step.startswith('streamgauge ') else text(step)}")
+    found.append(f"Next: {_step(document.next_step)}")
     found.append(" · ".join(f"{label} {text(value)}" for label, value in view.facts(document)))
     if document.warnings:
         found.append("\n".join(f"- {text(warning)}" for warning in document.warnings))
@@ -118,19 +120,6 @@ def _criteria_table(rows: list[view.CriterionRow]) -> str:
     return _table("lllrrrll", ["verdict", "criterion", "where", "measured", "bounds", "n", "role", "remark"], cells)
 
 
-def _levels(document: Document) -> str:
-    found = levels.table(document)
-    if not found.rows:
-        return ""
-    told = "\n".join(f"- {text(line)}" for line in levels.words(document))
-    unit = document.capacity.unit if document.capacity is not None else ""
-    rows = [
-        [text(name + (f" ({detail})" if detail else "")), *(text(cell.text) for cell in cells)]
-        for name, detail, cells in found.rows
-    ]
-    return f"### Capacity\n\n{told}\n\n" + _table("r" * len(found.headings) + "l", [text(unit), *found.headings], rows)
-
-
 def _comparisons(document: Document) -> str:
     if not document.comparisons:
         return ""
@@ -147,6 +136,25 @@ def _comparisons(document: Document) -> str:
     return "### Side by side\n\n" + _table(
         "lllrrrr", ["compared", "found", "number", "first", "second", "difference", "bounds"], rows
     )
+
+
+def _part(part: lasting.Part) -> str:
+    """A section of the test's own."""
+    found = [f"### {text(part.title)}", "\n".join(f"- {text(line)}" for line in part.lines)]
+    found += [_cells_table(first, table) for first, table in part.tables]
+    found += [_folded(text(summary), _cells_table(first, table)) for summary, first, table in part.folded]
+    return "\n\n".join(one for one in found if one)
+
+
+def _cells_table(first: str, table: view.Table) -> str:
+    rows = []
+    for name, detail, cells in table.rows:
+        shown = [
+            text(cell.text) + (f"<br><sub>{text(cell.note)}</sub>" if cell.note else "") if cell.text else "–"
+            for cell in cells
+        ]
+        rows.append([text(name) + (f"<br><sub>{text(detail)}</sub>" if detail else ""), *shown])
+    return _table("l" + "r" * len(table.headings), [first, *map(text, table.headings)], rows)
 
 
 def _not_ok(document: Document) -> str:
@@ -237,3 +245,44 @@ def _quality(document: Document) -> str:
 
 def _folded(summary: str, body: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+
+
+def render_suite(suite: Suite) -> Iterator[bytes]:
+    """The index of several tests, UTF-8; its links are to files beside it."""
+    sign = say.SIGNS[suite.verdict]
+    where = f" on {text(suite.environment)}" if suite.environment else ""
+    severity = f", severity {suite.severity}" if suite.severity else ""
+    found = [f"## {sign.mark} {sign.word}: suite{where}{severity}", f"**{text(suite.headline)}**"]
+    meaning = suite_view.meaning(suite)
+    found += [text(meaning)] if meaning else []
+    found.append(f"Next: {_step(suite.next_step)}")
+    found.append(" · ".join(f"{label} {text(value)}" for label, value in suite_view.facts(suite)))
+    found += ["\n".join(f"- {text(warning)}" for warning in suite.warnings)] if suite.warnings else []
+    headings = ["verdict", "test", "found", "severity", "requests", "took", "report"]
+    lines = [
+        [
+            _sign(row.verdict) if row.verdict and row.verdict == row.word else text(row.word),
+            text(row.test),
+            text(row.headline) + (f"<br>{_step(row.next_step)}" if row.next_step else ""),
+            row.severity or "–",
+            row.requests or "–",
+            row.took or "–",
+            " ".join(f"[{form}](<{quote(name)}>)" for form, name in row.files) or "none",
+        ]
+        for row in suite_view.rows(suite)
+    ]
+    found.append("### Tests\n\n" + _table("llllrrl", headings, lines))
+    told = suite_view.escalation(suite)
+    if told is not None:
+        steps = "\n".join(f"{i}. {text(action)}" for i, action in enumerate(told[2], 1))
+        found.append(f"### What to do now\n\n{text(told[0])}. Asked for by {text(told[1])}.\n\n{steps}")
+    waits = [f"- before {text(test)}: {text(sentence)}" for test, sentence in suite_view.waits(suite)]
+    found += ["### Between the tests\n\n" + "\n".join(waits)] if waits else []
+    found.append(f"Run it again: {code(suite.rerun, 1_000)}")
+    origin = [f"streamgauge {suite.version}", suite.id, f"started {suite.started}", suite.schema]
+    found.append(f"<sub>{' · '.join(text(part) for part in origin)}</sub>")
+    yield ("\n\n".join(found) + "\n").encode("utf-8", "replace")
+
+
+def _step(step: str) -> str:
+    return code(step) if step.startswith("streamgauge ") else text(step)

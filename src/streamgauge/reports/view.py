@@ -398,6 +398,9 @@ def _median_cell(d: Distribution | None) -> Cell:
     return Cell(stat_text(d, "p50"), None, "" if d is None or d.n == 0 else f"p95 {stat_text(d, 'p95')}")
 
 
+_READ_BY: dict[bool | None, str] = {True: ", read by the compiled part", False: ", read by plain Python", None: ""}
+
+
 def quality_line(document: Document) -> str:
     """How well we measured, in one line."""
     m = document.measurement
@@ -428,7 +431,7 @@ def quality_rows(document: Document) -> list[tuple[str, str]]:
         return ", ".join(f"{key} {say.milliseconds(value)}" for key, value in values.items())
 
     rows = [
-        ("Clock of the stamps", m.stamps),
+        ("Clock of the stamps", f"{m.stamps}{_READ_BY[m.compiled]}"),
         ("First token known to within", spread(m.slack_ms)),
         ("Starts late through us", spread(m.late_ms)),
         ("Starts missed through us", f"{m.missed_starts:,} of {m.starts:,}"),

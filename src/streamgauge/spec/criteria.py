@@ -177,12 +177,13 @@ def criterion(
 
 
 def default_criteria(
-    test: str, preset: str, *, prompts: Collection[str], level: float, open_loop: bool
+    test: str, preset: str, *, prompts: Collection[str], level: float, open_loop: bool, probes: bool = False
 ) -> tuple[Criterion, ...]:
     """What `test` is judged by when the spec says nothing, scopes still unexpanded.
 
     `level` is the concurrency asked for; in open loop no level is held, so none is judged. In stress it is what must be
-    within the criteria: users, in open loop requests a second.
+    within the criteria: users, in open loop requests a second. probes: whether the server's memory is read; where it is
+    not, endurance shows its criterion on it and does not wait for it.
     """
     if test == "ttft":
         short = (criterion("ttft_ms.p50 < 500", prompt="short"),) if "short" in prompts else ()
@@ -209,6 +210,21 @@ def default_criteria(
             criterion("level_error_rate < 5%"),
             criterion("crashes == 0"),
             criterion("recovery_s < 30"),
+        )
+    if test == "memory":
+        return (
+            criterion("memory_growth_mb_per_h < 100"),
+            criterion("memory_cleanup > 50%"),
+            criterion("memory_unbounded == 0"),
+        )
+    if test == "endurance":
+        return (
+            criterion("streams_complete >= 100%"),
+            criterion("drops == 0"),
+            criterion("timeouts == 0"),
+            criterion("pace_kept > 80%"),
+            criterion("memory_growth_mb_per_h < 100", may_gate=probes),
+            criterion("stalls == 0", advisory=True),
         )
     raise ValueError(f"no test {test!r}")
 

@@ -27,6 +27,7 @@ from pydantic import (
 from streamgauge.proxies import parse_proxy
 from streamgauge.spec.address import check_header, check_path, parse_url
 from streamgauge.spec.criteria import Severity, parse_rule
+from streamgauge.spec.places import check_places
 from streamgauge.spec.presets import Inconclusive
 
 SLOTS = {"{prompt}": "x", "{uuid}": "x", "{chat}": "x", "{model}": "x", "{max_tokens}": "1"}
@@ -392,7 +393,7 @@ class Criterion(Table):
     prompt: Text | None = Field(
         default=None, description="A prompt set, each or all. all when not given.", examples=["short"]
     )
-    phase: Literal["reference", "ramp", "hold", "stress", "spike", "recovery"] | None = Field(
+    phase: Literal["reference", "ramp", "hold", "stress", "burst", "spike", "recovery"] | None = Field(
         default=None, description="Another phase than the judged one.", examples=["stress"]
     )
     advisory: bool = Field(default=False, description="Shown, never part of the verdict.", examples=[True])
@@ -482,6 +483,127 @@ def _rule_or_table(value: object) -> object:
     return {"rule": value} if isinstance(value, str) else value
 
 
+class Probe(Table):
+    """Where the server's own memory is read while a test runs: processes of this machine, or a page of JSON."""
+
+    kind: Literal["process", "json"] = Field(
+        description="process: a process of this machine with its children. json: a page that tells numbers as JSON.",
+        examples=["json"],
+    )
+    pid: Count | None = Field(default=None, description="process: its id.", examples=[1234])
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
+        default=None, description="process: the TCP port it listens on.", examples=[3000]
+    )
+    command: Text | None = Field(
+        default=None,
+        description="process: a regular expression (Python) found in its command line.",
+        examples=["node .*server\\.js"],
+    )
+    url: Text | None = Field(
+        default=None,
+        description="json: the page, the same in every environment. May hold ${NAME}.",
+        examples=["https://staging.example.com/api/probe"],
+    )
+    path: Text | None = Field(
+        default=None,
+        description="json: its path below the environment's url, instead of url. May hold ${NAME}.",
+        examples=["/api/probe"],
+    )
+    method: Literal["GET", "POST"] = Field(default="GET", description="json: how it is asked.", examples=["POST"])
+    body: Text | None = Field(
+        default=None, description="json: body of a POST, JSON. ${NAME} as in headers.", examples=['{"detail":true}']
+    )
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="json: headers of every request, its token above all. ${NAME} as in a target's headers.",
+        examples=[{"authorization": "Bearer ${PROBE_TOKEN}"}],
+    )
+    paths: dict[str, str] = Field(
+        default_factory=dict,
+        description='json: gauge -> where its number stands, as in heap_used = "memory.heapUsed", perhaps times a '
+        'factor: "mem.rss_mb * 1e6". Usual names are found without; see docs/probes.md. Any other name is a gauge of '
+        "your own.",
+        examples=[{"heap_used": "memory.heapUsed", "queue": "jobs.waiting"}],
+    )
+    collect: Text | None = Field(
+        default=None,
+        description='json: asks the server to collect its garbage before a snapshot: "?name=1" is added to the url, '
+        '"/path" is asked first. Tests that time answers never ask.',
+        examples=["?collect=1"],
+    )
+    timeout: Duration | None = Field(
+        default=None, description="json: for one reading as a whole. 5 s when not given.", examples=["2s"]
+    )
+    tls: Tls = Field(default_factory=Tls, description="json: TLS settings.", examples=[{"ca": "certs/ca.pem"}])
+    proxy: Text | None = Field(default=None, description="json: HTTP proxy, as a target's.", examples=["none"])
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not REFERENCE.search(value):
+            parse_url(value)
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        wrong = check_path(REFERENCE.sub("x", value)) if value is not None else None
+        if wrong:
+            raise ValueError(wrong)
+        return value
+
+    @field_validator("collect")
+    @classmethod
+    def _collect(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        wrong = check_path(value if value.startswith("/") else "/" + value)
+        if wrong or value[0] not in "?/" or len(value) < 2:
+            raise ValueError(f'"{value}" is neither a query to add ("?collect=1") nor a path to ask first ("/gc")')
+        return value
+
+    @field_validator("command")
+    @classmethod
+    def _command(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is not a regular expression: {error}") from None
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: str | None) -> str | None:
+        if value is not None and not REFERENCE.search(value):
+            parse_proxy(value)
+        return value
+
+    @field_validator("paths")
+    @classmethod
+    def _paths(cls, value: dict[str, str]) -> dict[str, str]:
+        check_places(value)
+        return value
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Probe:
+        ways = ("pid", "port", "command")
+        others = sorted(self.model_fields_set - {"kind", *ways})
+        given = [name for name in ways if getattr(self, name) is not None]
+        if self.kind == "process":
+            if others:
+                raise ValueError(f'{others[0]} goes with kind = "json"; a process probe has one of {", ".join(ways)}')
+            if len(given) != 1:
+                raise ValueError(f"give one of {', '.join(ways)}" + (f", not {' and '.join(given)}" if given else ""))
+            return self
+        if given:
+            raise ValueError(f'{given[0]} goes with kind = "process"; a json probe has a url or a path')
+        if (self.url is None) == (self.path is None):
+            raise ValueError("give one of url and path: url is a whole address, path is below the environment's")
+        if self.body is not None and self.method == "GET":
+            raise ValueError('body goes with method = "POST"')
+        return self
+
+
 class Test(Table):
     """One test. What is left out is the preset's."""
 
@@ -554,6 +676,12 @@ class Test(Table):
         description="What is judged, instead of the test's own criteria.",
         examples=[["default", "ttft_ms.p99 < 3000"]],
     )
+    probes: tuple[Text, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="Which probes are read. All when not given; [] for none.",
+        examples=[["web"]],
+    )
     inconclusive: Inconclusive | None = Field(
         default=None, description="pass: exit 3 becomes 0, with a warning. report when not given.", examples=["pass"]
     )
@@ -611,6 +739,36 @@ class StressTest(Test):
         return self
 
 
+class MemoryTest(Test):
+    """The memory test: what follows its hold besides."""
+
+    burst: Annotated[int, Field(ge=1, le=MOST_STREAMS)] | None = Field(
+        default=None,
+        description="memory: streams held over all targets during the burst. Five times the level at standard.",
+        examples=[50],
+    )
+    burst_duration: Duration | None = Field(
+        default=None, description="memory: length of the burst. 60 s at standard.", examples=["60s"]
+    )
+    idle: Duration | None = Field(
+        default=None,
+        description="memory: time without load after the burst, for the server to give back what it took. 5 min at "
+        "standard; below 2 min an untidy server is not failed, its collector may not have run yet.",
+        examples=["5m"],
+    )
+
+
+class EnduranceTest(Test):
+    """The endurance test: how long its streams live."""
+
+    stream: Duration | None = Field(
+        default=None, description="endurance: how long one answer is to last. 15 min at standard.", examples=["15m"]
+    )
+    in_sequence: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        default=None, description="endurance: so many long answers one after another. 2 at standard.", examples=[2]
+    )
+
+
 class Tests(Table):
     """The tests `streamgauge run` runs when it is told none."""
 
@@ -619,6 +777,12 @@ class Tests(Table):
     ttft: Test | None = Field(default=None, description="Time to first token.", examples=[{"requests": 400}])
     concurrent: Test | None = Field(
         default=None, description="Streams held at a time.", examples=[{"concurrency": 100}]
+    )
+    endurance: EnduranceTest | None = Field(
+        default=None, description="Streams of many minutes, several in sequence.", examples=[{"stream": "15m"}]
+    )
+    memory: MemoryTest | None = Field(
+        default=None, description="Whether the server's memory grows, by a probe.", examples=[{"duration": "1h"}]
     )
     stress: StressTest | None = Field(
         default=None, description="How far it goes, and what happens beyond.", examples=[{"concurrency": 200}]
@@ -633,4 +797,7 @@ class SpecModel(Table):
     )
     targets: dict[str, Target] = Field(default_factory=dict, description="What is measured: [targets.NAME].")
     prompts: dict[str, Prompts] = Field(default_factory=dict, description="Prompt sets: [prompts.NAME].")
-    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.stress], ...")
+    probes: dict[str, Probe] = Field(
+        default_factory=dict, description="Where the server's memory is read: [probes.NAME]."
+    )
+    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.memory], ...")

@@ -21,12 +21,24 @@ from streamgauge.errors import UsageError
 from streamgauge.spec.criteria import Criterion, criterion, default_criteria, expand, speaks_of_the_same
 from streamgauge.spec.load import Spec
 from streamgauge.spec.mistakes import Mistakes, did_you_mean
-from streamgauge.spec.model import LEAST_RATE, MOST, MOST_RATE, MOST_STREAMS, RateCourse, StressTest, Test
+from streamgauge.spec.model import (
+    LEAST_RATE,
+    MOST,
+    MOST_RATE,
+    MOST_STREAMS,
+    EnduranceTest,
+    MemoryTest,
+    RateCourse,
+    StressTest,
+    Test,
+)
 from streamgauge.spec.model import Timeouts as TimeoutsTable
-from streamgauge.spec.presets import PRESETS, TABLE, Climb, Inconclusive, Preset, Settings, Timeouts
+from streamgauge.spec.presets import PRESETS, TABLE, Burst, Climb, Inconclusive, Lives, Preset, Settings, Timeouts
 from streamgauge.spec.trace import read_trace
 
 S = 1_000_000_000
+BETWEEN, SPARE_S = 1.05, 5.0
+"""What endurance's hold has beyond its streams' own time: the waits for first tokens between them."""
 CAP_S = 60.0
 """An open loop without `concurrency` may have this many seconds' arrivals open at a time (Little's law: a stream that
 takes the whole first-token time-out)."""
@@ -144,6 +156,9 @@ def settings_of(
         concurrency = preset.concurrency if arrivals is None else _cap(arrivals, streams_limit)
     if isinstance(arrivals, Rate) and arrivals.course and requests is None and duration is None:
         duration = _course_s(arrivals)
+    lives = _lives(preset, table)
+    if lives is not None and not own_end:
+        duration, own_end = lives.stream_s * lives.in_sequence * BETWEEN + SPARE_S, True
     return Settings(
         test=test,
         preset=preset.name,
@@ -168,7 +183,10 @@ def settings_of(
         timeouts=_timeouts(preset, table.timeouts),
         inconclusive=overrides.inconclusive or table.inconclusive or "report",
         climb=_climb(preset, table, overrides, arrivals),
+        burst=_burst(preset, table, concurrency),
+        lives=lives,
         allow_production=table.allow_production,
+        probes=probes_of(spec, test),
     )
 
 
@@ -195,6 +213,35 @@ def _climb(preset: Preset, table: Test, overrides: Overrides, arrivals: Arrivals
         spike_s=own.spike or usual.spike_s,
         recovery_s=own.recovery or usual.recovery_s,
     )
+
+
+def _burst(preset: Preset, table: Test, concurrency: int) -> Burst | None:
+    """The burst after memory's hold: as much above the level as the preset has it, where it is not given."""
+    usual = preset.burst
+    if usual is None:
+        return None
+    own = table if isinstance(table, MemoryTest) else MemoryTest()
+    return Burst(
+        level=own.burst or math.ceil(concurrency * usual.level / preset.concurrency),
+        seconds=own.burst_duration or usual.seconds,
+        idle_s=own.idle or usual.idle_s,
+    )
+
+
+def _lives(preset: Preset, table: Test) -> Lives | None:
+    """How long each of endurance's streams is to live, and how many in sequence."""
+    usual = preset.lives
+    if usual is None:
+        return None
+    own = table if isinstance(table, EnduranceTest) else EnduranceTest()
+    return Lives(own.stream or usual.stream_s, own.in_sequence or usual.in_sequence)
+
+
+def probes_of(spec: Spec, test: str) -> tuple[str, ...]:
+    """The probes that are read while `test` runs."""
+    table: Test | None = getattr(spec.model.tests, test)
+    chosen = None if table is None else table.probes
+    return tuple(spec.model.probes) if chosen is None else tuple(dict.fromkeys(chosen))
 
 
 def _course_s(rate: Rate) -> float:
@@ -234,6 +281,7 @@ def judged_by(spec: Spec, settings: Settings) -> tuple[Criterion, ...]:
         prompts=settings.prompts,
         level=settings.concurrency if settings.climb is None else settings.climb.asked,
         open_loop=settings.open_loop is not None,
+        probes=bool(settings.probes),
     )
     table: Test | None = getattr(spec.model.tests, settings.test)
     if table is None or table.criteria is None:

@@ -23,13 +23,14 @@ from streamgauge.findings import find
 from streamgauge.metrics import METRICS
 from streamgauge.plan import Hold
 from streamgauge.plan import Phase as Planned
-from streamgauge.reports.document import Document, Measurement, Run
+from streamgauge.reports.document import Document, Measurement, Probed, Run
 from streamgauge.sample import AuditTick, Outcome
 from streamgauge.series import series
 from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
 from streamgauge.suite.contract import Seen, Told
 from streamgauge.suite.folder import Head, Story, blocks, read_head, read_story, readings
+from streamgauge.suite.probing import probed, unread
 from streamgauge.suite.tests import TESTS
 from streamgauge.suite.wire import Wire, wire_of
 from streamgauge.suite.words import Words
@@ -125,7 +126,10 @@ def assess(folder: Path) -> Assessment:
     summary = summarise(columns, scope)
     measurement = _measurement(head, story, columns, scope, ticks, wire)
     test = TESTS.get(head.test)
-    told = Told() if test is None or test.see is None else test.see(Seen(head, story, columns, scope, readings(folder)))
+    read = readings(folder)
+    told = Told() if test is None or test.see is None else test.see(Seen(head, story, columns, scope, read))
+    probes = probed(head.probes, read)
+    measurement = msgspec.structs.replace(measurement, notes=[*measurement.notes, *unread(probes)])
     doubts = [*measurement.invalid_because, *told.doubts]
     full = _filled(head, ticks)
     judged = judge(
@@ -155,7 +159,7 @@ def assess(folder: Path) -> Assessment:
             summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum()), full=full,
             unsure=unsure(columns, scope),
         ),
-        run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from, set_up=wrong,
+        run=_run(head, story, columns, folder, cost, probes), tokens_from=summary.tokens_from, set_up=wrong,
     )  # fmt: skip
     document = msgspec.structs.replace(document, **told.sections)
     doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(judged)
@@ -211,6 +215,7 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
     control_rows = len(columns.select(targets=head.only_controls or ("",), phases=scope.judged))
     return Measurement(
         stamps=wire.stamps,
+        compiled=head.compiled,
         valid=not doubts,
         invalid_because=doubts,
         slack_ms=spread(columns.slack_ms[rows]),
@@ -257,11 +262,21 @@ def _arrivals(head: Head, phases: list[Planned]) -> str | None:
 
 def _filled(head: Head, ticks: _Ticks) -> str | None:
     """That a judged target ran on this machine and we filled it, in words."""
-    addresses = [a for t in head.targets if t["name"] not in head.only_controls
-                 for a in (t.get("addresses") or "").split(", ") if a]  # fmt: skip
-    here = any(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
+    here = _here(head) - set(head.only_controls)
     ours = None if ticks.cpu_mean is None else ticks.cpu_mean * head.workers / head.cpus
-    return filled(ticks.machine_mean, ours, on_this_machine=here)
+    return filled(ticks.machine_mean, ours, on_this_machine=bool(here))
+
+
+def _here(head: Head) -> set[str]:
+    """The targets that ran on the machine that measured; of a run of before the head told, those on loopback."""
+    if head.here is not None:
+        return set(head.here)
+    return {
+        str(t["name"])
+        for t in head.targets
+        for address in (t.get("addresses") or "").split(", ")
+        if address and not address.startswith("/") and ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    }
 
 
 def _level(head: Head, phase: Planned) -> int:
@@ -290,7 +305,7 @@ def _model(head: Head, target: str) -> str | None:
     return next((t["model"] for t in head.targets if t["name"] == target), None)
 
 
-def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float | None) -> Run:
+def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float | None, probes: list[Probed]) -> Run:
     end = story.end_ns if story.end_ns is not None else (int(columns.end.max()) if len(columns.end) else None)
     ended = None
     if end is not None:
@@ -304,7 +319,7 @@ def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float |
         ended=None if ended is None else ended.isoformat(timespec="seconds").replace("+00:00", "Z"),
         start_ns=head.start_ns, end_ns=end, phases=story.phases, judged_phases=head.judged_phases,
         stopped_by=story.stopped_by, rerun=head.rerun, cost_usd=cost,
-        tokens=_tokens(columns), folder=str(folder),
+        tokens=_tokens(columns), folder=str(folder), probes=probes,
     )  # fmt: skip
 
 

@@ -70,6 +70,11 @@ class Test:
     """The metric without which a pass says nothing."""
     judged: tuple[str, ...] = ("hold",)
     """The phases whose requests are judged."""
+    collects: bool = False
+    """Whether servers are asked to collect their garbage for snapshots: it stops them for a moment, so not where
+    answers are timed."""
+    needs_probe: bool = False
+    """Whether it is about the server's memory: without a probe that reads it does not start."""
     see: Callable[[Seen], Told] | None = None
     """None: it judges its requests alone."""
     forgiven: tuple[str, ...] = ("warmup",)

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,26 +20,26 @@ import msgspec
 
 from streamgauge import __version__
 from streamgauge.clock import Clock
+from streamgauge.compiled import part
 from streamgauge.control import Report
 from streamgauge.errors import Exit, StorageError, worst
+from streamgauge.net import is_this_machine
 from streamgauge.plan import Phase
+from streamgauge.probes.watch import Pace, watching
 from streamgauge.reports import ReportGenerator
 from streamgauge.run import Began, Ending, Journal, Limits, Listener, Load, Stopping, conduct, workers_for
 from streamgauge.secrets import Redactor
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import ResolvedTarget
 from streamgauge.suite.assess import Assessment, assess
-from streamgauge.suite.folder import Head, create, new_id, write_whole
+from streamgauge.suite.folder import READINGS, Head, create, new_id, write_whole
 from streamgauge.suite.prepare import Prepared, check_descriptors, preflight
+from streamgauge.suite.probing import described, first_looks, probes_for, silent
 from streamgauge.suite.tests import TESTS
 from streamgauge.target import Target
 from streamgauge.worker import raise_descriptor_limit
 
 __all__ = ["Bug", "Outcome", "execute", "head_of", "write_reports"]
-
-
-class Bug(RuntimeError):
-    """A worker ended by a bug of ours; the text is its traceback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,14 @@ class Outcome:
     """Why the reports could not be written, where they could not."""
 
 
+class Bug(RuntimeError):
+    """A worker ended by a bug of ours; the text is its traceback. `outcome`: what was measured before."""
+
+    def __init__(self, text: str, outcome: Outcome) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+
+
 def execute(
     prepared: Prepared,
     *,
@@ -63,34 +71,53 @@ def execute(
     rerun: str,
     listener: Listener,
     suite: str | None = None,
+    warn: Callable[[str], object] = str,
 ) -> Outcome:
     """Run the plan. TargetError where preflight fails, StorageError where nothing can be written, before any request.
 
+    `warn` hears what a user should know before the load starts.
     Bug where a worker failed by our fault: after what was measured has been kept and reported.
     """
     limit = raise_descriptor_limit()
     check_descriptors(prepared.estimate.streams, limit)
     load = preflight(prepared.load, clock)
+    resolved = prepared.resolved
+    probes = probes_for(resolved, clock)
+    for words in silent(first_looks(probes), needed=TESTS[resolved.settings.test].needs_probe):
+        warn(words)
     prepared = dataclasses.replace(prepared, load=load)
     folder = create(head_of(prepared, clock, out, rerun, suite, limit), root)
     journal = Journal(folder)
+    pace = Pace(collect=TESTS[resolved.settings.test].collects)
     try:
-        journal.add("round", number=0)
-        ending = _conducted(prepared, load, folder, clock, journal, listener)
-        assessment = assess(folder)
-        if assessment.doubling_helps and _fits_twice(ending, load.limits):
-            again = msgspec.structs.replace(load, phases=_judged_only(load.phases), seed=load.seed + 1)
-            journal.add("round", number=1)
-            ending = conduct(again, folder, clock, journal, listener, number=1, before=ending)
-            assessment = assess(folder)
+        if probes:
+            journal.add("probes", at_ns=clock.now(), every_s=pace.every_s, probes=described(resolved))
+        with watching(probes, folder / READINGS, pace) as book:
+            ending = _rounds(prepared, load, folder, clock, journal, listener)
+            book.last = ending.signal is None
     finally:
         journal.close()
+    assessment = assess(folder)
     files, unwritten = write_reports(assessment, out)
+    outcome = Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
     if ending.bug is not None:
-        raise Bug(ending.bug)
-    if ending.disk is not None:
-        raise StorageError(ending.disk)
-    return Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
+        raise Bug(ending.bug, outcome)
+    disk = ending.disk or book.disk
+    if disk is not None:
+        raise StorageError(disk)
+    return outcome
+
+
+def _rounds(prepared: Prepared, load: Load, folder: Path, clock: Clock, journal: Journal, listener: Listener) -> Ending:
+    """The load; once more as much where the test may look twice and that could settle what is open."""
+    journal.add("round", number=0)
+    ending = _conducted(prepared, load, folder, clock, journal, listener)
+    doubles = prepared.resolved.settings.double
+    if not doubles or not assess(folder).doubling_helps or not _fits_twice(ending, load.limits):
+        return ending
+    again = msgspec.structs.replace(load, phases=_judged_only(load.phases), seed=load.seed + 1)
+    journal.add("round", number=1)
+    return conduct(again, folder, clock, journal, listener, number=1, before=ending)
 
 
 def _conducted(
@@ -166,7 +193,9 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
         calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",
-        paces={t.name: t.rpm for t in load.targets if t.rpm is not None},
+        paces={t.name: t.rpm for t in load.targets if t.rpm is not None}, probes=described(resolved),
+        compiled=part is not None,
+        here=[t.name for t in load.targets if any(is_this_machine(a) for a, _ in t.addresses)],
     )  # fmt: skip
 
 

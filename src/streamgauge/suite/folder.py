@@ -76,6 +76,12 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What was known of this machine when the run began."""
     paces: dict[str, float] = {}
     """target -> its rpm, where it has one."""
+    probes: list[dict[str, str]] = []
+    """name, kind and what it reads, of each probe."""
+    compiled: bool | None = None
+    """Whether the compiled part waited and read; None in a run of before this was told."""
+    here: list[str] | None = None
+    """The targets that this machine serves itself, or the way to which begins on it (a proxy); None likewise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,28 @@ from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved, ResolvedTarget
 from streamgauge.stream import Limits
 from streamgauge.suite.estimate import Estimate, estimate_of, input_tokens
+from streamgauge.suite.probing import check_files
 from streamgauge.suite.seen import key_of, recall
 from streamgauge.suite.tests import TESTS
 from streamgauge.target import Target, Tls
 from streamgauge.verdict import Criterion, gates
 
 DESCRIPTORS_SPARE = 64
+NO_PROBE = """\
+{test} is about the server's memory, and no probe reads it. Where the server runs on this machine: --probe port:3000, or
+
+  [probes.server]
+  kind = "process"
+  port = 3000
+
+Elsewhere ship one of the handlers in docs/examples/probes/, and: --probe https://HOST/api/probe, or
+
+  [probes.web]
+  kind = "json"
+  path = "/api/probe"
+  headers = {{ authorization = "Bearer ${{PROBE_TOKEN}}" }}
+
+docs/probes.md says more; streamgauge check shows what a probe sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +74,8 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     test = TESTS[settings.test]
     if test.needs is not None:
         test.needs(settings)
+    if test.needs_probe and not resolved.probes:
+        raise UsageError(NO_PROBE.format(test=settings.test))
     if test.careful and resolved.kind == "production" and not settings.allow_production:
         raise UsageError(_spared(resolved))
     names = tuple(t.name for t in resolved.targets)
@@ -68,6 +86,7 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     for target in targets:
         if target.secure or (target.proxy is not None and target.proxy.secure):
             tls_context(target.tls)  # so that an unusable file is told before anything is connected to
+    check_files(resolved)
     estimate = estimate_of(resolved, targets, (*phases, *later), {t.name: recall(root, key_of(t)) for t in targets})
     _hold_back(resolved, estimate, phases)
     price = {

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from streamgauge.suite import concurrent, strained, stress, ttft
+from streamgauge.suite import concurrent, endurance, memory, strained, stress, ttft
 from streamgauge.suite.contract import Test
 
 TESTS: dict[str, Test] = {
     "ttft": Test(ttft.phases, "ttft_ms"),
     "concurrent": Test(concurrent.phases, "concurrency_held"),
+    "endurance": Test(endurance.phases, endurance.COMPLETE, see=endurance.see, careful=True),
+    "memory": Test(memory.phases, memory.GROWTH, see=memory.see, collects=True, needs_probe=True, careful=True),
     "stress": Test(
         stress.phases,
         "capacity",
