@@ -125,16 +125,16 @@ def _conducted(
 ) -> Ending:
     """The plan, and what the test decides on while it runs."""
     settings = prepared.resolved.settings
-    ahead = TESTS[settings.test].ahead
-    if ahead is None:
+    make = TESTS[settings.test].course
+    if make is None:
         return conduct(load, folder, clock, journal, listener)
-    course = ahead(settings, tuple(t.name for t in prepared.resolved.targets), list(prepared.criteria))
+    course = make(settings, tuple(t.name for t in prepared.resolved.targets), list(prepared.criteria), folder)
 
     def both(event: Began | Stopping | Report) -> None:
         course.hear(event)
         listener(event)
 
-    return conduct(load, folder, clock, journal, both, ahead=course.ahead)
+    return conduct(load, folder, clock, journal, both, course=course)
 
 
 def _fits_twice(used: Ending, limits: Limits) -> bool:

@@ -15,11 +15,11 @@ from streamgauge.columns import Columns, IntArray, population
 from streamgauge.degradation import grace, recovery_s, steps
 from streamgauge.evidence import NOT_MEASURED, Answer, Evidence, Requirement, Weigh
 from streamgauge.metrics import METRICS
-from streamgauge.sample import GOOD, Outcome, Reading
+from streamgauge.sample import GOOD, Outcome
 from streamgauge.slices import over_time
 from streamgauge.strain import Recovery, Rung, amount, capacity_words, rung_of, section, worst_errors
 from streamgauge.suite.contract import Seen, Told
-from streamgauge.suite.stress import LEVELS, limits_of
+from streamgauge.suite.stress import LEVELS, limits_of, restarts
 from streamgauge.summary import Phase
 
 REFUSED_IN_A_ROW = 10
@@ -149,26 +149,6 @@ def refusals(columns: Columns, rows: IntArray, start_ns: int) -> list[str]:
         if after - first >= REFUSED_IN_A_ROW:
             at = (columns.end[rows[first]] - start_ns) / 1e9
             found.append(f"nobody listened from {at:.1f} s on: {after - first} connections refused in a row")
-    return found
-
-
-def restarts(readings: Sequence[Reading], start_ns: int) -> list[str]:
-    """Where a probe saw another process, or one that had just begun."""
-    found = []
-    last: dict[tuple[str, str], Reading] = {}
-    for one in readings:
-        if one.error is not None:
-            continue
-        before = last.get((one.probe, one.instance))
-        last[one.probe, one.instance] = one
-        if before is None:
-            continue
-        changed = one.pid is not None and before.pid is not None and one.pid != before.pid
-        younger = one.uptime_s is not None and before.uptime_s is not None and one.uptime_s < before.uptime_s
-        if changed or younger:
-            at = (one.at_ns - start_ns) / 1e9
-            how = f"process {one.pid} instead of {before.pid}" if changed else f"up for {one.uptime_s:.1f} s only"
-            found.append(f"probe {one.probe} saw a restart by {at:.1f} s: {how}")
     return found
 
 
