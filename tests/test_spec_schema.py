@@ -44,6 +44,7 @@ TABLES: dict[str, type[BaseModel]] = {
     "tests.endurance": m.EnduranceTest,
     "tests.memory": m.MemoryTest,
     "findings": m.Findings,
+    "tests.stress": m.StressTest,
     "tests.TEST.rate": m.RateCourse,
     "tests.TEST.timeouts": m.Timeouts,
     "a criterion": m.Criterion,

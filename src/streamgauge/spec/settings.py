@@ -174,9 +174,9 @@ def settings_of(
         repeats=_repeats(preset, table, own_end=own_end, open_loop=arrivals is not None),
         timeouts=_timeouts(preset, table.timeouts),
         inconclusive=overrides.inconclusive or table.inconclusive or "report",
+        climb=_climb(preset, table, overrides, arrivals),
         burst=_burst(preset, table, concurrency),
         lives=lives,
-        climb=_climb(preset, table, overrides, arrivals),
         allow_production=table.allow_production,
         probes=probes_of(spec, test),
     )
