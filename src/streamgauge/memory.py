@@ -45,6 +45,8 @@ SAME_START_NS = 3_000_000_000
 """Starts of a process that lie so near, told by its uptime, are the same."""
 BEFORE_NS = 60_000_000_000
 """What was held before the burst is the median of so long before it."""
+LATELY_NS = 300_000_000_000
+"""How noisy readings are is told by so long before the burst."""
 LEAST_IDLE_NS = 120_000_000_000
 """After less idle time what was not given back may still be: no collector need have run."""
 MOST_POINTS = 400
@@ -272,10 +274,12 @@ def _cleanup(
     idle, end = windows.idle
     asked = values[collected & (times >= idle)]
     rest = values[times >= max(idle, end - max((end - idle) // 4, 1))]
+    held = plain & (times >= windows.hold[0]) & (times < begin)
     return cleanup(
-        values[plain & (times >= max(begin - BEFORE_NS, windows.hold[0])) & (times < begin)],
+        values[held & (times >= begin - BEFORE_NS)],
         values[(times >= begin) & (times <= over)],
         asked if len(asked) else rest,
+        lately=values[held & (times >= begin - LATELY_NS)],
     )
 
 

@@ -21,7 +21,7 @@ MOST_ROWS = 60
 """Snapshots and lives that a page shows; the JSON has them all."""
 T = TypeVar("T")
 _BYTES = ("rss", "pss", "uss", "heap_used", "heap_total", "external", "array_buffers", "memory_limit")
-_WORDS = {"whole": "lived", "part": "ended by the model", "lost": "lost", "cut": "ended by the plan"}
+_WORDS = {"whole": "in its time", "part": "by the model", "lost": "lost", "cut": "by the plan"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def lives_table(lives: Lives) -> Table | None:
             Cell(f"{one.before:,}"),
         ]
         rows.append((say.plain(one.target, 60), one.id, cells))
-    return Table(["born", "age", "", "outcome", "silent at the end", "requests before on its connection"], rows)
+    return Table(["born", "age", "ended", "outcome", "silent at the end", "requests before on its connection"], rows)
 
 
 def thinned(items: list[T], most: int = MOST_ROWS) -> list[T]:

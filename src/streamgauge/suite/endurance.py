@@ -89,7 +89,10 @@ def _complete(seen: Seen, found: Lives, ask: Requirement) -> Evidence:
     if found.lost:
         ages = sorted(one.age_s for one in found.lives if one.kind == "lost")
         shown = ", ".join(f"{age:,.1f}" for age in ages[:6]) + (", ..." if len(ages) > 6 else "")
-        said = f"{found.lost:,} of {n + found.parts:,} streams were lost, at {shown} s{_alike(seen)}"
+        said = (
+            f"{found.lost:,} of {n + found.parts:,} streams {'was' if found.lost == 1 else 'were'} lost, at {shown} s"
+        )
+        said += _alike(seen)
         return Evidence(observed(ask, found.whole / n, n).answer, found.whole / n, n=n, said=said)
     if found.parts or not found.whole:
         longest = "none" if found.longest_s is None else f"the longest lived {_minutes(found.longest_s)}"
@@ -118,8 +121,9 @@ def _pace(found: Lives, ask: Requirement) -> Evidence:
     if pace is None:
         said = "no stream was long enough to compare the pace at its end with that at its beginning"
         return Evidence("inconclusive", why="not_measured", said=said)
-    said = f"{pace.begin_per_s:.1f} reads a second at the beginning, {pace.end_per_s:.1f} at the end: {pace.kept:.0%}"
-    said += f" ({pace.low:.0%} to {pace.high:.0%}, {pace.streams:,} streams)"
+    said = f"{pace.begin_per_s:.1f} reads a second at the beginning, {pace.end_per_s:.1f} at the end: "
+    said += f"{100 * pace.kept:.0f} %"
+    said += f" ({100 * pace.low:.0f} to {100 * pace.high:.0f} %, {pace.streams:,} streams)"
     answer = by_bounds(ask, Bounds(pace.low, pace.high))
     return Evidence(answer, pace.kept, pace.low, pace.high, n=pace.streams, said=said)
 

@@ -189,7 +189,7 @@ def _cleanup_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
     held, c, efficiency = min(raised, key=lambda each: each[2])
     plain = observed(ask, efficiency, len(held.times))
     levels = f"{c.before / MB:,.0f} MB before, {c.peak / MB:,.0f} at most, {c.after / MB:,.0f} after"
-    said = f"{_gauge(held)} gave back {efficiency:.0%} of what the burst raised ({levels})"
+    said = f"{_gauge(held)} gave back {100 * efficiency:.0f} % of what the burst raised ({levels})"
     if plain.answer == "fail" and not found.long_idle:
         said += "; so short an idle time says little, a collector may run later (idle of 2 min or more decides)"
         return Evidence("inconclusive", efficiency, n=plain.n, said=said)
