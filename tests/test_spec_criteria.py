@@ -95,6 +95,9 @@ def strategy() -> dict[str, set[str]]:
             "ttft_ms.cv < 50%", "error_rate < 0.5%",
         },
         "concurrent": {"concurrency_held >= 100", "error_rate < 0.5%", "drops == 0", "ttft_degradation <= 1.5"},
+        "stress": {
+            "capacity >= 100", "ttft_ms.p95 < 1000", "level_error_rate < 5%", "crashes == 0", "recovery_s < 30",
+        },
     }  # fmt: skip
 
 
