@@ -26,7 +26,7 @@ from probed import (
     with_burst,
 )
 from streamgauge.plan import Hold
-from streamgauge.reports import ReportGenerator
+from streamgauge.reports import ReportGenerator, lasting
 from streamgauge.sample import Reading
 from streamgauge.simulator import start
 from streamgauge.simulator.memory import Memory, parse
@@ -303,6 +303,17 @@ def test_doubt_of_our_own_load_takes_a_pass_back_and_not_a_leak(tmp_path):
     assert criterion(clean, GROWTH).verdict == "invalid"
     assert criterion(leak, GROWTH).verdict == "fail"
     assert leak.verdict == "fail"
+
+
+def test_a_server_that_calls_itself_anew_each_time_is_no_pass_and_its_report_stays_readable(tmp_path):
+    read = [reading(i * 5.0, one.values, instance=f"i-{i}") for i, one in enumerate(readings(noisy()))]
+    document = memory_run(tmp_path, read)
+
+    assert set(verdicts(document).values()) == {"inconclusive"}
+    table = lasting.memory_table(document.memory)
+    assert len(document.memory.series) == len(read)
+    assert len(table.rows) == lasting.MOST_ROWS
+    assert any("more series in the JSON" in line for line in lasting.memory_lines(document.memory))
 
 
 def test_a_run_that_ended_early_never_passes(tmp_path):

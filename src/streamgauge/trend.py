@@ -233,6 +233,11 @@ class Cleanup:
         return self.peak - self.before > max(6 * self.noise, GRAIN)
 
     @property
+    def stayed(self) -> bool:
+        """Whether more is held after it than before, by the same measure."""
+        return self.after - self.before > max(6 * self.noise, GRAIN)
+
+    @property
     def efficiency(self) -> float | None:
         """(peak - after) / (peak - before); None where nothing was raised, so that nothing could come back."""
         return (self.peak - self.after) / (self.peak - self.before) if self.raised else None

@@ -60,7 +60,7 @@ def memory_table(memory: Memory) -> Table | None:
         return None
     headings = ["growth", "shape", "a request", "before burst", "peak", "after idle", "came back", "limit in"]
     rows = []
-    for one in memory.series:
+    for one in memory.series[:MOST_ROWS]:
         detail = "" if one.judged else "shown beside"
         if one.restarts:
             detail = f"{detail}, {say.count(one.restarts, 'restart')}".lstrip(", ")
@@ -89,8 +89,10 @@ def _mb(value: float | None) -> str:
 
 def memory_lines(memory: Memory) -> list[str]:
     """What qualifies the series, a sentence each."""
-    lines = [say.plain(note, 300) for note in memory.notes]
-    for one in memory.series:
+    lines = [say.plain(note, 300) for note in memory.notes[:MOST_ROWS]]
+    if len(memory.series) > MOST_ROWS:
+        lines.append(f"{len(memory.series) - MOST_ROWS} more series in the JSON")
+    for one in memory.series[:MOST_ROWS]:
         if one.judged and one.judged_from_s is not None and one.growth_mb_per_h is not None:
             span = f"{say.seconds(one.judged_from_s)} to {say.seconds(one.judged_to_s)}"
             how = f"{one.by} of equal parts, {one.readings:,} readings, {one.failed:,} failed"
