@@ -22,7 +22,7 @@ LEFT = {
 RIGHT = {
     "bulk", "facts", "columns", "connections", "stats", "slices", "occupancy", "evidence", "doubt", "sentences",
     "summary", "series", "compare", "capacity", "degradation", "strain", "verdict", "findings", "reports", "slope",
-    "trend", "memory", "lives",
+    "trend", "held", "memory", "lives",
 }  # fmt: skip
 BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}

@@ -10,7 +10,8 @@ import numpy as np
 
 from streamgauge.columns import IntArray
 from streamgauge.evidence import Evidence, Requirement, observed
-from streamgauge.memory import Held, Memory, Read, Windows, read, section
+from streamgauge.held import Held, Read, Windows, read
+from streamgauge.memory import Memory, section
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.sample import GOOD
 from streamgauge.spec.presets import Settings
