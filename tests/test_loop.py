@@ -184,6 +184,22 @@ def test_an_idle_connection_that_was_closed_or_spoke_unasked_carries_no_other_re
     assert on.loop.sockets == 1
 
 
+def test_a_fresh_stream_has_a_connection_of_its_own_that_is_closed_after_it(on: Setting) -> None:
+    first, kept = on.asked()
+    kept.sendall(WHOLE)
+    on.done(first)
+    alone = on.fire(fresh=True)
+    own = on.accept()
+    on.read(own)
+    own.sendall(WHOLE)
+    assert on.done(alone).conn_requests == 0
+    assert own.recv(1) == b"", "closed, though it could have gone on"
+    again = on.fire()
+    on.read(kept)
+    kept.sendall(WHOLE)
+    assert on.done(again).conn_requests == 1, "the kept one is still there for the others"
+
+
 def test_a_reused_connection_that_dies_without_a_byte_is_replaced_once(on: Setting) -> None:
     first, peer = on.asked()
     peer.sendall(WHOLE)
