@@ -16,13 +16,13 @@ GROUND = {"errors", "clock", "sample", "metrics", "secrets", "arrivals", "wild",
 TOP = {"__main__"}
 LEFT = {
     "prompts", "plan", "compiled", "sse", "who", "http1", "drain", "redirect", "dialects", "foreign", "stream",
-    "target", "fault", "tls", "net", "tunnel", "dial", "line", "loop", "control", "audit", "worker", "run", "client",
-    "probes",
+    "target", "fault", "tls", "net", "tunnel", "dial", "line", "loop", "control", "audit", "worker", "hand", "run",
+    "client", "probes",
 }  # fmt: skip
 RIGHT = {
-    "bulk", "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
-    "compare", "capacity", "degradation", "strain", "verdict", "findings", "reports", "slope", "trend", "memory",
-    "lives",
+    "bulk", "facts", "columns", "connections", "stats", "slices", "occupancy", "evidence", "doubt", "sentences",
+    "summary", "series", "compare", "capacity", "degradation", "strain", "verdict", "findings", "reports", "slope",
+    "trend", "memory", "lives",
 }  # fmt: skip
 BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}
@@ -112,6 +112,7 @@ def test_files_of_one_kind_never_import_each_other() -> None:
                 "document",
                 "view",
                 "lasting",
+                "causes",
                 "levels",
                 "suite_document",
                 "suite_view",

@@ -56,6 +56,9 @@ class Failure:
     count: int
     message: str | None
     example_id: str
+    headers: dict[str, str]
+    """Of the example: those that a Sample keeps."""
+    retry_after_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,7 +389,14 @@ class Intake:
             },
             slowest=tuple(sample for heap in self._slow.values() for *_, sample in heap),
             failures=tuple(
-                Failure(*key, count=kind.count, message=kind.example.error, example_id=kind.example.id)
+                Failure(
+                    *key,
+                    count=kind.count,
+                    message=kind.example.error,
+                    example_id=kind.example.id,
+                    headers=kind.example.headers,
+                    retry_after_s=kind.example.retry_after_s,
+                )
                 for key, kind in self._failures.items()
             ),
         )

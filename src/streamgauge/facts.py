@@ -29,7 +29,9 @@ UNTOLD = -1
 OUTCOMES = tuple(Outcome)
 CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 _CODE_OF = {outcome.value: code for outcome, code in CODE.items()}
-NAMED = ("target", "prompt", "phase")
+NAMED = ("target", "prompt", "phase", "instance")
+MOST_INSTANCES = 1_000
+"""A server that names another one each time is not asked further."""
 STAMPS = (
     "due_ns", "start_ns", "connect_ns", "tls_ns", "sent_ns", "first_byte_ns", "first_output_ns", "first_reasoning_ns",
     "first_token_ns", "last_output_ns", "end_ns",
@@ -41,7 +43,8 @@ _DURATIONS = (
 _SIZES = ("bytes_in",)
 _COUNTS = (
     "level", "slot", "http_status", "text_events", "reasoning_events", "tool_events", "merged_events", "output_reads",
-    "stalls", "input_tokens", "output_tokens", "streamed_tokens", "redirects", "tls_resumed", "worker", "conn",
+    "stalls", "input_tokens", "output_tokens", "cached_tokens",
+    "streamed_tokens", "redirects", "tls_resumed", "worker", "conn",
     "conn_requests", "retried",
 )  # fmt: skip
 _FLAGS = ("clock_step", "kernel_stamps", "encoded")
@@ -54,7 +57,7 @@ class Facts:
 
     fields: dict[str, Array]
     names: dict[str, tuple[str, ...]]
-    """What the codes of target, prompt and phase stand for."""
+    """What the codes of target, prompt, phase and instance stand for."""
 
     def __repr__(self) -> str:
         return f"Facts(n={len(self)}, targets={self.names['target']}, phases={self.names['phase']})"
@@ -128,7 +131,11 @@ class Taking:
         for name in NAMED:
             known = self._codes[name]
             texts = _again(said[name])
-            fields[name] = _coded(texts, [known.setdefault(one, len(known)) for one in texts.names], np.int32)
+            if name == "instance" and len(known) > MOST_INSTANCES:
+                codes = [known.setdefault(one if one in known else "", len(known)) for one in texts.names]
+            else:
+                codes = [known.setdefault(one, len(known)) for one in texts.names]
+            fields[name] = _coded(texts, codes, np.int32)
         texts = _again(said["outcome"])
         fields["outcome"] = _coded(texts, [_CODE_OF[one] for one in texts.names], np.int8)
         for names, kind, absent in (

@@ -136,7 +136,7 @@ class Connection:
 
     __slots__ = (
         "_incoming", "_out", "_outer", "_outgoing", "_tls", "address", "broken", "carried", "ended", "good_until", "id",
-        "looked", "request", "sock", "stream", "target", "timer",
+        "looked", "opened_ns", "request", "since_ns", "sock", "stream", "target", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -166,6 +166,8 @@ class Connection:
         """Until when the server keeps it while it is idle, where it said so."""
         self.broken: str | None = None
         """The system's words when a send failed: nothing more can be sent, what came in before can still be read."""
+        self.opened_ns = self.since_ns = looked
+        """When it could be used; since when it is as idle or busy as it is."""
         self.ended = False
         """Whether TLS said that nothing more will come; the socket may stay open."""
         self.stream: Stream | None = None

@@ -20,12 +20,12 @@ import numpy as np
 from streamgauge import occupancy
 from streamgauge.columns import OUTCOMES, Columns, Intake, IntArray
 from streamgauge.metrics import METRICS
-from streamgauge.sample import Block, Record
+from streamgauge.sample import REPEATS, Block, Record
 from streamgauge.slices import Distribution, Rate, count, degradation, distribution, over_time, rate
 
 __all__ = ["Distribution", "Group", "MetricsCollector", "Phase", "Rate", "Scope", "Summary", "scope_of", "summarise"]
 
-UNJUDGED_PHASES = frozenset({"warmup", "reference", "ramp", "drain"})
+UNJUDGED_PHASES = frozenset({"warmup", REPEATS, "reference", "ramp", "drain"})
 """Not judged unless asked for by name."""
 AT_ONCE = 2
 """Slices that are summed up at once: each takes memory while it is."""

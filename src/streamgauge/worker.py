@@ -34,9 +34,10 @@ from streamgauge.clock import MS, Clock, S, SystemClock
 from streamgauge.control import Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
 from streamgauge.errors import Exit, StorageError
 from streamgauge.loop import Loop
+from streamgauge.net import Connection
 from streamgauge.plan import Hold, Lane, Shot, pick, share, spacing_ns, whose
 from streamgauge.prompts import prompt_text
-from streamgauge.sample import GOOD, Outcome, Sample, SampleWriter
+from streamgauge.sample import GOOD, Closer, Closing, Outcome, Sample, SampleWriter
 from streamgauge.secrets import Redactor
 from streamgauge.stream import Stream
 from streamgauge.target import Requests, Target
@@ -105,7 +106,7 @@ class Worker:
                 tls_context(proxy_tls(target.tls))
         self._redact = _remembering(Redactor(job.secrets).text)
         self._writer = SampleWriter(Path(job.samples))
-        self._loop = Loop(clock, self._on_done)
+        self._loop = Loop(clock, self._on_done, self._on_closed)
         self._loop.watch(control.fileno(), self._on_control)
         self._unpack = unpack
         self._slots: dict[tuple[int, int], _Slot] = {}
@@ -163,12 +164,12 @@ class Worker:
         self._loop.cancel(self._stop_why or "the parent process is gone")
         self._keep_over()
         self._write(self._now(), last=True)
+        self._loop.close()
         self._writer.close()
         if self._alive:
             self._tell(drained=True)
             self._control.setblocking(True)
             self._push_control()
-        self._loop.close()
 
     def _work(self, wake_ns: int) -> None:
         """Drive the streams until `wake_ns`, or until one ended or the parent spoke: nothing else makes work here."""
@@ -327,7 +328,7 @@ class Worker:
     def _free_at(self, state: _LaneState) -> int:
         """When the pace of the lane's next target in turn allows a start; 0 where it has none."""
         for k in range(state.shots, state.shots + len(state.lane.targets) if self._spacing else 0):
-            target = whose(state.lane, k * state.shards + self._job.shard)
+            target = whose(state.lane, state.lane.first + k * state.shards + self._job.shard)
             if target not in self._stopped_targets:
                 return self._free.get(target, 0)
         return 0
@@ -371,7 +372,7 @@ class Worker:
         for _ in state.lane.targets:
             if state.done:
                 return None
-            k = state.shots * state.shards + shard
+            k = state.lane.first + state.shots * state.shards + shard
             target, prompt = pick(state.lane, k, self._job.seed)
             state.shots += 1
             if target not in self._stopped_targets:
@@ -395,9 +396,11 @@ class Worker:
         self._late = max(self._late, late)
         self._audit.start()
         stream = self._stream(shot, requests.target, start)
-        prompt = prompt_text(
-            self._job.prompts, shot.prompt, shot.prompt_index, unique=stream.id if target.unique else None
-        )
+        if state.lane.repeats:
+            prompt = prompt_text(self._job.prompts, state.lane.prompts[0], 0, unique=f"repeated {self._job.seed}")
+        else:
+            unique = stream.id if target.unique else None
+            prompt = prompt_text(self._job.prompts, shot.prompt, shot.prompt_index, unique=unique)
         request = requests.make(prompt, stream.id, f"{self._random.getrandbits(64) or 1:016x}")
         stream.on_start(start, late)
         self._by_stream[stream.id] = owner
@@ -442,6 +445,15 @@ class Worker:
         assert stream.end_ns is not None
         # A socket kept open held its slot for longer than the user had to wait.
         self._queue(owner, (self._now() if stream.kept_open else stream.end_ns) + wait)
+
+    def _on_closed(self, conn: Connection, by: Closer, idle_ns: int | None) -> None:
+        """A connection ended."""
+        self._writer.add(
+            Closing(
+                worker=self._job.shard, conn=conn.id, target=conn.target.name, peer=conn.address[0],
+                opened_ns=conn.opened_ns, idle_ns=idle_ns, closed_ns=self._now(), carried=conn.carried, by=by,
+            )
+        )  # fmt: skip
 
     def _keep_over(self, until: int | None = None) -> None:
         """The Samples of the streams that are over: of one at least, of the others until something is due at `until`,

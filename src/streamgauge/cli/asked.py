@@ -134,6 +134,44 @@ class Asked:
             show_outcome(outcome)
         return outcome.exit
 
+    def go_on(self, spec: Spec, folder: Path) -> int:
+        """What is left of the run in `folder`, one test alone."""
+        from streamgauge.cli.calibration import known_of_this_machine
+        from streamgauge.cli.screen import show_outcome
+        from streamgauge.clock import SystemClock
+        from streamgauge.errors import Exit, TargetError
+        from streamgauge.progress import Progress
+        from streamgauge.reports import ReportGenerator
+        from streamgauge.spec.resolve import resolve
+        from streamgauge.suite.execute import resume
+        from streamgauge.suite.folder import read_head
+        from streamgauge.suite.prepare import prepare
+        from streamgauge.suite.resume import left_of, same_plan
+
+        head, clock = read_head(folder), SystemClock()
+        resolved = resolve(spec, self.environment, os.environ, head.test, self.overrides)
+        plan = prepare(resolved, head.seed, calibration=known_of_this_machine())
+        same_plan(plan, head)
+        left = left_of(folder, clock)
+        if not self.quiet or self.dry_run:
+            say(f"{head.id} goes on: {left.words()}", err=not self.dry_run)
+        if self.dry_run:
+            return Exit.PASS
+        self._ask([plan])
+        try:
+            with Progress(head.test, left.phases or plan.load.phases, clock, quiet=self.quiet) as progress:
+                outcome = resume(
+                    plan, left, folder, clock=clock, out=self.out, listener=progress,
+                    warn=lambda words: say(f"streamgauge: {words}", err=True),
+                )  # fmt: skip
+        except TargetError as error:
+            return self._unusable(error)
+        if self.as_json:
+            click.echo(ReportGenerator(outcome.assessment.document).json())
+        else:
+            show_outcome(outcome)
+        return outcome.exit
+
     def _several(self, items: list[Planned]) -> int:
         """Several tests, their reports, and the index of them."""
         from streamgauge.cli import tell_bug

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,7 +16,6 @@ from streamgauge.cli.asked import ALL, Asked
 from streamgauge.cli.options import REPORTS, flag, from_variables, reports_folder, target_options
 
 if TYPE_CHECKING:
-    from streamgauge.arrivals import Spacing
     from streamgauge.spec.load import Spec
     from streamgauge.spec.model import RateCourse
 
@@ -53,7 +53,7 @@ def _rate(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
-    from streamgauge.spec.model import parse_duration
+    from streamgauge.spec.values import parse_duration
 
     try:
         return parse_duration(float(value) if value.replace(".", "", 1).isdigit() else value)
@@ -62,7 +62,9 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("tests", nargs=-1, metavar="[ttft|concurrent|all ...]", shell_complete=complete.tests)
+@click.argument(
+    "tests", nargs=-1, metavar="[ttft|concurrent|endurance|memory|stress|all ...]", shell_complete=complete.tests
+)
 @target_options
 @flag(
     "--preset",
@@ -113,35 +115,13 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before load goes to a host that is not this machine.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def run(
-    tests: tuple[str, ...],
-    config: str | None,
-    environment: str | None,
-    url: str | None,
-    dialect: str | None,
-    model: str | None,
-    headers: tuple[str, ...],
-    proxy: str | None,
-    probes: tuple[str, ...],
-    sets: tuple[str, ...],
-    preset: str | None,
-    requests: int | None,
-    concurrency: int | None,
-    rate: float | RateCourse | None,
-    arrivals: Spacing | None,
-    trace: str | None,
-    duration: float | None,
-    max_requests: int | None,
-    max_tokens: int | None,
-    max_usd: float | None,
-    out: Path,
-    seed: int | None,
-    inconclusive: str | None,
-    dry_run: bool,
-    as_json: bool,
-    yes: bool,
-    quiet: bool,
-) -> int:
+@click.option(
+    "--resume",
+    metavar="RUN",
+    shell_complete=complete.runs,
+    help="Go on with a run that was cut off: its id, the beginning of it, its folder, or last. It keeps its plan.",
+)
+def run(resume: str | None, **flags: Any) -> int:
     """Run tests against the spec's targets (or --url) and judge them.
 
     Tests: ttft (time to first token), concurrent (many streams at a time), or all. None named: those of the spec;
@@ -150,6 +130,23 @@ def run(
     where it goes, requests, tokens, cost, duration, and what so many requests can decide. With no spec in this folder
     and no --url it runs against the built-in simulator, and says so.
     """
+    from streamgauge.errors import UsageError
+
+    if resume is not None:
+        return _go_on(resume, flags)
+    asked, spec = _asked_for(flags)
+    if spec is not None:
+        return asked.run(spec)
+    probes = flags["probes"]
+    if probes:
+        raise UsageError(f"--probe {probes[0][:60]} wants a target: name one with --url, or write a spec (init)")
+    with _simulated(flags["sets"], quiet=asked.quiet) as simulated:
+        return asked.run(simulated)
+
+
+def _asked_for(flags: Mapping[str, Any], rerun: str | None = None) -> tuple[Asked, Spec | None]:
+    """What the flags ask for, and of which spec; None where there is none. rerun: the command that did, where it is
+    not this one."""
     from streamgauge.cli.options import read_spec
     from streamgauge.errors import UsageError
     from streamgauge.spec.mistakes import did_you_mean
@@ -157,24 +154,55 @@ def run(
     from streamgauge.spec.settings import Overrides
 
     known = (*TESTS, ALL)
-    for name in tests:
+    for name in flags["tests"]:
         if name not in known:
             raise UsageError(f"no test {name!r}{did_you_mean(name, known)} Tests: {', '.join(known)}")
-    spec = read_spec(config, url, dialect, model, headers, sets, proxy, probes=probes)
+    of_spec = ("config", "url", "dialect", "model", "headers", "sets", "proxy", "probes")
+    spec = read_spec(**{name: flags[name] for name in of_spec})
+    of_test = ("preset", "requests", "concurrency", "rate", "arrivals", "trace", "max_requests", "max_tokens",
+               "max_usd", "inconclusive")  # fmt: skip
     overrides = Overrides(
-        preset=preset, requests=requests, concurrency=concurrency, rate=rate, arrivals=arrivals,
-        trace=trace, duration_s=duration,
-        max_requests=max_requests, max_tokens=max_tokens, max_usd=max_usd, origins=from_variables(),
-        inconclusive=inconclusive,  # type: ignore[arg-type] # click's Choice keeps it to the two words
-    )  # fmt: skip
-    seed = int.from_bytes(os.urandom(4), "big") >> 1 if seed is None else seed
-    asked = Asked(tests, environment, overrides, out, seed, dry_run=dry_run, as_json=as_json, yes=yes, quiet=quiet)
-    if spec is not None:
-        return asked.run(spec)
-    if probes:
-        raise UsageError(f"--probe {probes[0][:60]} wants a target: name one with --url, or write a spec (init)")
-    with _simulated(sets, quiet=quiet) as simulated:
-        return asked.run(simulated)
+        **{name: flags[name] for name in of_test}, duration_s=flags["duration"], origins=from_variables()
+    )
+    seed = int.from_bytes(os.urandom(4), "big") >> 1 if flags["seed"] is None else flags["seed"]
+    how = {name: flags[name] for name in ("dry_run", "as_json", "yes", "quiet")}
+    return Asked(flags["tests"], flags["environment"], overrides, flags["out"], seed, rerun=rerun, **how), spec
+
+
+OF_HOW = ("out", "dry_run", "as_json", "yes", "quiet")
+"""What may be said anew of a run that goes on: how it is told, never what it does."""
+
+
+def _go_on(run_name: str, flags: Mapping[str, Any]) -> int:
+    """A run that was cut off, by the command that began it."""
+    from streamgauge.errors import UsageError
+    from streamgauge.secrets import MARKS
+    from streamgauge.suite.folder import find, read_head
+
+    given = click.get_current_context()
+    typed = click.core.ParameterSource.COMMANDLINE
+    for option in given.command.params:
+        name = str(option.name)
+        if name not in (*OF_HOW, "resume") and given.get_parameter_source(name) is typed and flags.get(name):
+            shown = option.opts[0] if option.opts[0].startswith("-") else " ".join(flags["tests"])
+            raise UsageError(f"{shown} is for a new run: --resume goes on by the plan that {run_name} began with")
+    folder = find(run_name, Path())
+    head = read_head(folder)
+    program, *words = shlex.split(head.rerun)
+    if program != "streamgauge" or words[:1] != ["run"]:
+        raise UsageError(f"{head.id} cannot go on: what it ran against ended with it; start it again: {head.rerun}")
+    if any(mark in head.rerun for mark in MARKS):
+        raise UsageError(
+            f"{head.id} cannot go on: a secret was typed on its command line, and it is kept nowhere; start it again "
+            "with -H 'Name: ${VARIABLE}' in its place, in single quotes"
+        )
+    with run.make_context("run", words[1:]) as began:
+        elsewhere = given.get_parameter_source("out") is typed
+        how = {name: flags[name] for name in OF_HOW if name != "out" or elsewhere}
+        asked, spec = _asked_for({**began.params, **how}, head.rerun)
+        if spec is None:
+            raise UsageError(f"{head.id} cannot go on: the simulator it ran against ended with it; start it again")
+        return asked.go_on(spec, folder)
 
 
 @contextmanager

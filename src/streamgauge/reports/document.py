@@ -9,7 +9,10 @@ from __future__ import annotations
 import msgspec
 
 from streamgauge.compare import Comparison
+from streamgauge.connections import Connections
 from streamgauge.findings import Finding
+from streamgauge.findings.checklist import Look
+from streamgauge.findings.signs import Trend
 from streamgauge.lives import Lives
 from streamgauge.memory import Memory
 from streamgauge.series import Series
@@ -111,6 +114,17 @@ class Probed(msgspec.Struct, frozen=True, kw_only=True):
     """Why most of the failed ones failed."""
 
 
+class Resumed(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was cut off went on (`run --resume`)."""
+
+    at: str
+    """UTC, ISO 8601."""
+    cut_s: float
+    """When it had been cut off, since its start."""
+    gap_s: float
+    """How long there was no load in between."""
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Which run this was and how to repeat it."""
 
@@ -143,6 +157,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     tokens: dict[str, int | None]
     """input, output as counted by the server; null where it did not say."""
     folder: str | None
+    resumed: list[Resumed] = []
+    """Each time it went on after it had been cut off; what was open then was lost and asked again."""
     probes: list[Probed] = []
     """Where the server's memory was read."""
 
@@ -183,5 +199,13 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """The server's memory, where probes read it for a test that judges it."""
     capacity: Strain | None = None
     """How far it goes and what happens beyond, in the test that tries."""
+    connections: list[Connections] = []
+    """Of every target, controls included."""
+    trends: list[Trend] = []
+    """How first tokens, pace and errors of each judged target went while the load stayed the same."""
+    checklist: list[Look] = []
+    """On a fail, each line of the strategy's root-cause lists that match: found, ruled out, or not looked at."""
+    silenced: dict[str, int] = {}
+    """Findings that the spec silences, and how many there were of each."""
     set_up: str | None = None
     """The outcome in which every request ended, where that shows the set-up to be wrong and not the service."""

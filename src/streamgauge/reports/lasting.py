@@ -91,7 +91,7 @@ def memory_lines(memory: Memory) -> list[str]:
     """What qualifies the series, a sentence each."""
     lines = [say.plain(note, 300) for note in memory.notes]
     for one in memory.series:
-        if one.judged and one.judged_from_s is not None:
+        if one.judged and one.judged_from_s is not None and one.growth_mb_per_h is not None:
             span = f"{say.seconds(one.judged_from_s)} to {say.seconds(one.judged_to_s)}"
             how = f"{one.by} of equal parts, {one.readings:,} readings, {one.failed:,} failed"
             lines.append(f"{series_name(one)}: judged from {span} into the run by {how}")

@@ -12,6 +12,7 @@ from textwrap import wrap
 
 from rich.cells import cell_len, set_cell_size
 
+import streamgauge.reports.causes as causes
 import streamgauge.reports.lasting as lasting
 import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
@@ -86,7 +87,10 @@ def _findings(document: Document, width: int) -> list[list[Piece]]:
         made += _wrapped(f"Found: {whose}{say.plain(one.words, 240)}. Remedy: {say.plain(one.remedy, 240)}", width)
     if len(document.findings) > _MOST_FINDINGS:
         made.append([(f"  and {len(document.findings) - _MOST_FINDINGS} more findings in the report", "dim")])
-    return made
+    for cause, looked in causes.looks(document):
+        made += _wrapped(f"{cause}: {causes.short_looks(looked)}", width, "dim")
+    quiet = causes.silenced(document)
+    return made + (_wrapped(f"{quiet}.", width, "dim") if quiet is not None else [])
 
 
 def _slowest(document: Document, width: int) -> list[list[Piece]]:

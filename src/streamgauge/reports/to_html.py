@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import streamgauge.reports.causes as causes
 import streamgauge.reports.charts as charts
 import streamgauge.reports.lasting as lasting
 import streamgauge.reports.suite_view as suite_view
@@ -97,6 +98,7 @@ def _environment() -> Environment:
     environment.globals.update(
         say=say,
         view=view,
+        causes=causes,
         signs=say.SIGNS,
         style=Markup((files("streamgauge.reports") / "style.css").read_text("utf-8")),
     )
@@ -129,6 +131,11 @@ def _parts(document: Document) -> dict[str, Any]:
         "by_prompt": view.by_prompt(document),
         "by_phase": view.by_phase(document),
         "steps": [(i + 1, slow, _steps_text(slow)) for i, slow in enumerate(document.series.slowest)],
+        "looks": causes.looks(document),
+        "drifts": causes.signs(document),
+        "silenced": causes.silenced(document),
+        "connections": causes.connections(document),
+        "ends": causes.ends(document),
         "findings": [view.finding_parts(finding) for finding in document.findings],
         "quality": view.quality_rows(document),
         "quality_line": view.quality_line(document),

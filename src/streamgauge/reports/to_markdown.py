@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
+import streamgauge.reports.causes as causes
 import streamgauge.reports.lasting as lasting
 import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
@@ -31,6 +32,8 @@ def render(document: Document, samples: object) -> Iterator[bytes]:
         _comparisons(document),
         _not_ok(document),
         _findings(document),
+        _checklist(document),
+        _connections(document),
         _slowest(document),
         _baselines(document),
         _quality(document),
@@ -180,13 +183,45 @@ def _not_ok(document: Document) -> str:
 
 
 def _findings(document: Document) -> str:
-    if not document.findings:
+    quiet, drifts = causes.silenced(document), causes.signs(document)
+    if not document.findings and quiet is None and not drifts:
         return ""
     found = []
     for finding in document.findings:
         title, parts = view.finding_parts(finding)
         found.append(f"- **{text(title)}**" + "".join(f"<br>{text(label)}: {text(value)}" for label, value in parts))
-    return "### Findings\n\n" + "\n".join(found)
+    found += [f"- {sign} sign, {text(target)}: {text(words)}" for target, sign, words in drifts]
+    told = ["### Findings", "\n".join(found), f"{text(quiet)}." if quiet is not None else ""]
+    return "\n\n".join(part for part in told if part)
+
+
+def _checklist(document: Document) -> str:
+    parts = []
+    for cause, looked in causes.looks(document):
+        rows = [
+            [f"{causes.MARKS[one.state]} {causes.STATES[one.state]}", text(one.line), text(causes.look_words(one))]
+            for one in looked
+        ]
+        parts.append(
+            f"**{text(cause)}**\n\n" + _table("lll", ["", "to look at", "what was seen, or what to add"], rows)
+        )
+    return "\n\n".join(["### Root causes, line by line", *parts]) if parts else ""
+
+
+def _connections(document: Document) -> str:
+    made = causes.connections(document)
+    if not made.rows:
+        return ""
+    table = _cells(made, "target", "kept alive?")
+    ends = causes.ends(document)
+    if ends.rows:
+        table += "\n\nHow old they were when they ended, and who ended them:\n\n" + _cells(ends, "target", "age")
+    return _folded("Connections: new, used again, closed by whom", table)
+
+
+def _cells(table: view.Table, first: str, second: str) -> str:
+    rows = [[text(name), text(detail), *(text(cell.text) for cell in cells)] for name, detail, cells in table.rows]
+    return _table("ll" + "r" * len(table.headings), [first, second, *map(text, table.headings)], rows)
 
 
 def _slowest(document: Document) -> str:

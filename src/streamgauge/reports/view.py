@@ -100,6 +100,7 @@ def facts(document: Document) -> list[tuple[str, str]]:
         ("cost", say.money(run.cost_usd).removeprefix("cost ")),
         ("preset", run.preset),
         ("started", run.started.replace("T", " ").replace("Z", " UTC")),
+        ("resumed", ", ".join(one.at.replace("T", " ").replace("Z", " UTC") for one in run.resumed)),
     ]
     return [(label, say.plain(value, 120)) for label, value in found if value]
 
@@ -136,10 +137,14 @@ def told(document: Document) -> Document:
             baselines=[],
             metrics={},
             groups=[],
+            connections=[],
+            trends=[],
+            checklist=[],
+            silenced={},
             series=msgspec.structs.replace(document.series, ecdf=[], timeline=[], slowest=[], gaps=[]),
         )
     if document.criteria and not judged_requests(document):
-        return msgspec.structs.replace(document, criteria=[], baselines=[])
+        return msgspec.structs.replace(document, criteria=[], baselines=[], trends=[], checklist=[])
     return document
 
 
@@ -495,9 +500,22 @@ def finding_parts(finding: Finding) -> tuple[str, list[tuple[str, str]]]:
     counted = f"{seen.k:,} of {seen.n:,} {say.plain(seen.of, 40)}"
     parts = [
         ("target", finding.target or ""),
+        ("costs", costs(finding)),
         ("evidence", "; ".join(part for part in (counted, *values, when, ids) if part)),
         ("likely cause", finding.cause),
         ("how to check", finding.check),
         ("remedy", finding.remedy),
     ]
     return say.plain(finding.words, 240), [(label, say.plain(text, 600)) for label, text in parts if text]
+
+
+def costs(finding: Finding) -> str:
+    """What it costs, or would: the order of findings."""
+    parts = []
+    if finding.lost:
+        parts.append(f"{say.percent(finding.lost)} of the answers")
+    if finding.later:
+        parts.append("nothing yet; answers, if it goes on")
+    if finding.waits_ms:
+        parts.append(f"up to {say.milliseconds(finding.waits_ms)} of each request's time")
+    return ", ".join(parts)

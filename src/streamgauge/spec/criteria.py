@@ -203,14 +203,6 @@ def default_criteria(
             criterion("drops == 0"),
             criterion("ttft_degradation <= 1.5", advisory=True),
         )
-    if test == "stress":
-        return (
-            criterion(f"capacity >= {level:g}"),
-            criterion("ttft_ms.p95 < 1000", may_gate=False),
-            criterion("level_error_rate < 5%"),
-            criterion("crashes == 0"),
-            criterion("recovery_s < 30"),
-        )
     if test == "memory":
         return (
             criterion("memory_growth_mb_per_h < 100"),
@@ -225,6 +217,14 @@ def default_criteria(
             criterion("pace_kept > 80%"),
             criterion("memory_growth_mb_per_h < 100", may_gate=probes),
             criterion("stalls == 0", advisory=True),
+        )
+    if test == "stress":
+        return (
+            criterion(f"capacity >= {level:g}"),
+            criterion("ttft_ms.p95 < 1000", may_gate=False),
+            criterion("level_error_rate < 5%"),
+            criterion("crashes == 0"),
+            criterion("recovery_s < 30"),
         )
     raise ValueError(f"no test {test!r}")
 

@@ -31,20 +31,16 @@ from streamgauge.spec.explain import explain, keys_of, shown, unknown_key
 from streamgauge.spec.locate import locate
 from streamgauge.spec.mistakes import Mistakes, Path, Places, did_you_mean, nearest
 from streamgauge.spec.model import (
-    REFERENCE,
     EnduranceTest,
     Environment,
+    Findings,
     MemoryTest,
     Probe,
     Prompts,
     SpecModel,
     StressTest,
-    Table,
-    Target,
     Test,
     Tests,
-    body_mistake,
-    header_mistakes,
 )
 from streamgauge.spec.presets import PHASES_OF, SHIPPED, TESTS
 from streamgauge.spec.probe_flag import parse_probe
@@ -60,7 +56,9 @@ from streamgauge.spec.read import (
     read_text,
     read_toml,
 )
+from streamgauge.spec.targets import Target, body_mistake, header_mistakes
 from streamgauge.spec.trace import read_trace
+from streamgauge.spec.values import REFERENCE, Table
 
 FILE = "streamgauge.toml"
 TARGET = "target"
@@ -258,9 +256,11 @@ def _tables(tree: dict[str, object], mistakes: Mistakes) -> SpecModel:
     prompts = _section(tree, "prompts", Prompts, mistakes)
     probes = _section(tree, "probes", Probe, mistakes)
     tests = _section(tree, "tests", Test, mistakes, only=TABLES)
+    findings = _table(tree.get("findings", {}), Findings, ("findings",), mistakes) or Findings()
     return SpecModel(
-        environments=environments, targets=targets, prompts=prompts, probes=probes, tests=Tests.model_validate(tests)
-    )
+        environments=environments, targets=targets, prompts=prompts, probes=probes,
+        tests=Tests.model_validate(tests), findings=findings,
+    )  # fmt: skip
 
 
 def _unknown_section(key: str, value: object) -> str:

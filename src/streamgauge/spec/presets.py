@@ -49,23 +49,6 @@ class Timeouts:
 
 
 @dataclass(frozen=True, slots=True)
-class Climb:
-    """What stress does: levels one after another, finer steps around the knee, a spike, and recovery after each."""
-
-    levels: tuple[float, ...]
-    """Users over all targets, rising; in open loop requests a second."""
-    asked: float
-    """What must be within the criteria."""
-    hold_s: float
-    """How long each level is held, once it is reached."""
-    finer: int
-    """At most so many finer steps."""
-    spike_s: float
-    recovery_s: float
-    """How long recovery is looked at after each overload."""
-
-
-@dataclass(frozen=True, slots=True)
 class Burst:
     """What memory does after its hold: more streams for a while, then none."""
 
@@ -83,6 +66,23 @@ class Lives:
     """How long one answer is to last."""
     in_sequence: int
     """So many one after another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """What stress does: levels one after another, finer steps around the knee, a spike, and recovery after each."""
+
+    levels: tuple[float, ...]
+    """Users over all targets, rising; in open loop requests a second."""
+    asked: float
+    """What must be within the criteria."""
+    hold_s: float
+    """How long each level is held, once it is reached."""
+    finer: int
+    """At most so many finer steps."""
+    spike_s: float
+    recovery_s: float
+    """How long recovery is looked at after each overload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,11 @@ class Preset:
     """The stress phase ends at the first of the two."""
     double: bool = False
     """Whether an undecided run is doubled once."""
-    climb: Climb | None = None
     burst: Burst | None = None
     lives: Lives | None = None
+    climb: Climb | None = None
+    repeats: int = 0
+    """A target: so many times one prompt, beside as many new ones, to see whether it is cached. Never judged."""
     timeouts: Timeouts = field(default_factory=Timeouts)
 
 
@@ -128,6 +130,7 @@ def _ttft(name: str, requests: int, *, double: bool) -> Preset:
         max_tokens=32,
         floor=59,
         double=double,
+        repeats=12 if double else 0,
         timeouts=Timeouts(total_s=300.0),
     )
 
@@ -214,7 +217,7 @@ _TABLE = (
     _memory("standard", 3_600.0, Burst(50, 60.0, 300.0)),
     _memory("full", 14_400.0, Burst(100, 120.0, 600.0)),
     #                a level's hold, finer steps, spike, recovery
-    _stress("smoke", 3.0, 3, 4.0, 8.0),
+    _stress("smoke", 3.0, 3, 4.0, 4.0),
     _stress("pr", 10.0, 4, 10.0, 15.0),
     _stress("standard", 60.0, 5, 30.0, 60.0),
     _stress("full", 180.0, 6, 60.0, 120.0),
@@ -254,6 +257,7 @@ class Settings:
     """Over all targets."""
     stress_s: float | None
     double: bool
+    repeats: int
     timeouts: Timeouts
     inconclusive: Inconclusive
     """`pass`: exit 3 becomes 0, with a warning."""

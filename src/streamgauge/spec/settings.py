@@ -21,20 +21,11 @@ from streamgauge.errors import UsageError
 from streamgauge.spec.criteria import Criterion, criterion, default_criteria, expand, speaks_of_the_same
 from streamgauge.spec.load import Spec
 from streamgauge.spec.mistakes import Mistakes, did_you_mean
-from streamgauge.spec.model import (
-    LEAST_RATE,
-    MOST,
-    MOST_RATE,
-    MOST_STREAMS,
-    EnduranceTest,
-    MemoryTest,
-    RateCourse,
-    StressTest,
-    Test,
-)
+from streamgauge.spec.model import EnduranceTest, MemoryTest, RateCourse, StressTest, Test
 from streamgauge.spec.model import Timeouts as TimeoutsTable
 from streamgauge.spec.presets import PRESETS, TABLE, Burst, Climb, Inconclusive, Lives, Preset, Settings, Timeouts
 from streamgauge.spec.trace import read_trace
+from streamgauge.spec.values import LEAST_RATE, MOST, MOST_RATE, MOST_STREAMS
 
 S = 1_000_000_000
 BETWEEN, SPARE_S = 1.05, 5.0
@@ -180,6 +171,7 @@ def settings_of(
         stress_requests=preset.stress_requests if stress else None,
         stress_s=preset.stress_s if stress else None,
         double=preset.double and not own_end,
+        repeats=_repeats(preset, table, own_end=own_end, open_loop=arrivals is not None),
         timeouts=_timeouts(preset, table.timeouts),
         inconclusive=overrides.inconclusive or table.inconclusive or "report",
         climb=_climb(preset, table, overrides, arrivals),
@@ -235,6 +227,13 @@ def _lives(preset: Preset, table: Test) -> Lives | None:
         return None
     own = table if isinstance(table, EnduranceTest) else EnduranceTest()
     return Lives(own.stream or usual.stream_s, own.in_sequence or usual.in_sequence)
+
+
+def _repeats(preset: Preset, table: Test, *, own_end: bool, open_loop: bool) -> int:
+    """How often a prompt is sent again: never where every prompt is, or where the load is to be what was asked for."""
+    if open_loop or not table.unique_prefix or preset.test != "ttft":
+        return 0
+    return table.repeats if table.repeats is not None else 0 if own_end else preset.repeats
 
 
 def probes_of(spec: Spec, test: str) -> tuple[str, ...]:

@@ -60,6 +60,17 @@ class Climbing(Course, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """A run that was cut off, as a test looks at it to say what is left of it."""
+
+    head: Head
+    story: Story
+    """As far as it was written."""
+    judged: Mapping[str, int]
+    """Target -> its requests of the judged phases that ended (whatever the outcome, less those we ended ourselves)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Test:
     """One test: its plan, and what it is about."""
 
@@ -85,3 +96,7 @@ class Test:
     """The most that may follow the plan, where the test decides on phases while it runs."""
     course: Callable[[Settings, tuple[str, ...], list[Criterion], Path], Climbing] | None = None
     """Who decides on them: of settings, judged targets, criteria and the run's folder."""
+    rest: Callable[[Cut], tuple[Phase, ...] | str] | None = None
+    """The phases that are left of a run that was cut off, none where nothing is, or why it cannot go on."""
+    lost: str = "what it judges was cut off and cannot be put together from two pieces"
+    """Why a run of it cannot go on, where `rest` is None."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 
+import msgspec
+
 from streamgauge.evidence import Evidence, Requirement, by_bounds, observed
-from streamgauge.findings import facts_of
+from streamgauge.findings import RunFacts
 from streamgauge.findings.cuts import cut_at_equal_ages
 from streamgauge.lives import Lives, lives_of
 from streamgauge.plan import Hold, Lane, Phase
@@ -26,6 +28,7 @@ LONG_S = 900.0
 """What the test is about; smoke and pr only try the way."""
 SHORT_PRESETS = ("smoke", "pr")
 MOST_SPREAD_S = 10.0
+WARMUP_TOKENS = 32
 RECIPE = "staging with streamgauge sim at 5 tok/s as its upstream decides it (docs/operations.md)"
 
 
@@ -51,7 +54,8 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
         ]
     level = 0 if settings.open_loop is not None else settings.concurrency
     hold = Phase("hold", tuple(lanes), level, duration_ns=duration, think_ns=round(settings.think_time_s * S))
-    return (*warmup(settings, targets), hold)
+    short = (msgspec.structs.replace(phase, max_tokens=WARMUP_TOKENS) for phase in warmup(settings, targets))
+    return (*short, hold)
 
 
 def _share(requests: int | None, slots: int, level: int) -> int | None:
@@ -101,8 +105,9 @@ def _complete(seen: Seen, found: Lives, ask: Requirement) -> Evidence:
 
 def _alike(seen: Seen) -> str:
     """What their ages have in common, where that is evidence."""
+    facts = RunFacts(seen.columns, seen.scope, seen.head.start_ns)
     for target in seen.scope.targets:
-        for finding in cut_at_equal_ages(facts_of(seen.columns, seen.scope, target, seen.head.start_ns)):
+        for finding in cut_at_equal_ages(facts.of(target)):
             return f": {finding.words}"
     return ""
 

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +19,13 @@ from pathlib import Path
 import msgspec
 
 from streamgauge import __version__
-from streamgauge.clock import Clock
+from streamgauge.clock import Clock, boot_id
 from streamgauge.compiled import part
 from streamgauge.control import Report
 from streamgauge.errors import Exit, StorageError, worst
 from streamgauge.net import is_this_machine
 from streamgauge.plan import Phase
-from streamgauge.probes.watch import Pace, watching
+from streamgauge.probes.watch import Pace, Probe, watching
 from streamgauge.reports import ReportGenerator
 from streamgauge.run import Began, Ending, Journal, Limits, Listener, Load, Stopping, conduct, workers_for
 from streamgauge.secrets import Redactor
@@ -35,11 +35,12 @@ from streamgauge.suite.assess import Assessment, assess
 from streamgauge.suite.folder import READINGS, Head, create, new_id, write_whole
 from streamgauge.suite.prepare import Prepared, check_descriptors, preflight
 from streamgauge.suite.probing import described, first_looks, probes_for, silent
+from streamgauge.suite.resume import Left, next_readings, take_up
 from streamgauge.suite.tests import TESTS
 from streamgauge.target import Target
 from streamgauge.worker import raise_descriptor_limit
 
-__all__ = ["Bug", "Outcome", "execute", "head_of", "write_reports"]
+__all__ = ["Bug", "Outcome", "execute", "head_of", "resume", "write_reports"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,22 +79,61 @@ def execute(
     `warn` hears what a user should know before the load starts.
     Bug where a worker failed by our fault: after what was measured has been kept and reported.
     """
-    limit = raise_descriptor_limit()
-    check_descriptors(prepared.estimate.streams, limit)
-    load = preflight(prepared.load, clock)
-    resolved = prepared.resolved
-    probes = probes_for(resolved, clock)
-    for words in silent(first_looks(probes), needed=TESTS[resolved.settings.test].needs_probe):
-        warn(words)
+    load, probes = _ready(prepared, clock, warn)
     prepared = dataclasses.replace(prepared, load=load)
-    folder = create(head_of(prepared, clock, out, rerun, suite, limit), root)
-    journal = Journal(folder)
+    folder = create(head_of(prepared, clock, out, rerun, suite, raise_descriptor_limit()), root)
+    return _measure(_Work(prepared, probes, folder, clock, listener), load, Journal(folder), folder / READINGS, out)
+
+
+def resume(
+    prepared: Prepared, left: Left, folder: Path, *, clock: Clock, out: Path, listener: Listener,
+    warn: Callable[[str], object] = str,
+) -> Outcome:  # fmt: skip
+    """Run what is left of the run in `folder`, whose plan `prepared` is; as `execute` in all else."""
+    if not left.phases:  # all of it had ended: what is missing is the verdict
+        with contextlib.closing(take_up(folder, left.cut_ns, clock)) as journal:
+            journal.add("end", at_ns=clock.now(), stopped_by=None, partial=False)
+        assessment, ending = assess(folder), Ending(None, partial=False)
+        files, unwritten = write_reports(assessment, out)
+        return Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
+    load, probes = _ready(prepared, clock, warn)
+    work = _Work(dataclasses.replace(prepared, load=load), probes, folder, clock, listener, left)
+    rest = msgspec.structs.replace(load, phases=left.phases, seed=left.seed)
+    return _measure(work, rest, take_up(folder, left.cut_ns, clock), next_readings(folder), out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What measuring needs besides the load itself."""
+
+    prepared: Prepared
+    probes: Sequence[Probe]
+    folder: Path
+    clock: Clock
+    listener: Listener
+    left: Left | None = None
+    """Where it goes on with what was cut off."""
+
+
+def _ready(prepared: Prepared, clock: Clock, warn: Callable[[str], object]) -> tuple[Load, Sequence[Probe]]:
+    """Everything that may refuse before a folder is written: descriptors, preflight, a probe that must read."""
+    check_descriptors(prepared.estimate.streams, raise_descriptor_limit())
+    load = preflight(prepared.load, clock)
+    probes = probes_for(prepared.resolved, clock)
+    for words in silent(first_looks(probes), needed=TESTS[prepared.resolved.settings.test].needs_probe):
+        warn(words)
+    return load, probes
+
+
+def _measure(work: _Work, load: Load, journal: Journal, readings: Path, out: Path) -> Outcome:
+    """Load and probes beside each other; then verdict and files."""
+    folder, clock, resolved = work.folder, work.clock, work.prepared.resolved
     pace = Pace(collect=TESTS[resolved.settings.test].collects)
     try:
-        if probes:
+        if work.probes:
             journal.add("probes", at_ns=clock.now(), every_s=pace.every_s, probes=described(resolved))
-        with watching(probes, folder / READINGS, pace) as book:
-            ending = _rounds(prepared, load, folder, clock, journal, listener)
+        with watching(work.probes, readings, pace) as book:
+            ending = _rounds(work, load, journal)
             book.last = ending.signal is None
     finally:
         journal.close()
@@ -108,33 +148,33 @@ def execute(
     return outcome
 
 
-def _rounds(prepared: Prepared, load: Load, folder: Path, clock: Clock, journal: Journal, listener: Listener) -> Ending:
+def _rounds(work: _Work, load: Load, journal: Journal) -> Ending:
     """The load; once more as much where the test may look twice and that could settle what is open."""
-    journal.add("round", number=0)
-    ending = _conducted(prepared, load, folder, clock, journal, listener)
-    doubles = prepared.resolved.settings.double
-    if not doubles or not assess(folder).doubling_helps or not _fits_twice(ending, load.limits):
+    left, whole, settings = work.left, work.prepared.load, work.prepared.resolved.settings
+    number, before = (0, None) if left is None else (left.number, left.used)
+    journal.add("round", number=number, resumed=left is not None)
+    ending = _conducted(work, load, journal, number, before)
+    if not settings.double or not assess(work.folder).doubling_helps or not _fits_twice(ending, load.limits):
         return ending
-    again = msgspec.structs.replace(load, phases=_judged_only(load.phases), seed=load.seed + 1)
-    journal.add("round", number=1)
-    return conduct(again, folder, clock, journal, listener, number=1, before=ending)
+    again = msgspec.structs.replace(whole, phases=_judged_only(whole.phases), seed=whole.seed + 1)
+    journal.add("round", number=number + 1)
+    return conduct(again, work.folder, work.clock, journal, work.listener, number=number + 1, before=ending)
 
 
-def _conducted(
-    prepared: Prepared, load: Load, folder: Path, clock: Clock, journal: Journal, listener: Listener
-) -> Ending:
+def _conducted(work: _Work, load: Load, journal: Journal, number: int, before: Ending | None) -> Ending:
     """The plan, and what the test decides on while it runs."""
-    settings = prepared.resolved.settings
-    make = TESTS[settings.test].course
+    resolved = work.prepared.resolved
+    make = TESTS[resolved.settings.test].course
     if make is None:
-        return conduct(load, folder, clock, journal, listener)
-    course = make(settings, tuple(t.name for t in prepared.resolved.targets), list(prepared.criteria), folder)
+        return conduct(load, work.folder, work.clock, journal, work.listener, number=number, before=before)
+    names = tuple(t.name for t in resolved.targets)
+    course = make(resolved.settings, names, list(work.prepared.criteria), work.folder)
 
     def both(event: Began | Stopping | Report) -> None:
         course.hear(event)
-        listener(event)
+        work.listener(event)
 
-    return conduct(load, folder, clock, journal, both, course=course)
+    return conduct(load, work.folder, work.clock, journal, both, number=number, before=before, course=course)
 
 
 def _fits_twice(used: Ending, limits: Limits) -> bool:
@@ -193,8 +233,9 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
         calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",
+        silence=list(resolved.silence),
         paces={t.name: t.rpm for t in load.targets if t.rpm is not None}, probes=described(resolved),
-        compiled=part is not None,
+        boot=boot_id(), compiled=part is not None,
         here=[t.name for t in load.targets if any(is_this_machine(a) for a, _ in t.addresses)],
     )  # fmt: skip
 

@@ -72,10 +72,10 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     """
     settings = resolved.settings
     test = TESTS[settings.test]
-    if test.needs is not None:
-        test.needs(settings)
     if test.needs_probe and not resolved.probes:
         raise UsageError(NO_PROBE.format(test=settings.test))
+    if test.needs is not None:
+        test.needs(settings)
     if test.careful and resolved.kind == "production" and not settings.allow_production:
         raise UsageError(_spared(resolved))
     names = tuple(t.name for t in resolved.targets)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from streamgauge.suite import concurrent, endurance, memory, strained, stress, ttft
 from streamgauge.suite.contract import Test
+from streamgauge.suite.rest import requests_left
 
 TESTS: dict[str, Test] = {
-    "ttft": Test(ttft.phases, "ttft_ms"),
-    "concurrent": Test(concurrent.phases, "concurrency_held"),
-    "endurance": Test(endurance.phases, endurance.COMPLETE, see=endurance.see, careful=True),
+    "ttft": Test(ttft.phases, "ttft_ms", rest=requests_left),
+    "concurrent": Test(concurrent.phases, "concurrency_held", lost="it judges one hold without a break"),
+    "endurance": Test(
+        endurance.phases,
+        endurance.COMPLETE,
+        see=endurance.see,
+        careful=True,
+        lost="its streams were cut off, and a stream that was cut off is lost",
+    ),
     "memory": Test(memory.phases, memory.GROWTH, see=memory.see, collects=True, needs_probe=True, careful=True),
     "stress": Test(
         stress.phases,
