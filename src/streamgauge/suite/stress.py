@@ -221,6 +221,8 @@ def level_of(phase: Phase) -> float:
 
 def climber(settings: Settings, targets: tuple[str, ...], criteria: list[Criterion], folder: Path) -> Climber:
     """Who decides on the phases of one run."""
+    import scipy.optimize  # noqa: F401  (takes a second to import: before the load, not between two of its phases)
+
     return Climber(settings, targets, limits_of(criteria), folder=folder)
 
 
