@@ -141,8 +141,9 @@ class Climber:
     limits: tuple[Limit, ...]
     steps: list[tuple[float, int, int]] = field(default_factory=list)
     """(level, from, until ns) of each level held so far."""
+    current: tuple[float, int, int] | None = None
     ended: list[tuple[int, float | None, bool]] = field(default_factory=list)
-    """(due ns, TTFT in ms, good) of each request in a level."""
+    """(due ns, TTFT in ms, good) of each request in a level, or on the way there."""
     stage: str = "finer"
     """What comes next: finer, spike, end."""
     finer: int = 0
@@ -157,18 +158,21 @@ class Climber:
         if isinstance(event, Began):
             if self.steps and self.steps[-1][2] > event.at_ns:
                 self.steps[-1] = (*self.steps[-1][:2], event.at_ns)
+            self.current = (level_of(event.phase), event.at_ns, event.at_ns + (event.phase.duration_ns or 0))
             if event.phase.name in LEVELS:
-                self.steps.append((level_of(event.phase), event.at_ns, event.at_ns + (event.phase.duration_ns or 0)))
+                self.steps.append(self.current)
         elif isinstance(event, Report):
             self.now_ns = max(self.now_ns, event.at_ns)
             for brief in event.ended:
-                if brief.phase in LEVELS and brief.target in self.targets and brief.outcome not in _LEFT_OUT:
+                if brief.phase in ("ramp", *LEVELS) and brief.target in self.targets and brief.outcome not in _LEFT_OUT:
                     ttft = None if brief.ttft_ns is None else brief.ttft_ns / 1e6
                     self.ended.append((brief.due_ns, ttft, brief.outcome in GOOD))
 
     def ahead(self, why: str | None) -> tuple[Phase, ...] | None:
         """What follows: after a level that was given up its recovery, else the next finer step, the spike, the end."""
         if why is not None:
+            if self.current is not None and self.current not in self.steps:  # given up on its way there: it has failed
+                self.steps.append(self.current)
             self.crashed = self.crashed or str(Outcome.CONNECT_REFUSED) in why or RESTART in why
             if self.stage == "finer" and self.finer:
                 self.stage = "spike"
@@ -217,6 +221,8 @@ def level_of(phase: Phase) -> float:
 
 def climber(settings: Settings, targets: tuple[str, ...], criteria: list[Criterion], folder: Path) -> Climber:
     """Who decides on the phases of one run."""
+    import scipy.optimize  # noqa: F401  (takes a second to import: before the load, not between two of its phases)
+
     return Climber(settings, targets, limits_of(criteria), folder=folder)
 
 
