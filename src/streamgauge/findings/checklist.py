@@ -24,6 +24,7 @@ from streamgauge.sample import GOOD, Outcome
 
 LEAST = 20
 TIMED = 3
+LONGER = "longer streams, or more of them: fewer than three broke off"
 FEW = "more requests: too few were so to tell a cause"
 
 
@@ -276,7 +277,7 @@ ROOT_CAUSES: dict[str, tuple[Line, ...]] = {
         Line("Check provider API status", ("provider_errors",), _no_provider,
              'a control: control = "NAME" in the target, a target that asks the provider itself'),
         Line("Verify authentication/authorization", ("not_let_in",),
-             _none_of("were not let in", Outcome.AUTH_ERROR), FEW),
+             _none_of("got 401, 403 or a login page", Outcome.AUTH_ERROR), FEW),
         Line("Monitor rate limits", ("rate_limited", "limit_at_once", "requests_run_out_first", "sheds"),
              _none_of("were refused for their rate", Outcome.RATE_LIMITED), FEW),
         Line("Check timeout configurations", ("cut_at_equal_ages", "gave_up", "slow_failures"),
@@ -297,10 +298,10 @@ ROOT_CAUSES: dict[str, tuple[Line, ...]] = {
     "Connection drops": (
         Line("Check load balancer timeout settings", ("cut_at_equal_ages",),
              _no_equal("not after equal silences"),
-             "longer streams", _idle),
+             LONGER, _idle),
         Line("Verify Lambda/ECS timeout configs", ("cut_at_equal_ages",),
              _no_equal("not at equal ages"),
-             "longer streams", _total),
+             LONGER, _total),
         Line("Review network stability", ("lost_at_any_age", "lost_together", "connects_again"),
              _no_losses, FEW),
         Line("Check client-side timeout handling", ("gave_up",),
@@ -315,11 +316,14 @@ ROOT_CAUSES: dict[str, tuple[Line, ...]] = {
 CALLED_BY: dict[str, frozenset[str]] = {
     "High TTFT": frozenset(
         ("ttft_ms", "ttft_service_ms", "ttfr_ms", "ttfb_ms", "queue_ms", "e2e_ms", "ttft_degradation", "output_rate",
-         "tpot_ms", "itl_ms", "longest_gap_ms", "stalls", "goodput", "requests_per_s", "tokens_per_s")
+         "tpot_ms", "itl_ms", "longest_gap_ms", "stalls", "goodput", "requests_per_s", "tokens_per_s", "pace_kept",
+         "capacity", "recovery_s")
     ),
-    "High error rates": frozenset(("error_rate", "errors", "timeouts", "concurrency_held", "goodput")),
+    "High error rates": frozenset(
+        ("error_rate", "errors", "timeouts", "concurrency_held", "goodput", "capacity", "level_error_rate", "crashes")
+    ),
     "Memory leaks": frozenset(),
-    "Connection drops": frozenset(("drops", "drop_rate", "concurrency_held")),
+    "Connection drops": frozenset(("drops", "drop_rate", "concurrency_held", "streams_complete")),
 }  # fmt: skip
 """Which failed metrics call for a list; metrics of memory call for theirs by their name."""
 
