@@ -60,6 +60,9 @@ class Course(Protocol):
     def ahead(self, why: str | None) -> tuple[Phase, ...] | None:
         """See `run.Ahead`."""
 
+    def goes_on(self) -> None:
+        """What was heard so far is of before the run was cut off."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:

@@ -178,6 +178,10 @@ class Climber:
             return spike(self.settings, self.targets)
         return ()
 
+    def goes_on(self) -> None:
+        """Count the finer steps that were taken before the run was cut off."""
+        self.finer = sum(level not in climb_of(self.settings).levels for level, _, _ in self.steps)
+
     def _next(self) -> float | None:
         return next_level(self.seen(), self.limits, whole=self.settings.open_loop is None)
 
