@@ -29,6 +29,7 @@ NAMES = {
     "fuzz": "hostile streams: wild bytes in every dialect, with known truth where there is one",
     "decides": "how often ttft and concurrent pass a healthy service",
     "levels": "capacity from level tables of known truth: bias, width and coverage of three intervals",
+    "signs": "false alarms and power of the warning signs within a run, over generated runs",
     "leaks": "false alarms and power of the memory criteria, over generated series",
 }
 

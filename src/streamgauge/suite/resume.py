@@ -110,7 +110,7 @@ def _so_far(folder: Path, head: Head) -> tuple[Counter[str], Guard, list[Brief],
     guard = Guard(Limits(usd_per_mtok=head.prices, input_tokens=inputs), frozenset(), ())
     last = head.start_ns
     briefs: list[Brief] = []
-    keeps = TESTS[head.test].ahead is not None
+    keeps = TESTS[head.test].course is not None
     for record in records(folder):
         if isinstance(record, AuditTick):
             last = max(last, record.at_ns)

@@ -33,7 +33,7 @@ TESTS: dict[str, Test] = {
         careful=True,
         forgiven=stress.FORGIVEN,
         later=stress.later,
-        ahead=stress.climber,
+        course=stress.climber,
         rest=levels_left,
     ),
 }
