@@ -172,6 +172,11 @@ class Connection:
         return self._tls
 
     @property
+    def secret(self) -> bool:
+        """Whether what is read must be deciphered."""
+        return self._tls is not None or self._outer is not None
+
+    @property
     def flushed(self) -> bool:
         """Whether all that was queued is on the wire."""
         return not self._out
