@@ -21,7 +21,7 @@
 #define S 1000000000LL
 #define STAMP 35 /* SO_TIMESTAMPNS, and the type of its ancillary data */
 enum { READ_SIZE = 65536, MOST = 32, MOST_BYTES = 65536, MOST_READS = 256, SPARE = 8192 };
-static const int64_t REST = 500 * US, PATIENCE = 100 * MS, COMPANY = 10 * MS, LONG = 10 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US,
+static const int64_t REST = 500 * US, PATIENCE = 100 * MS, COMPANY = 10 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US,
                      OVERSLEPT = 2 * MS;
 
 typedef struct {
@@ -49,7 +49,9 @@ typedef struct {
     Entry *entry;
     char *buffer;
     int first, last; /* of the line of those that wait, the longest first; -1: nobody */
-    int64_t floor, found, pace, delay;
+    int64_t floor, found, delay;
+    int64_t counted, since; /* so many ready sockets since then */
+    int busy;
 } Drain;
 
 /* Time. -1 with an exception set where the callable failed. */
@@ -319,7 +321,7 @@ static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject 
     int64_t since = entry->looked > floor ? entry->looked : floor;
     if (got < READ_SIZE) entry->looked = before;
     if (keep(self, fd, got, wall, since, before) < 0) return -1;
-    int can_wait = self->pace < REST && wall && mask == EPOLLIN && entry->size < MOST_BYTES && entry->reads < MOST_READS &&
+    int can_wait = self->busy && wall && mask == EPOLLIN && entry->size < MOST_BYTES && entry->reads < MOST_READS &&
                    (ends(self->buffer, got, "\n\n\r\n") || ends(self->buffer, got, "\r\n\r\n\r\n"));
     return can_wait ? 0 : put(items, hand_on(self, fd, mask));
 }
@@ -337,6 +339,16 @@ static int rest(Drain *self, int64_t limit) {
         Py_END_ALLOW_THREADS
     }
     return 0;
+}
+
+/* So many were ready: how busy it is. */
+static void count(Drain *self, int ready, int64_t at) {
+    self->found = at;
+    self->counted += ready;
+    if (at - self->since < PATIENCE) return;
+    self->busy = at - self->since < self->counted * REST;
+    self->since = at;
+    self->counted = 0;
 }
 
 /* Until when to wait, with those in line in mind. */
@@ -365,16 +377,12 @@ static PyObject *drain_wait(Drain *self, PyObject *args) {
     if (!(items = PyList_New(0))) return NULL;
     for (;;) {
         int64_t limit = patience(self, wake_ns);
-        if (self->pace < REST && !eager && rest(self, limit) < 0) goto failed;
+        if (self->busy && !eager && rest(self, limit) < 0) goto failed;
         int n = look(self, limit, &woke, &floor);
         if (n < 0) goto failed;
+        if (n > 0) count(self, n, woke);
         for (int i = 0; i < n; i++)
             if (take(self, &self->ready[i], floor, items) < 0) goto failed;
-        if (n > 0) {
-            int64_t since = (woke - self->found) / n;
-            self->pace += ((since < LONG ? since : LONG) - self->pace) / 8;
-            self->found = woke;
-        }
         if (self->first >= 0 && self->entry[self->first].since + PATIENCE <= woke && let_go(self, woke, items) < 0)
             goto failed;
         if (n == 0 || PyList_GET_SIZE(items) || woke >= wake_ns) break;
@@ -494,8 +502,7 @@ static int drain_init(Drain *self, PyObject *args, PyObject *names) {
     }
     run_delay(self);
     self->first = self->last = -1;
-    self->pace = LONG;
-    self->floor = self->found = now(self);
+    self->floor = self->found = self->since = now(self);
     return self->floor == -1 ? -1 : 0;
 }
 

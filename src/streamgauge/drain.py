@@ -7,8 +7,8 @@ found nothing at all, that look; and, where the thread then slept, its wake-up l
 A thread that was stopped while it slept (SIGSTOP, a frozen container) waits without being counted as waiting: where the
 sleep ended by SIGCONT, or later than it was asked to, its wake-up tells nothing.
 
-Strategy: the kernel keeps the time, so nobody need hurry. Under load (a ready socket every 0.5 ms or oftener, no
-connection in the making) the next look comes REST after the last that found something, so that one turn drains several
+Strategy: the kernel keeps the time, so nobody need hurry. Under load (a ready socket every 0.5 ms or oftener in the
+last tenth of a second) and with no connection in the making the next look comes REST after the last that found something, so that one turn drains several
 sockets. And what can wait is kept here, at most PATIENCE, so that several reads of one stream are decoded in one go: a
 read whose last bytes are the end of an event and of its chunk, for there at least the last chunk is still to come. So
 the end of an answer, which makes room for the next request, is not held back; nor is anything under TLS, nor what the
@@ -41,8 +41,6 @@ MOST = 32
 """So many reads whose time has come are handed on at once, or those of one stream."""
 MOST_BYTES, MOST_READS = 65_536, 256
 """What waits of one stream at most; the read that reaches it does not wait."""
-LONG = 10 * MS
-"""What a pause counts at most in the mean pace, so that load that comes back is soon seen."""
 MORE_COMES = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How an event and its chunk end."""
 _SLEPT = 1 * MS  # a shorter wait bounds `look` well enough by itself
@@ -188,8 +186,10 @@ class Pure:
         self._held: dict[int, _Held] = {}
         """What waits, the longest first."""
         self._size = 0
-        self._floor = self._found = self._now()
-        self._pace = LONG
+        self._floor = self._found = self._since = self._now()
+        self._counted = 0
+        """So many ready sockets since then."""
+        self._busy = False
         self._run_delay = RunDelay()
         self._continued = False
 
@@ -224,18 +224,24 @@ class Pure:
         while True:
             limit = self._patience(wake_ns)
             until = self._found + REST
-            if self._pace < REST and not eager and (limit is None or until < limit):
+            if self._busy and not eager and (limit is None or until < limit):
                 self._clock.sleep_until(until)
             ready, woke, floor = self._look(limit)
             if ready:
+                self._count(len(ready), woke)
                 self._drain(ready, floor, items)
-                since = (woke - self._found) // len(ready)
-                self._pace += ((since if since < LONG else LONG) - self._pace) // 8
-                self._found = woke
             if self._held and next(iter(self._held.values())).since + PATIENCE <= woke:
                 self._let_go(woke, items)
             if items or not ready or (wake_ns is not None and woke >= wake_ns):
                 return items, woke
+
+    def _count(self, ready: int, at: int) -> None:
+        """So many were ready: how busy it is."""
+        self._found = at
+        self._counted += ready
+        if at - self._since >= PATIENCE:
+            self._busy = at - self._since < self._counted * REST
+            self._since, self._counted = at, 0
 
     def _patience(self, wake_ns: int | None) -> int | None:
         """Until when to wait, with those that wait already in mind."""
@@ -292,7 +298,7 @@ class Pure:
             if len(told) < READ_SIZE:
                 looked_at[fd] = before
             small = held.size < MOST_BYTES and len(held.reads) < MOST_READS
-            if not (self._pace < REST and wall and mask == IN and small and told.endswith(MORE_COMES)):
+            if not (self._busy and wall and mask == IN and small and told.endswith(MORE_COMES)):
                 items.append(self._hand_on(fd, mask))
 
     def _look(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], int, int]:

@@ -183,12 +183,15 @@ class Loop:
             self._poller.modify(conn.sock.fileno(), IN)
             return
         if sent is None:
+            conn.blocked = True
             self._poller.modify(conn.sock.fileno(), IN | OUT)
             return
         if stream.sent_ns is None:
             stream.on_sent(sent)
         stream.local_port = conn.local_port
-        self._poller.modify(conn.sock.fileno(), IN)
+        if conn.blocked:
+            conn.blocked = False
+            self._poller.modify(conn.sock.fileno(), IN)
 
     def _arm(self, conn: Connection, stream: Stream) -> None:
         """See to it that a timer comes up no later than the stream's deadline."""
