@@ -190,14 +190,100 @@ def test_under_load_events_are_handed_on_together_with_true_stamps_and_an_end_is
             sock.close()
 
 
+@pytest.fixture
+def busy(made: Callable[[dict[int, socket.socket]], Drain]) -> Iterator[Callable[[socket.socket], Drain]]:
+    """How to make one that is under load and reads this socket."""
+    pairs = [socket.socketpair() for _ in range(8)]
+
+    def make(ours: socket.socket) -> Drain:
+        one = made({ours.fileno(): ours})
+        one.register(ours.fileno(), IN)
+        for here, there in pairs:
+            there.send(b"x")
+            one.watch(here.fileno(), IN)
+        limit = time.monotonic() + 0.25
+        while time.monotonic() < limit:
+            one.wait(time.monotonic_ns() + MS, False)
+        return one
+
+    yield make
+    for both in pairs:
+        for sock in both:
+            sock.close()
+
+
+def of(fd: int, one: Drain, since: float, within_s: float) -> list[Item]:
+    """What it hands on of `fd` until there is something or that time has passed since then."""
+    while time.monotonic() < since + within_s:
+        found = [item for item in one.wait(time.monotonic_ns() + MS, False)[0] if item[0] == fd]
+        if found:
+            return found
+    return []
+
+
+@LINUX
+@pytest.mark.real
+def test_under_load_a_read_that_ends_an_event_waits_and_what_comes_behind_it_takes_it_along(
+    busy: Callable[[socket.socket], Drain],
+) -> None:
+    ours, theirs = pair()
+    with ours, theirs:
+        fd, one = ours.fileno(), busy(ours)
+        begin = time.monotonic()
+        theirs.sendall(EVENT)
+        ((number, mask, data, reads),) = of(fd, one, begin, 5)
+        assert (number, mask, data, [end for end, _, _ in reads]) == (fd, IN, EVENT, [len(EVENT)])
+        assert time.monotonic() - begin > 0.08, "a tenth of a second, or a little less in company"
+        theirs.sendall(EVENT)
+        found = of(fd, one, time.monotonic(), 0.005)
+        theirs.sendall(b"0\r\n\r\n")
+        while not found or not ends(found[-1]):
+            found += of(fd, one, time.monotonic(), 5)
+        assert b"".join(told(item) for item in found) == EVENT + b"0\r\n\r\n"
+        assert sum(len(item[3]) for item in found) == 2, "each read keeps its own end and stamp"
+        theirs.sendall(EVENT)
+        time.sleep(0.01)
+        one.wait(time.monotonic_ns() + MS, False)
+        theirs.close()
+        found = of(fd, one, time.monotonic(), 5)
+        found += [] if found[-1][2] == b"" else of(fd, one, time.monotonic(), 5)
+        assert [item[2] for item in found] == [EVENT, b""]
+
+
+@LINUX
+@pytest.mark.real
+def test_what_waits_of_a_stream_is_bounded(busy: Callable[[socket.socket], Drain]) -> None:
+    ours, theirs = pair()
+    with ours, theirs:
+        fd, one = ours.fileno(), busy(ours)
+        large = b"c350\r\ndata: " + b"x" * 49_992 + b"\n\n\r\n"
+        theirs.sendall(large)
+        sizes = []
+        while sum(sizes) < 2 * len(large):
+            ((_, _, data, _),) = of(fd, one, time.monotonic(), 5)
+            assert isinstance(data, bytes)
+            sizes.append(len(data))
+            if sum(sizes) == len(large):
+                theirs.sendall(large)
+        assert max(sizes) < 2 * 65_536
+        one.unregister(fd)
+        assert one.held(fd) is None
+        assert one.held(-1) is None
+
+
+def told(item: Item) -> bytes:
+    assert isinstance(item[2], bytes)
+    return item[2]
+
+
 def ends(item: Item) -> bool:
-    return isinstance(item[2], bytes) and item[2].endswith(b"0\r\n\r\n")
+    return told(item).endswith(b"0\r\n\r\n")
 
 
 def note(item: Item, got: dict[int, list[tuple[int, int, int]]]) -> None:
     """Of each read that ended with an event: (how many events of the stream there were, stamp, look)."""
-    fd, _, data, reads = item
-    assert isinstance(data, bytes)
+    fd, _, _, reads = item
+    data = told(item)
     assert reads[-1][0] == len(data)
     known = got[fd][-1][0] if got[fd] else 0
     for end, wall, look in reads:

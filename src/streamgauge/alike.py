@@ -17,7 +17,7 @@ from collections.abc import Callable
 from streamgauge.compiled import part
 from streamgauge.drain import READ_SIZE, Reads
 
-_PLAIN = re.compile(rb'[ !#-\[\]-\x7f]+').fullmatch
+_PLAIN = re.compile(rb"[ !#-\[\]-\x7f]+").fullmatch
 _SIZE = re.compile(rb"[0-9A-Fa-f]{1,6}\r\n").match
 
 Pattern = tuple[bytes, bytes]

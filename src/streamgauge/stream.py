@@ -55,6 +55,8 @@ KEEP_TEXT = 1 << 20
 """So many characters of an answer are kept where it is to be looked at."""
 KEEP_EVENTS, TRACE_BYTES = 8 * KEEP_TEXT, 200
 """So many bytes of events are kept for StreamClient, each counted with what a Trace takes."""
+MOST_UNLIKE = 4
+"""After so many patterns in vain no more are taken."""
 MOST_GAP = 0xFFFF_FFFF
 """us; a longer gap is written as this."""
 _A_PROXYS = frozenset((403, 407, 502, 503, 504))
@@ -271,10 +273,13 @@ class Stream:
     # The response.
 
     def on_reads(self, data: bytes, reads: Reads, stamps: list[int]) -> None:
-        """Several reads that lie one behind the other in `data`; the last byte of each came at its stamp."""
+        """What `on_read` does for each of several reads that lie one behind the other in `data`, with their stamps.
+
+        Those whose event is like one before it but for its text are not decoded (`alike`).
+        """
         begin = done = 0
         while done < len(reads):
-            if self._like is not None and self._terminal is None:
+            if self._like is not None and self._terminal is None and self.kernel_stamps:
                 found = alike(data, reads, done, *self._like)
                 if found:
                     self._on_alike(stamps[done : done + found])
@@ -291,7 +296,7 @@ class Stream:
                 return
 
     def _on_alike(self, stamps: list[int]) -> None:
-        """Reads that each brought one event with text and nothing else, as ones before them did."""
+        """Reads with one event each, which brought text and nothing else, as one before them did: no slack."""
         self.text_events += len(stamps)
         self.known_events += len(stamps)
         self.output_reads += len(stamps)
@@ -320,10 +325,11 @@ class Stream:
         self.deadline = self._cap(stamps[-1] + self._limits.stall_ns)
 
     def _learn(self, data: bytes, bits: int) -> None:
+        """Take the pattern of a read with one event; not again and again where no event is like the one before it."""
         if bits != TEXT or self._answer is not None or self.events is not None or not self.kernel_stamps:
             self._like = None
-        elif self._unlike < 4:
-            self._like = pattern_of(data, self._reader.text)
+        elif self._unlike < MOST_UNLIKE:
+            self._like = pattern_of(data, self._reader.text) or self._like
             self._unlike += 1
 
     def on_read(self, stamp: int, look: int, data: bytes, *, full: bool = False) -> None:
