@@ -34,7 +34,8 @@ WORDS = (
     "{}",
 )
 FORMS = {
-    "openai-chat": b'data: {"id":"c-1","model":"m","choices":[{"index":0,"delta":{"content":%s},"finish_reason":null}]}\n\n',
+    "openai-chat": b'data: {"id":"c-1","model":"m","choices":[{"index":0,"delta":'
+    b'{"content":%s},"finish_reason":null}]}\n\n',
     "anthropic": b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":'
     b'{"type":"text_delta","text":%s}}\n\n',
     "gemini": b'data: {"candidates":[{"content":{"parts":[{"text":%s}],"role":"model"},"index":0}]}\r\n\r\n',

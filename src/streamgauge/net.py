@@ -121,8 +121,8 @@ class Connection:
     """One socket that can carry requests to a target, plain or TLS, perhaps through a proxy that speaks TLS itself."""
 
     __slots__ = (
-        "_incoming", "_out", "_outer", "_outgoing", "_port", "_tls", "address", "blocked", "broken", "carried", "ended", "good_until", "id",
-        "looked", "request", "sock", "stream", "target", "timer",
+        "_incoming", "_out", "_outer", "_outgoing", "_port", "_tls", "address", "blocked", "broken", "carried",
+        "ended", "good_until", "id", "looked", "request", "sock", "stream", "target", "timer",
     )  # fmt: skip
 
     def __init__(

@@ -87,16 +87,15 @@ class Stream:
     """The state of one request. Drive it with `on_*`; it is finished when `done`."""
 
     __slots__ = (
-        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept", "_last_slack",
-        "_last_text",
-        "_like", "_limits", "_moved_at", "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse",
-        "_stage", "_stayed", "_terminal", "_traced", "_unlike", "awaits", "bytes_in", "clock_step", "conn", "conn_requests",
-        "connect_ns", "deadline", "done", "end_ns", "events", "first_byte", "first_event", "first_output",
-        "first_reasoning", "first_token", "headers_ns", "id", "kept_open", "kernel_stamps", "known_events",
-        "last_output", "late_ns", "local_port", "longest_gap", "malformed", "max_tokens", "merged", "moved",
-        "output_reads", "peer", "reasoning_events", "redirects", "response", "retried", "sent_ns", "shot", "slack",
-        "stalled_ns", "stalls", "start_ns", "text_events", "tls_ns", "tls_resumed", "tool_events", "unknown", "via",
-        "wall_s", "worker",
+        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept",
+        "_last_slack", "_last_text", "_like", "_limits", "_moved_at", "_outcome", "_parts", "_plain", "_reader",
+        "_retry_after", "_silent", "_spill", "_sse", "_stage", "_stayed", "_terminal", "_traced", "_unlike",
+        "awaits", "bytes_in", "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done", "end_ns",
+        "events", "first_byte", "first_event", "first_output", "first_reasoning", "first_token", "headers_ns",
+        "id", "kept_open", "kernel_stamps", "known_events", "last_output", "late_ns", "local_port",
+        "longest_gap", "malformed", "max_tokens", "merged", "moved", "output_reads", "peer", "reasoning_events",
+        "redirects", "response", "retried", "sent_ns", "shot", "slack", "stalled_ns", "stalls", "start_ns",
+        "text_events", "tls_ns", "tls_resumed", "tool_events", "unknown", "via", "wall_s", "worker",
     )  # fmt: skip
 
     def __init__(
