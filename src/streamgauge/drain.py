@@ -7,13 +7,13 @@ found nothing at all, that look; and, where the thread then slept, its wake-up l
 A thread that was stopped while it slept (SIGSTOP, a frozen container) waits without being counted as waiting: where the
 sleep ended by SIGCONT, or later than it was asked to, its wake-up tells nothing.
 
-Strategy: the kernel keeps the time, so nobody need hurry. Under load (a ready socket every 0.5 ms or oftener in the last
-tenth of a second), and with no connection in the making, the next look comes REST after the last that found something,
-so that one turn drains several sockets. And what can wait is kept here, PATIENCE at most, so that several reads of one
-stream are decoded in one go: a read whose last bytes are the end of an event and of its chunk, for there at least the
-last chunk is still to come. So the end of an answer, which makes room for the next request, is not held back; nor is
-anything under TLS, nor what the kernel did not stamp. What waits of a stream goes with its first read that cannot, or
-when its time has come, a few streams at once: while many are decoded nothing is read.
+Strategy: the kernel keeps the time, so nobody need hurry. Under load (a ready socket every 0.5 ms or oftener in the
+last tenth of a second), and with no connection in the making, the next look comes REST after the last that found
+something, so that one turn drains several sockets. And what can wait is kept here, PATIENCE at most, so that several
+reads of one stream are decoded in one go: a read whose last bytes are the end of an event and of its chunk, for there
+at least the last chunk is still to come. So the end of an answer, which makes room for the next request, is not held
+back; nor is anything under TLS, nor what the kernel did not stamp. What waits of a stream goes with its first read
+that cannot, or when its time has come, a few streams at once: while many are decoded nothing is read.
 
 There are two of it with the same contract: `Pure` here, and `native/drain.c` where it could be compiled.
 """
