@@ -23,21 +23,28 @@ from streamgauge.dialects import DIALECTS, with_options
 from streamgauge.errors import UsageError
 from streamgauge.metrics import METRICS
 from streamgauge.spec import model as m
+from streamgauge.spec import targets as t
 from streamgauge.spec.load import load_spec
 from streamgauge.spec.presets import PHASES, PRESETS, TESTS
 from streamgauge.spec.prompt_files import MAX_BYTES, paragraphs, read_prompts, shipped
 from streamgauge.spec.schema import FILE, schema, text
+from streamgauge.spec.values import Table
 
 DOCS = (Path(__file__).parent.parent / "docs" / "spec.md").read_text("utf-8")
 TABLES: dict[str, type[BaseModel]] = {
     "environments.NAME": m.Environment,
     "environments.NAME.max": m.Max,
-    "targets.NAME": m.Target,
-    "targets.NAME.usd_per_mtok": m.UsdPerMtok,
-    "targets.NAME.tls": m.Tls,
-    "targets.NAME.expect": m.Expect,
+    "targets.NAME": t.Target,
+    "targets.NAME.usd_per_mtok": t.UsdPerMtok,
+    "targets.NAME.tls": t.Tls,
+    "targets.NAME.expect": t.Expect,
     "prompts.NAME": m.Prompts,
+    "probes.NAME": m.Probe,
     "tests.TEST": m.Test,
+    "tests.endurance": m.EnduranceTest,
+    "tests.memory": m.MemoryTest,
+    "findings": m.Findings,
+    "tests.stress": m.StressTest,
     "tests.TEST.rate": m.RateCourse,
     "tests.TEST.timeouts": m.Timeouts,
     "a criterion": m.Criterion,
@@ -45,10 +52,16 @@ TABLES: dict[str, type[BaseModel]] = {
 
 RAMP = {"from": 1, "to": 100, "over": 60}
 SPIKE = {"base": 5, "peak": 100, "at": 30, "for": 10}
+OF_PROCESS = {"kind": "process"}
+PAGE = {"url": "https://h.example/probe"}
+OF_A_PAGE = ("kind", "method", "headers", "paths", "collect", "timeout", "tls", "proxy")
 PARTNERS: dict[str, dict[str, object]] = {
     "key": {"cert": "c.pem"},
     **dict.fromkeys(("from_", "to", "over"), RAMP),
     **dict.fromkeys(("base", "peak", "at", "for_"), SPIKE),
+    **dict.fromkeys((f"probes.NAME.{key}" for key in ("pid", "port", "command")), OF_PROCESS),
+    **dict.fromkeys((f"probes.NAME.{key}" for key in OF_A_PAGE), PAGE),
+    "probes.NAME.body": {**PAGE, "method": "POST"},
 }
 """What a key cannot do without."""
 
@@ -100,7 +113,8 @@ def row(table: type[BaseModel], name: str, field: FieldInfo) -> str:
 def rows() -> Iterator[tuple[str, str, str]]:
     for where, table in TABLES.items():
         for name, field in table.model_fields.items():
-            yield where, name, row(table, name, field)
+            if name in table.__annotations__:  # its own: what it has from [tests.TEST] stands there
+                yield where, name, row(table, name, field)
 
 
 @pytest.mark.parametrize(("where", "key", "line"), list(rows()))
@@ -111,7 +125,9 @@ def test_every_key_is_documented_with_type_default_and_example(where: str, key: 
 
 def test_no_table_is_left_out_of_the_documentation() -> None:
     known = {table.__name__ for table in TABLES.values()} | {"SpecModel", "Tests", "Table"}
-    assert {name for name, one in vars(m).items() if isinstance(one, type) and issubclass(one, m.Table)} == known
+    assert {
+        name for name, one in {**vars(m), **vars(t)}.items() if isinstance(one, type) and issubclass(one, Table)
+    } == known
 
 
 def test_the_docs_name_each_metric_dialect_test_preset_and_phase() -> None:
@@ -125,11 +141,14 @@ def test_each_key_has_a_description_and_an_example_that_its_own_check_accepts() 
             assert field.description, (where, name)
             assert field.examples, (where, name)
             part = {field.alias or name: field.examples[0]}
-            with_required = {"url": "https://h.example", "dialect": "ai-sdk", "rule": "drops == 0", "in": 1, "out": 1}
+            with_required = {
+                "url": "https://h.example", "dialect": "ai-sdk", "rule": "drops == 0", "in": 1, "out": 1,
+                "kind": "json",
+            }  # fmt: skip
             needed = {
                 f.alias or n: with_required[f.alias or n] for n, f in table.model_fields.items() if f.is_required()
             }
-            table.model_validate({**needed, **PARTNERS.get(name, {}), **part})
+            table.model_validate({**needed, **PARTNERS.get(f"{where}.{name}", PARTNERS.get(name, {})), **part})
 
 
 def specs_in_docs() -> list[str]:

@@ -104,7 +104,12 @@ class Evidence:
     no_text: int = 0
     n_effective: int | None = None
     """How many independent requests the n are worth, where that is fewer."""
+    said: str | None = None
+    """Its own words, where what was seen is no share of requests."""
 
+
+Weigh = Callable[["Requirement", float], Evidence]
+"""What one test found out, held against a requirement, with bounds at this confidence."""
 
 NOT_MEASURED = Evidence("inconclusive", why="not_measured")
 
@@ -408,7 +413,7 @@ def reach(columns: Columns, ask: Requirement, metric: Metric, rows: IntArray, vi
         of = population(columns, metric, rows, view.moved)
         values = of.values if view.flagged == "as_is" else _stepped(columns, of.rows, of.values, view)
         if q is not None:
-            return stats.quantile(np.sort(values), q)
+            return stats.nearest(values, q)
         reached = values[np.isfinite(values)]
         return float(reached.mean()) if len(reached) else None
 

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from streamgauge.sample import Outcome, Sample
 
-Kind = Literal["time", "per_request", "gaps", "rate", "count", "scalar"]
+Kind = Literal["time", "per_request", "gaps", "rate", "count", "scalar", "run"]
 Owed = Literal["text", "answer", "arrival", "seen"]
 Number = Any
 """A float, or an array of them; NaN is missing."""
@@ -34,7 +34,8 @@ class Metric:
     """One number's name, unit and meaning.
 
     kind: `time` and `per_request` have one value a request and take a stat (p95, mean, ...); `gaps` many values a
-    request, pooled; `rate`, `count` and `scalar` one value for all and take no stat.
+    request, pooled; `rate`, `count` and `scalar` one value for all and take no stat; `run` one value of the whole run,
+    which only the tests in `tests` look for.
     """
 
     name: str
@@ -48,6 +49,10 @@ class Metric:
     late: Formula | None = None
     """How much larger the true value may be; None: not at all."""
     higher_is_better: bool = False
+    share: bool = False
+    """Of kind `run`: a share of 1, so that a limit may be given in %."""
+    tests: tuple[str, ...] = ()
+    """Of kind `run`: the tests that find it."""
 
     def of(self, sample: Sample) -> float | None:
         """Its value for one Sample; None where not reached, or where the metric has no value a request."""
@@ -187,6 +192,23 @@ _TABLE = (
     Metric("goodput", "1/s", "scalar", "requests a second that were good and within the per-request limits",
            higher_is_better=True),
     Metric("ttft_degradation", "x", "scalar", "ttft p95 in the judged phase over that of the reference phase"),
+    Metric("memory_growth_mb_per_h", "MB/h", "run",
+           "growth of the server's memory under load, after its warm-up: heap where a probe gives it, else RSS",
+           tests=("endurance", "memory")),
+    Metric("memory_cleanup", "", "run", "share of what a burst raised that came back: (peak - after) / (peak - before)",
+           higher_is_better=True, share=True, tests=("memory",)),
+    Metric("memory_unbounded", "", "run", "1 where the server's memory rises on a line without end, else 0",
+           tests=("memory",)),
+    Metric("streams_complete", "", "run", "share of long streams that lived as long as they were to", share=True,
+           higher_is_better=True, tests=("endurance",)),
+    Metric("pace_kept", "", "run", "tokens a second at the end of the long streams over those at their beginning",
+           share=True, higher_is_better=True, tests=("endurance",)),
+    Metric("capacity", "", "run", "highest level (users, in open loop requests a second) within all criteria",
+           higher_is_better=True, tests=("stress",)),
+    Metric("level_error_rate", "", "run", "error rate of the level where it is highest", share=True, tests=("stress",)),
+    Metric("crashes", "", "run", "times the service was gone or began anew", tests=("stress",)),
+    Metric("recovery_s", "s", "run", "longest time after an overload until TTFT and errors were back",
+           tests=("stress",)),
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}

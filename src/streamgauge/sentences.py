@@ -31,6 +31,8 @@ _ASKED = {"<": "less than", "<=": "at most", ">": "more than", ">=": "at least",
 def sentence(ask: Requirement, found: Evidence, answer: Answer, confidence: float, *, partial: bool = False) -> str:
     """What was seen of a requirement, why that is the answer, and what would settle it."""
     metric = METRICS[ask.metric]
+    if found.said is not None:
+        return f"undecided: {found.said}" if answer == "inconclusive" else found.said
     if found.why == "no_text":
         return (
             f"undecided: {found.no_text} of {found.n + found.no_text} answers held no visible text; "

@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -23,7 +23,18 @@ from streamgauge import stats
 from streamgauge.columns import Columns, IntArray
 from streamgauge.doubt import could_fail, run_doubts, set_up, time_doubt
 from streamgauge.errors import Exit
-from streamgauge.evidence import AS_IS, Answer, Evidence, Requirement, View, observed, weigh, weigh_degradation
+from streamgauge.evidence import (
+    AS_IS,
+    NOT_MEASURED,
+    Answer,
+    Evidence,
+    Requirement,
+    View,
+    Weigh,
+    observed,
+    weigh,
+    weigh_degradation,
+)
 from streamgauge.metrics import METRICS
 from streamgauge.sentences import sentence
 from streamgauge.slices import over_time
@@ -47,6 +58,7 @@ __all__ = [
     "run_doubts",
     "set_up",
     "severity",
+    "void",
     "worth_doubling",
 ]
 
@@ -187,14 +199,24 @@ def judge(
     invalid_because: Sequence[str] = (),
     slowed_by: str | None = None,
     seed: int = 0,
+    given: Mapping[str, Weigh] | None = None,
 ) -> list[Judged]:
     """Each criterion with what was seen of it.
+
+    given: how metrics of kind `run` are held against a requirement; one that is missing there was not measured.
 
     confidence: of each one-sided bound; 0.975 where the run may be looked at twice. partial: the run ended before its
     plan was done: a count that is fine so far is open. invalid_because: the run's own doubts (`run_doubts`). slowed_by:
     what of ours can only have made the service slower (`filled`): a pass stands beside it.
     """
-    return [_judge_one(one, columns, scope, confidence, partial, invalid_because, slowed_by, seed) for one in criteria]
+
+    def seen(criterion: Criterion, view: View) -> Evidence:
+        if METRICS[criterion.metric].kind == "run":
+            found = (given or {}).get(criterion.metric)
+            return NOT_MEASURED if found is None else found(_requirement(criterion), confidence)
+        return _evidence(criterion, columns, scope, confidence, seed, view)
+
+    return [_judge_one(one, columns, scope, confidence, partial, invalid_because, slowed_by, seen) for one in criteria]
 
 
 def _judge_one(
@@ -205,10 +227,10 @@ def _judge_one(
     partial: bool,
     invalid_because: Sequence[str],
     slowed_by: str | None,
-    seed: int,
+    seen: Callable[[Criterion, View], Evidence],
 ) -> Judged:
     ask = _requirement(criterion)
-    found = _evidence(criterion, columns, scope, confidence, seed, AS_IS)
+    found = seen(criterion, AS_IS)
     answer = found.answer
     if partial and answer == "pass" and METRICS[criterion.metric].kind == "count":
         answer = "inconclusive"
@@ -218,7 +240,7 @@ def _judge_one(
     if not _on_the_wire(criterion, found):
 
         def look(view: View) -> Answer:
-            return _evidence(criterion, columns, scope, confidence, seed, view).answer
+            return seen(criterion, view).answer
 
         doubt = time_doubt(columns, ask, _rows(criterion, columns, scope), found.answer, look)
         doubt = doubt or next(iter(invalid_because), None)
@@ -251,6 +273,12 @@ def _judge_one(
         n_effective=found.n_effective,
         severity=criterion.severity,
     )
+
+
+def void(judged: Sequence[Judged], why: str) -> list[Judged]:
+    """The same criteria where nothing of the run stands, not even what was seen on the wire."""
+    left = [msgspec.structs.replace(one, verdict="invalid", why=why, needs=None) for one in judged]
+    return [msgspec.structs.replace(one, sentence=f"not judged: {why}") for one in left]
 
 
 def _requirement(criterion: Criterion) -> Requirement:

@@ -7,82 +7,42 @@ Each field carries its description: an undocumented key fails a test.
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from typing import Annotated, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from streamgauge.proxies import parse_proxy
-from streamgauge.spec.address import check_header, check_path, parse_url
+from streamgauge.spec.address import check_path, parse_url
 from streamgauge.spec.criteria import Severity, parse_rule
+from streamgauge.spec.mistakes import did_you_mean
+from streamgauge.spec.places import check_places
 from streamgauge.spec.presets import Inconclusive
+from streamgauge.spec.silence import FINDINGS
+from streamgauge.spec.targets import Target, Tls
+from streamgauge.spec.values import (
+    LEAST_RATE,
+    MOST_STREAMS,
+    REFERENCE,
+    TAG,
+    Count,
+    Duration,
+    Level,
+    Pace,
+    Pause,
+    Positive,
+    Table,
+    Text,
+)
 
-SLOTS = {"{prompt}": "x", "{uuid}": "x", "{chat}": "x", "{model}": "x", "{max_tokens}": "1"}
-"""What a body may hold, with what stands in for it when the body is checked."""
-REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|min|h)$")
-LONGEST_S = 366 * 86_400.0
-MOST, MOST_STREAMS = 1_000_000_000, 100_000
-LEAST_RATE, MOST_RATE = 0.01, 1_000_000
-TAG = "="
-"""How the name begins that tells which kind of value one is that may be of several: no key begins so."""
 _NUMBER = re.compile(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|nan)$")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-
-
-def parse_duration(value: object) -> float:
-    """Seconds from a number or a text such as "500ms", "90s", "2m", "1h". ValueError says what is allowed."""
-    allowed = 'allowed: seconds, or a text such as "500ms", "90s", "2m", "1h"'
-    if isinstance(value, str):
-        match = _DURATION.match(value.strip())
-        if match is None:
-            raise ValueError(f'"{value}" is not a duration; {allowed}')
-        value = float(match[1]) * _UNITS[match[2]]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r} is not a duration; {allowed}")
-    if not math.isfinite(value) or value <= 0:
-        raise ValueError(f"{value:g} is not a duration above 0; {allowed}")
-    if value > LONGEST_S:
-        raise ValueError(f"{value:g} s is over a year; {allowed}")
-    return float(value)
-
-
-def _zero_or_duration(value: object) -> float:
-    return 0.0 if value == 0 and not isinstance(value, bool) else parse_duration(value)
-
-
-_DURATION_SCHEMA = {
-    "anyOf": [
-        {"type": "number", "minimum": 0},
-        {"type": "string", "pattern": r"^\d+(\.\d+)?\s*(ms|s|m|min|h)$"},
-    ]
-}
-Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]
-Pause = Annotated[float, BeforeValidator(_zero_or_duration), WithJsonSchema(_DURATION_SCHEMA)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Pace = Annotated[float, Field(ge=LEAST_RATE, le=MOST_RATE, allow_inf_nan=False)]
-Level = Annotated[float, Field(ge=0, le=MOST_RATE, allow_inf_nan=False)]
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=MOST)]
-Text = Annotated[str, Field(min_length=1)]
-
-
-class Table(BaseModel):
-    """What all tables share: frozen, strict, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, populate_by_name=True)
 
 
 class Max(Table):
@@ -119,221 +79,6 @@ class Environment(Table):
         if not REFERENCE.search(value):
             parse_url(value)
         return value
-
-
-class UsdPerMtok(Table):
-    """Prices in US dollars a million tokens."""
-
-    in_: Price = Field(alias="in", description="Of a million input tokens.", examples=[3.0])
-    out: Price = Field(description="Of a million output tokens.", examples=[15.0])
-
-
-class Tls(Table):
-    """How the server's certificate is checked, and which one we show."""
-
-    verify: bool = Field(
-        default=True, description="false: any certificate will do (every report says so).", examples=[False]
-    )
-    ca: Text | None = Field(
-        default=None, description="PEM file of authorities trusted instead of the system's.", examples=["certs/ca.pem"]
-    )
-    cert: Text | None = Field(
-        default=None, description="PEM file of our client certificate.", examples=["certs/me.pem"]
-    )
-    key: Text | None = Field(
-        default=None, description="PEM file of its private key, where cert does not hold it.", examples=["certs/me.key"]
-    )
-    server_name: Text | None = Field(
-        default=None, description="Name sent and checked instead of the url's host.", examples=["api.example.com"]
-    )
-    resume: bool = Field(
-        default=True,
-        description="Let a new connection take up the TLS session of an earlier one, as browsers and SDKs do; false: "
-        "every handshake is a full one.",
-        examples=[False],
-    )
-
-    @model_validator(mode="after")
-    def _pairs(self) -> Tls:
-        if self.key is not None and self.cert is None:
-            raise ValueError("key is given without cert; name the certificate that belongs to it")
-        if self.ca is not None and not self.verify:
-            raise ValueError("ca has no effect with verify = false; leave one of them out")
-        return self
-
-
-class Expect(Table):
-    """What a good answer must hold; else its outcome is wrong_answer."""
-
-    contains: Text | None = Field(default=None, description="Text the whole answer must contain.", examples=["Paris"])
-    regex: Text | None = Field(
-        default=None, description="Regular expression (Python) to be found in the answer.", examples=["(?i)paris"]
-    )
-
-    @model_validator(mode="after")
-    def _one(self) -> Expect:
-        if (self.contains is None) == (self.regex is None):
-            raise ValueError("give one of contains and regex")
-        return self
-
-    @field_validator("regex")
-    @classmethod
-    def _compiles(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"{value!r} is not a regular expression: {error}") from None
-        return value
-
-
-class Target(Table):
-    """One endpoint with one model: what is measured."""
-
-    url: Text | None = Field(
-        default=None,
-        description="Whole url of the endpoint, the same in every environment. Without a path the dialect's is added. "
-        "May hold ${NAME}.",
-        examples=["https://api.openai.com/v1/chat/completions"],
-    )
-    path: Text | None = Field(
-        default=None,
-        description="Path below the environment's url, instead of url. May hold ${NAME}.",
-        examples=["/api/chat"],
-    )
-    dialect: Text = Field(
-        description="How the endpoint speaks: openai-chat, anthropic, gemini or ai-sdk.", examples=["ai-sdk"]
-    )
-    dialect_options: dict[str, bool | int | float | str] = Field(
-        default_factory=dict, description="Settings of the dialect itself; see its page.", examples=[{}]
-    )
-    model: Text | None = Field(
-        default=None, description="Model asked for, where the dialect sends one.", examples=["gpt-4o-mini"]
-    )
-    headers: dict[str, str] = Field(
-        default_factory=dict,
-        description="Headers of every request. ${NAME} is taken from the environment or .env.streamgauge and is "
-        "treated as a secret.",
-        examples=[{"authorization": "Bearer ${OPENAI_API_KEY}"}],
-    )
-    body: Text | None = Field(
-        default=None,
-        description="Request body in place of the dialect's own. {prompt}, {uuid} and {chat} are filled in anew for "
-        "each request, {model} and {max_tokens} (a number, without quotes) from the spec; ${NAME} as in headers.",
-        examples=['{"id":"{chat}","messages":[{"role":"user","content":"{prompt}"}]}'],
-    )
-    extra: dict[str, object] = Field(
-        default_factory=dict, description="Fields merged into the dialect's own body.", examples=[{"temperature": 0}]
-    )
-    system: Text | None = Field(
-        default=None, description="System prompt, where the dialect has one.", examples=["Be brief."]
-    )
-    include_usage: bool = Field(
-        default=True,
-        description="Ask for token counts in the stream, where the dialect must be asked.",
-        examples=[False],
-    )
-    usd_per_mtok: UsdPerMtok | None = Field(
-        default=None,
-        description="Prices, for the estimate and the usd stop. Without them the cost is unknown.",
-        examples=[{"in": 3, "out": 15}],
-    )
-    rpm: Pace | None = Field(
-        default=None,
-        description="At most so many requests a minute are started to it: your quota. A rate above it does not start.",
-        examples=[400],
-    )
-    control: Text | None = Field(
-        default=None,
-        description="Another target that takes the same prompts by a shorter way; it gives what this one adds.",
-        examples=["anthropic-direct"],
-    )
-    tls: Tls = Field(default_factory=Tls, description="TLS settings.", examples=[{"ca": "certs/ca.pem"}])
-    proxy: Text | None = Field(
-        default=None,
-        description='HTTP proxy to go through: its url, user and password percent-encoded; "none": connect directly. '
-        "When not given: HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, heeding NO_PROXY. May hold ${NAME}.",
-        examples=["http://me:${PROXY_PASSWORD}@proxy.example.com:3128"],
-    )
-    expect: Expect | None = Field(
-        default=None,
-        description="Content check; an answer that fails it is wrong_answer.",
-        examples=[{"contains": "Paris"}],
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, value: str | None) -> str | None:
-        if value is not None and not REFERENCE.search(value):
-            parse_url(value)
-        return value
-
-    @field_validator("proxy")
-    @classmethod
-    def _proxy(cls, value: str | None) -> str | None:
-        if value is not None and not REFERENCE.search(value):
-            parse_proxy(value)
-        return value
-
-    @field_validator("path")
-    @classmethod
-    def _path(cls, value: str | None) -> str | None:
-        wrong = check_path(REFERENCE.sub("x", value)) if value is not None else None
-        if wrong:
-            raise ValueError(wrong)
-        return value
-
-    @field_validator("body")
-    @classmethod
-    def _body(cls, value: str | None) -> str | None:
-        if value is not None and "{prompt}" not in value:
-            raise ValueError("holds no {prompt}: every request would send the same text; put {prompt} where it belongs")
-        return value
-
-    @model_validator(mode="after")
-    def _together(self) -> Target:
-        if self.url is not None and self.path is not None:
-            raise ValueError("give url or path, not both: url is a whole address, path is below the environment's")
-        if self.body is not None:
-            lost = [name for name in ("extra", "system") if getattr(self, name)]
-            if lost:
-                raise ValueError(
-                    f"body replaces the whole request, so {' and '.join(lost)} would be lost; put it into body"
-                )
-        return self
-
-
-def is_json(headers: dict[str, str]) -> bool:
-    """Whether a body with these headers is JSON (the dialects' own content type when none is given)."""
-    kinds = [value for name, value in headers.items() if name.lower() == "content-type"]
-    return not kinds or "json" in kinds[-1].lower()
-
-
-def body_mistake(body: str, headers: dict[str, str]) -> str | None:
-    """What is wrong with a body that is to be JSON, or None."""
-    if not is_json(headers):
-        return None
-    filled = REFERENCE.sub("x", body)
-    for slot, value in SLOTS.items():
-        filled = filled.replace(slot, value)
-    try:
-        json.loads(filled)
-    except ValueError as error:
-        return f"not JSON once its slots are filled: {error}"
-    return None
-
-
-def header_mistakes(headers: dict[str, str]) -> dict[str, str]:
-    """What is wrong with each header before its references are filled: {name: text}."""
-    wrong: dict[str, str] = {}
-    seen: set[str] = set()
-    for name, value in headers.items():
-        text = check_header(name, REFERENCE.sub("x", value))
-        if text is None and name.lower() in seen:
-            text = "is there twice (case does not count in header names); keep one"
-        seen.add(name.lower())
-        if text:
-            wrong[name] = text
-    return wrong
 
 
 class Prompts(Table):
@@ -392,7 +137,7 @@ class Criterion(Table):
     prompt: Text | None = Field(
         default=None, description="A prompt set, each or all. all when not given.", examples=["short"]
     )
-    phase: Literal["reference", "ramp", "hold", "stress"] | None = Field(
+    phase: Literal["reference", "ramp", "hold", "stress", "burst", "spike", "recovery"] | None = Field(
         default=None, description="Another phase than the judged one.", examples=["stress"]
     )
     advisory: bool = Field(default=False, description="Shown, never part of the verdict.", examples=[True])
@@ -482,6 +227,127 @@ def _rule_or_table(value: object) -> object:
     return {"rule": value} if isinstance(value, str) else value
 
 
+class Probe(Table):
+    """Where the server's own memory is read while a test runs: processes of this machine, or a page of JSON."""
+
+    kind: Literal["process", "json"] = Field(
+        description="process: a process of this machine with its children. json: a page that tells numbers as JSON.",
+        examples=["json"],
+    )
+    pid: Count | None = Field(default=None, description="process: its id.", examples=[1234])
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
+        default=None, description="process: the TCP port it listens on.", examples=[3000]
+    )
+    command: Text | None = Field(
+        default=None,
+        description="process: a regular expression (Python) found in its command line.",
+        examples=["node .*server\\.js"],
+    )
+    url: Text | None = Field(
+        default=None,
+        description="json: the page, the same in every environment. May hold ${NAME}.",
+        examples=["https://staging.example.com/api/probe"],
+    )
+    path: Text | None = Field(
+        default=None,
+        description="json: its path below the environment's url, instead of url. May hold ${NAME}.",
+        examples=["/api/probe"],
+    )
+    method: Literal["GET", "POST"] = Field(default="GET", description="json: how it is asked.", examples=["POST"])
+    body: Text | None = Field(
+        default=None, description="json: body of a POST, JSON. ${NAME} as in headers.", examples=['{"detail":true}']
+    )
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="json: headers of every request, its token above all. ${NAME} as in a target's headers.",
+        examples=[{"authorization": "Bearer ${PROBE_TOKEN}"}],
+    )
+    paths: dict[str, str] = Field(
+        default_factory=dict,
+        description='json: gauge -> where its number stands, as in heap_used = "memory.heapUsed", perhaps times a '
+        'factor: "mem.rss_mb * 1e6". Usual names are found without; see docs/probes.md. Any other name is a gauge of '
+        "your own.",
+        examples=[{"heap_used": "memory.heapUsed", "queue": "jobs.waiting"}],
+    )
+    collect: Text | None = Field(
+        default=None,
+        description='json: asks the server to collect its garbage before a snapshot: "?name=1" is added to the url, '
+        '"/path" is asked first. Tests that time answers never ask.',
+        examples=["?collect=1"],
+    )
+    timeout: Duration | None = Field(
+        default=None, description="json: for one reading as a whole. 5 s when not given.", examples=["2s"]
+    )
+    tls: Tls = Field(default_factory=Tls, description="json: TLS settings.", examples=[{"ca": "certs/ca.pem"}])
+    proxy: Text | None = Field(default=None, description="json: HTTP proxy, as a target's.", examples=["none"])
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not REFERENCE.search(value):
+            parse_url(value)
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        wrong = check_path(REFERENCE.sub("x", value)) if value is not None else None
+        if wrong:
+            raise ValueError(wrong)
+        return value
+
+    @field_validator("collect")
+    @classmethod
+    def _collect(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        wrong = check_path(value if value.startswith("/") else "/" + value)
+        if wrong or value[0] not in "?/" or len(value) < 2:
+            raise ValueError(f'"{value}" is neither a query to add ("?collect=1") nor a path to ask first ("/gc")')
+        return value
+
+    @field_validator("command")
+    @classmethod
+    def _command(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is not a regular expression: {error}") from None
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: str | None) -> str | None:
+        if value is not None and not REFERENCE.search(value):
+            parse_proxy(value)
+        return value
+
+    @field_validator("paths")
+    @classmethod
+    def _paths(cls, value: dict[str, str]) -> dict[str, str]:
+        check_places(value)
+        return value
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Probe:
+        ways = ("pid", "port", "command")
+        others = sorted(self.model_fields_set - {"kind", *ways})
+        given = [name for name in ways if getattr(self, name) is not None]
+        if self.kind == "process":
+            if others:
+                raise ValueError(f'{others[0]} goes with kind = "json"; a process probe has one of {", ".join(ways)}')
+            if len(given) != 1:
+                raise ValueError(f"give one of {', '.join(ways)}" + (f", not {' and '.join(given)}" if given else ""))
+            return self
+        if given:
+            raise ValueError(f'{given[0]} goes with kind = "process"; a json probe has a url or a path')
+        if (self.url is None) == (self.path is None):
+            raise ValueError("give one of url and path: url is a whole address, path is below the environment's")
+        if self.body is not None and self.method == "GET":
+            raise ValueError('body goes with method = "POST"')
+        return self
+
+
 class Test(Table):
     """One test. What is left out is the preset's."""
 
@@ -507,6 +373,13 @@ class Test(Table):
     )
     requests: Count | None = Field(
         default=None, description="Judged requests for each target, instead of the preset's.", examples=[400]
+    )
+    repeats: Annotated[int, Field(ge=0, le=1_000)] | None = Field(
+        default=None,
+        description="ttft: before the judged phase one prompt is sent so many times to each target, beside as many new "
+        "ones, to see whether it is cached; not judged. 0: not at all. When not given: 12 at standard and full, "
+        "unless requests or duration are given; none in open loop or without unique_prefix.",
+        examples=[12],
     )
     concurrency: Annotated[int, Field(ge=1, le=MOST_STREAMS)] | None = Field(
         default=None,
@@ -554,8 +427,19 @@ class Test(Table):
         description="What is judged, instead of the test's own criteria.",
         examples=[["default", "ttft_ms.p99 < 3000"]],
     )
+    probes: tuple[Text, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="Which probes are read. All when not given; [] for none.",
+        examples=[["web"]],
+    )
     inconclusive: Inconclusive | None = Field(
         default=None, description="pass: exit 3 becomes 0, with a warning. report when not given.", examples=["pass"]
+    )
+    allow_production: bool = Field(
+        default=False,
+        description="endurance, memory and stress: run also where the environment's kind is production.",
+        examples=[True],
     )
 
     @model_validator(mode="after")
@@ -564,6 +448,75 @@ class Test(Table):
             raise ValueError("give rate or trace, not both: a trace has its own times")
         if self.trace is not None and self.arrivals is not None:
             raise ValueError("arrivals spaces those of a rate, and a trace has its own times; leave it out")
+        return self
+
+
+class MemoryTest(Test):
+    """The memory test: what follows its hold besides."""
+
+    burst: Annotated[int, Field(ge=1, le=MOST_STREAMS)] | None = Field(
+        default=None,
+        description="memory: streams held over all targets during the burst. Five times the level at standard.",
+        examples=[50],
+    )
+    burst_duration: Duration | None = Field(
+        default=None, description="memory: length of the burst. 60 s at standard.", examples=["60s"]
+    )
+    idle: Duration | None = Field(
+        default=None,
+        description="memory: time without load after the burst, for the server to give back what it took. 5 min at "
+        "standard; below 2 min an untidy server is not failed, its collector may not have run yet.",
+        examples=["5m"],
+    )
+
+
+class EnduranceTest(Test):
+    """The endurance test: how long its streams live."""
+
+    stream: Duration | None = Field(
+        default=None, description="endurance: how long one answer is to last. 15 min at standard.", examples=["15m"]
+    )
+    in_sequence: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        default=None, description="endurance: so many long answers one after another. 2 at standard.", examples=[2]
+    )
+
+
+class StressTest(Test):
+    """The stress test: how far it climbs, and what must be within the criteria."""
+
+    levels: tuple[Annotated[int, Field(ge=1, le=MOST_STREAMS)], ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=2,
+        description="stress: the levels that are held, in users over all targets, rising. 1, 10, 25, 50, 75, 100, 150 "
+        "and 200 when not given; concurrency alone changes the top.",
+        examples=[[1, 20, 40, 80, 160]],
+    )
+    capacity: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="stress: users (in open loop requests a second) that must be within the criteria. 100, or the top "
+        "where that is less; in open loop half of the top.",
+        examples=[100],
+    )
+    finer: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        default=None,
+        description="stress: at most so many finer steps around the knee. 3 to 6 by preset.",
+        examples=[4],
+    )
+    spike: Duration | None = Field(
+        default=None, description="stress: length of the spike. 30 s at standard.", examples=["30s"]
+    )
+    recovery: Duration | None = Field(
+        default=None,
+        description="stress: how long recovery is looked at after each overload. 60 s at standard.",
+        examples=["60s"],
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> StressTest:
+        """Levels that do not rise are a slip."""
+        if self.levels is not None and list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("levels must rise, each once, as in [1, 10, 25, 50]")
         return self
 
 
@@ -576,6 +529,34 @@ class Tests(Table):
     concurrent: Test | None = Field(
         default=None, description="Streams held at a time.", examples=[{"concurrency": 100}]
     )
+    endurance: EnduranceTest | None = Field(
+        default=None, description="Streams of many minutes, several in sequence.", examples=[{"stream": "15m"}]
+    )
+    memory: MemoryTest | None = Field(
+        default=None, description="Whether the server's memory grows, by a probe.", examples=[{"duration": "1h"}]
+    )
+    stress: StressTest | None = Field(
+        default=None, description="How far it goes, and what happens beyond.", examples=[{"concurrency": 200}]
+    )
+
+
+class Findings(Table):
+    """Which findings reports leave out."""
+
+    silence: tuple[Text, ...] = Field(
+        default=(),
+        strict=False,
+        description="Findings that are not told, by name (docs/findings.md); every report says how many there were.",
+        examples=[["far_away"]],
+    )
+
+    @field_validator("silence")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in FINDINGS:
+                raise ValueError(f'no finding is called "{name}"{did_you_mean(name, FINDINGS)} See docs/findings.md')
+        return value
 
 
 class SpecModel(Table):
@@ -586,4 +567,8 @@ class SpecModel(Table):
     )
     targets: dict[str, Target] = Field(default_factory=dict, description="What is measured: [targets.NAME].")
     prompts: dict[str, Prompts] = Field(default_factory=dict, description="Prompt sets: [prompts.NAME].")
-    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.concurrent].")
+    probes: dict[str, Probe] = Field(
+        default_factory=dict, description="Where the server's memory is read: [probes.NAME]."
+    )
+    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.memory], ...")
+    findings: Findings = Field(default_factory=Findings, description="What reports tell of findings: [findings].")

@@ -1,0 +1,255 @@
+"""Does one instance's memory grow? A series of (time, bytes) to growth per hour, plateau or line. Pure.
+
+Rules, fixed before any data is seen:
+- A restart begins a new series. Growth is judged on the longest stretch between restarts; what was left out is told.
+- The warm-up is the larger of 20 % of the stretch and what MSER-5 says of it, at most half. MSER-5 looks at what
+  departs from the line through the stretch's own second half: a steady leak is no warm-up, a curve that bends is.
+- What is left goes into up to 24 bins of equal time, each its median. Where a collector's sawtooth dominates, each its
+  minimum: what is left after a collection is what is held, and every bin is long enough to hold one.
+- Growth is the Theil-Sen slope of the bins with a one-sided 95 % bound on each side (see `slope`).
+- A line needs more than a rise: the second half alone must be shown to rise too, and both by at least 10 MB/h. What
+  rose and then slowed is a plateau.
+- Less than 20 minutes after the warm-up decide nothing: what is slower than the run cannot be told from growth.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from streamgauge.slope import CONFIDENCE, LEAST_POINTS, Slope, slope
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Shape = Literal["flat", "plateau", "line", "unclear"]
+Answer = Literal["pass", "fail", "inconclusive"]
+
+MB = 1e6
+HOUR_NS = 3_600_000_000_000
+LEAST_WARMUP, MOST_WARMUP = 0.2, 0.5
+BATCH = 5
+"""Readings averaged before MSER looks at them: MSER-5 (White, Cobb & Spratt 2000)."""
+MOST_BINS, LEAST_BINS = 24, 12
+LEAST_READINGS = 3
+"""A bin of fewer readings is left out."""
+SAWTOOTH = 2.0
+"""The largest falls are so many times the largest rises where a collector is at work."""
+GRAIN = 1 * MB
+"""Memory is taken and given back in lumps of about this size (allocator arenas, a collector's pages)."""
+MATTERS = 10 * MB
+"""Growth an hour below which no line is called unbounded."""
+LEAST_NS = HOUR_NS // 3
+LONGEST_H = 48.0
+"""Lengths above this are not advised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What one instance's series says. Bytes, bytes an hour, ns of the readings' clock."""
+
+    start_ns: int
+    warm_ns: int
+    """Where the warm-up ends: what is judged runs from here to `end_ns`."""
+    end_ns: int
+    restarts: int
+    """Restarts seen in the whole series, the stretches outside the longest one not judged."""
+    readings: int
+    """In the judged part."""
+    by: Literal["medians", "minima"]
+    bins: tuple[tuple[int, float], ...]
+    """Middle and value of each."""
+    whole: Slope | None
+    """Over the judged part; None of too few bins."""
+    late: Slope | None
+    """Over its second half alone."""
+
+    @property
+    def judged_ns(self) -> int:
+        """Length of what is judged."""
+        return self.end_ns - self.warm_ns
+
+    @property
+    def long_enough(self) -> bool:
+        """Whether a verdict may rest on it."""
+        return self.whole is not None and self.late is not None and self.judged_ns >= LEAST_NS
+
+    def shape(self, limit: float) -> Shape:
+        """Whether it is a line, a plateau, flat, or cannot be told. limit: growth an hour that is still allowed."""
+        if not self.long_enough:
+            return "unclear"
+        assert self.whole is not None
+        assert self.late is not None
+        rising = self.whole.rises and self.whole.value >= MATTERS
+        if rising and self.late.rises and self.late.value >= MATTERS:
+            return "line"
+        if rising and self.late.high < self.whole.value:
+            return "plateau"
+        return "flat" if not rising and self.late.high < limit else "unclear"
+
+
+def growth(
+    times_ns: IntArray, values: FloatArray, restarts_ns: tuple[int, ...] = (), confidence: float = CONFIDENCE
+) -> Growth | None:
+    """Growth of a series in order of time; None of an empty one. restarts_ns: when the process was seen to be new."""
+    if not len(times_ns):
+        return None
+    first, last = _longest(times_ns, restarts_ns)
+    at, held = times_ns[first:last], values[first:last]
+    start, end = int(at[0]), int(at[-1])
+    warm = start + round(warmup_share(at, held) * (end - start))
+    judged = at >= warm
+    at, held = at[judged], held[judged]
+    falls = collections_seen(held)
+    bins = MOST_BINS if falls is None else min(MOST_BINS, falls // 2)
+    by: Literal["medians", "minima"] = "medians" if falls is None or bins < LEAST_BINS else "minima"
+    bins = MOST_BINS if by == "medians" else bins
+    middle = warm + (end - warm) // 2
+    whole, points = _over(at, held, warm, end, bins, by, confidence)
+    late, _ = _over(at[at >= middle], held[at >= middle], middle, end, max(LEAST_BINS, bins // 2), by, confidence)
+    return Growth(start, warm, end, len(restarts_ns), len(at), by, points, whole, late)
+
+
+def _longest(times_ns: IntArray, restarts_ns: tuple[int, ...]) -> tuple[int, int]:
+    """First and last index (exclusive) of the longest stretch between restarts, by time."""
+    edges = [0, *(int(i) for i in np.searchsorted(times_ns, np.unique(restarts_ns))), len(times_ns)]
+    stretches = [(a, b) for a, b in pairwise(edges) if b > a]
+    return max(stretches, key=lambda one: times_ns[one[1] - 1] - times_ns[one[0]])
+
+
+def warmup_share(times_ns: IntArray, values: FloatArray) -> float:
+    """The share of a stretch that is warm-up: the larger of 20 % and MSER-5's, at most half."""
+    batches = len(values) // BATCH
+    if batches < 2 * LEAST_POINTS:
+        return LEAST_WARMUP
+    at = (times_ns[: batches * BATCH] - times_ns[0]).reshape(batches, BATCH).mean(axis=1)
+    means = values[: batches * BATCH].reshape(batches, BATCH).mean(axis=1)
+    half = batches // 2
+    steep, level = np.polyfit(at[half:], means[half:], 1)
+    departs = means - (steep * at + level)
+    left = np.arange(batches, 0, -1)
+    sums, squares = np.cumsum(departs[::-1])[::-1], np.cumsum(departs[::-1] ** 2)[::-1]
+    statistic = (squares - sums**2 / left) / left**2
+    cut = int(np.argmin(statistic[: half + 1]))
+    share = float(at[cut] / (times_ns[-1] - times_ns[0])) if cut else 0.0
+    return min(MOST_WARMUP, max(LEAST_WARMUP, share))
+
+
+def collections_seen(values: FloatArray) -> int | None:
+    """How many falls of a sawtooth there are; None where none dominates.
+
+    A collector climbs slowly and falls at once, so its largest falls outdo the largest rises; noise knows no direction.
+    """
+    steps = np.diff(values)
+    if len(steps) < 2 * LEAST_POINTS:
+        return None
+    few = max(3, len(steps) // 100)
+    ordered = np.sort(steps)
+    rises, falls = float(ordered[-few:].sum()), -float(ordered[:few].sum())
+    if falls <= max(SAWTOOTH * rises, 0.0):
+        return None
+    return int((steps < -falls / few / 2).sum())
+
+
+def _over(
+    at: IntArray, held: FloatArray, start: int, end: int, bins: int, by: Literal["medians", "minima"], confidence: float
+) -> tuple[Slope | None, tuple[tuple[int, float], ...]]:
+    """The slope an hour over `bins` equal parts of start..end, and the parts' middles and values."""
+    if len(at) < LEAST_READINGS * LEAST_POINTS or end <= start:
+        return None, ()
+    bins = min(bins, len(at) // LEAST_READINGS)
+    place = np.minimum((at - start) * bins // (end - start), bins - 1)
+    take = np.median if by == "medians" else np.min
+    kept = [k for k in range(bins) if (place == k).sum() >= LEAST_READINGS]
+    points = tuple((int(np.mean(at[place == k])), float(take(held[place == k]))) for k in kept)
+    if len(points) < LEAST_POINTS:
+        return None, points
+    hours = np.array([(t - start) / HOUR_NS for t, _ in points])
+    levels = np.array([level for _, level in points])
+    return slope(hours, levels, places=np.array(kept, dtype=np.int64), grain=GRAIN, confidence=confidence), points
+
+
+# What is asked of it
+
+
+def answer_growth(found: Growth, limit: float) -> Answer:
+    """Whether growth stays below `limit` bytes an hour: decided only where the bound lies on one side of it."""
+    if not found.long_enough or found.whole is None:
+        return "inconclusive"
+    if found.whole.low > limit:
+        return "fail"
+    return "pass" if found.whole.high < limit else "inconclusive"
+
+
+def answer_unbounded(found: Growth, limit: float) -> Answer:
+    """Whether there is no unbounded growth. limit: growth an hour that is still allowed."""
+    shape = found.shape(limit)
+    return "fail" if shape == "line" else "inconclusive" if shape == "unclear" else "pass"
+
+
+def hours_needed(found: Growth, limit: float) -> float | None:
+    """How long a run (warm-up included) would decide whether growth is below `limit`, were value and noise to stay.
+
+    The error of a slope falls with the power 1.5 of the time it is seen over. Wanted is a bound half as far from the
+    value as the limit is, so that a run of that length decides in about 95 of 100. None: over two days, or too little
+    was seen to tell.
+    """
+    if found.whole is None:
+        return None
+    gap = abs(limit - found.whole.value)
+    seen_h = found.judged_ns / HOUR_NS
+    wanted = seen_h * (2 * (found.whole.high - found.whole.value) / gap) ** (2 / 3) if gap else math.inf
+    whole = max(wanted, LEAST_NS / HOUR_NS) / (1 - LEAST_WARMUP)
+    return whole if whole <= LONGEST_H else None
+
+
+def per_request(found: Growth, times_ns: IntArray, ended: FloatArray) -> Slope | None:
+    """Growth in bytes per ended request; None where none ended. ended: how many had ended at each of `times_ns`."""
+    at = np.array([t for t, _ in found.bins], dtype=np.float64)
+    levels = np.array([level for _, level in found.bins])
+    if len(at) < LEAST_POINTS or not len(times_ns):
+        return None
+    count = np.interp(at, times_ns.astype(np.float64), ended)
+    return slope(count, levels, grain=GRAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Cleanup:
+    """What a burst raised and what came back. Bytes."""
+
+    before: float
+    peak: float
+    after: float
+    noise: float
+    """How far readings before the burst lay from their middle, as a standard deviation."""
+
+    @property
+    def raised(self) -> bool:
+        """Whether the burst raised anything: over 6 times the noise, and over one grain."""
+        return self.peak - self.before > max(6 * self.noise, GRAIN)
+
+    @property
+    def efficiency(self) -> float | None:
+        """(peak - after) / (peak - before); None where nothing was raised, so that nothing could come back."""
+        return (self.peak - self.after) / (self.peak - self.before) if self.raised else None
+
+
+def cleanup(before: FloatArray, during: FloatArray, after: FloatArray) -> Cleanup | None:
+    """From readings of the last minutes before the burst, of all of the burst, and of the end of the idle time after
+    it; None where any is missing."""
+    if not (len(before) and len(during) and len(after)):
+        return None
+    level = float(np.median(before))
+    noise = 1.4826 * float(np.median(np.abs(before - level)))
+    return Cleanup(level, float(during.max()), float(np.median(after)), noise)
+
+
+def hours_until(level: float, most: float, rise: Slope) -> tuple[float, float] | None:
+    """(expected, earliest) hours until `level` has grown to `most`; None where no rise is shown."""
+    if not rise.rises or most <= level:
+        return None
+    return (most - level) / rise.value, (most - level) / rise.high
