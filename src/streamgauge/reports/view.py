@@ -136,7 +136,9 @@ def told(document: Document) -> Document:
             baselines=[],
             metrics={},
             groups=[],
-            series=msgspec.structs.replace(document.series, ecdf=[], timeline=[], slowest=[], gaps=[]),
+            series=msgspec.structs.replace(
+                document.series, ecdf=[], timeline=[], slowest=[], gaps=[], heat=[], strips=None, courses=[]
+            ),
         )
     if document.criteria and not judged_requests(document):
         return msgspec.structs.replace(document, criteria=[], baselines=[])

@@ -125,7 +125,8 @@ def assess(folder: Path) -> Assessment:
     summary = summarise(columns, scope)
     measurement = _measurement(head, story, columns, scope, ticks, wire)
     test = TESTS.get(head.test)
-    told = Told() if test is None or test.see is None else test.see(Seen(head, story, columns, scope, readings(folder)))
+    read = readings(folder)
+    told = Told() if test is None or test.see is None else test.see(Seen(head, story, columns, scope, read))
     doubts = [*measurement.invalid_because, *told.doubts]
     full = _filled(head, ticks)
     judged = judge(
@@ -149,7 +150,10 @@ def assess(folder: Path) -> Assessment:
         metrics=summary.metrics, rates=summary.rates, scalars=summary.scalars, outcomes=summary.outcomes,
         groups=summary.groups, comparisons=found,
         baselines=baselines(head.test, summary, {t: _model(head, t) for t in scope.targets}),
-        series=series(columns, scope, start_ns=head.start_ns), measurement=measurement,
+        series=series(
+            columns, scope, start_ns=head.start_ns, readings=read, all_long=bool(told.sections.get("lives"))
+        ),
+        measurement=measurement,
         findings=[] if wrong else find(columns, scope, start_ns=head.start_ns),
         warnings=words.warnings(
             summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum()), full=full,
