@@ -18,6 +18,8 @@ from streamgauge.sample import Reading
 
 GAUGES = ("heap_used", "rss")
 MB = 1e6
+LEAST_READINGS = 5
+"""Fewer are no course."""
 MOST_COURSES = 40
 MOST_POINTS = 4_800
 """Of all courses together; one has from 60 to 600 a gauge."""
@@ -50,7 +52,8 @@ def courses(readings: Sequence[Reading], *, start_ns: int) -> list[Course]:
     for one in readings:
         if one.error is None and any(gauge in one.values for gauge in GAUGES):
             found.setdefault((one.probe, one.instance), []).append(one)
-    kept = sorted(found.items(), key=lambda item: -_rise(item[1]))[:MOST_COURSES]
+    enough = [item for item in found.items() if len(item[1]) >= LEAST_READINGS]
+    kept = sorted(enough, key=lambda item: -_rise(item[1]))[:MOST_COURSES]
     lines = max(1, sum(sum(gauge in own[0].values for gauge in GAUGES) for _, own in kept))
     most = min(600, max(60, MOST_POINTS // lines))
     return [_course(probe, instance, own, start_ns, most) for (probe, instance), own in kept]

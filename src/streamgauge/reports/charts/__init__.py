@@ -7,6 +7,8 @@ One file a picture; what they share is in `habits`.
 """
 
 from streamgauge.reports.charts.heat import heat
+from streamgauge.reports.charts.levels import levels
+from streamgauge.reports.charts.memory import Growing, memory
 from streamgauge.reports.charts.requests import (
     MOST_LINES,
     Limit,
@@ -21,6 +23,6 @@ from streamgauge.reports.charts.requests import (
 from streamgauge.reports.charts.strips import strips
 
 __all__ = [
-    "MOST_LINES", "Limit", "against_limit", "ecdf", "gaps", "heat", "limits_of", "steps_of", "strips", "timeline",
-    "waterfall",
+    "MOST_LINES", "Growing", "Limit", "against_limit", "ecdf", "gaps", "heat", "levels", "limits_of", "memory",
+    "steps_of", "strips", "timeline", "waterfall",
 ]  # fmt: skip

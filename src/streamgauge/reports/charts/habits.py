@@ -182,13 +182,14 @@ def spans_of(phases: Sequence[Phase], origin_ns: int) -> list[tuple[float, float
 
 
 def shade_phases(top: Any, panels: Sequence[Any], spans: Sequence[tuple[float, float, str]], frame: Frame) -> float:
-    """Every other phase shaded in all panels, each named above the top one. Gives the px that the names take.
+    """Every other phase shaded in all panels (those that take less of them), each named above the top one.
 
-    The panels' limits in x must be set.
+    Gives the px that the names take. The panels' limits in x must be set.
     """
+    takes = [sum(high - low for low, high, _ in spans[which::2]) for which in (0, 1)]
     for i, (low, high, _) in enumerate(spans):
         for axes in panels:
-            if i % 2:
+            if len(spans) > 1 and i % 2 == (takes[1] <= takes[0]):
                 axes.axvspan(low, high, color=HEX["muted"], alpha=0.1, linewidth=0, zorder=0)
             axes.axvline(low, color=HEX["muted"], linewidth=1, alpha=0.6, linestyle=(0, (1.5, 2.5)))
     return names_above(top, [(low, text, "muted") for low, _, text in spans], frame, 6)
