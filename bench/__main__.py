@@ -27,6 +27,7 @@ NAMES = {
     "simulator": "how late the simulator sends at 1,000 streams",
     "fuzz": "hostile streams: wild bytes in every dialect, with known truth where there is one",
     "decides": "how often ttft and concurrent pass a healthy service",
+    "levels": "capacity from level tables of known truth: bias, width and coverage of three intervals",
     "leaks": "false alarms and power of the memory criteria, over generated series",
 }
 

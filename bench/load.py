@@ -78,11 +78,17 @@ def conducted(
 
 
 def processor(ticks: Iterable[AuditTick], from_ns: int, to_ns: int) -> tuple[float, int, int]:
-    """(processor s, from, to): of all workers, over the whole ticks inside the span; the times are those of ticks."""
+    """(processor s, from, to): of all workers, over the whole ticks inside the span; the times are those of ticks.
+
+    RuntimeError where a worker told of itself less than twice in it: nothing can be said of so short a load.
+    """
     by_worker: dict[int, list[AuditTick]] = {}
     for tick in ticks:
         if from_ns <= tick.at_ns <= to_ns:
             by_worker.setdefault(tick.worker, []).append(tick)
+    if not by_worker or min(map(len, by_worker.values())) < 2:
+        took = (to_ns - from_ns) / S
+        raise RuntimeError(f"{took:.2f} s of load are too short to tell processor time of: hold the load longer")
     first = max(own[0].at_ns for own in by_worker.values())
     last = min(own[-1].at_ns for own in by_worker.values())
     cores = 0.0

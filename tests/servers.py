@@ -105,18 +105,25 @@ def serving(talk: Talk, tls: ssl.SSLContext | None = None, host: str = "127.0.0.
 
 def read_request(conn: socket.socket) -> bytes:
     """One whole request, its head; b"" when the client has closed."""
+    return read_whole(conn)[0]
+
+
+def read_whole(conn: socket.socket) -> tuple[bytes, bytes]:
+    """One whole request, its head and body; b"" for both when the client has closed."""
     data = b""
     while b"\r\n\r\n" not in data:
         more = conn.recv(65_536)
         if not more:
-            return b""
+            return b"", b""
         data += more
     head, _, body = data.partition(b"\r\n\r\n")
     fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
-    left = int(fields.get(b"content-length", b"0")) - len(body)
-    while left > 0:
-        left -= len(conn.recv(min(left, 65_536))) or left
-    return head
+    while (left := int(fields.get(b"content-length", b"0")) - len(body)) > 0:
+        more = conn.recv(min(left, 65_536))
+        if not more:
+            break
+        body += more
+    return head, body
 
 
 def chunk(data: bytes) -> bytes:

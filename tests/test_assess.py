@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from folders import Event, end, phase, run_folder, stop
-from made import MS, made, run_of
+from made import MS, START, made, run_of
 from streamgauge.arrivals import Rate
 from streamgauge.errors import Exit
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.reports import FORMS, terminal
-from streamgauge.sample import Outcome, Sample
+from streamgauge.sample import AuditTick, Outcome, Sample, SampleWriter
 from streamgauge.suite.assess import Assessment, assess
 from streamgauge.verdict import Criterion
 from test_verdict import P95, criterion
@@ -325,3 +326,46 @@ def test_a_rate_of_few_answers_says_for_how_many_it_does_not_speak(tmp_path: Pat
     assert said in assessed(tmp_path, lumps, P95, "output_rate.p50 > 10").document.warnings
     assert said not in assessed(tmp_path / "unasked", lumps).document.warnings
     assert assessed(tmp_path / "whole", QUICK, "output_rate.p50 > 10").document.warnings == []
+
+
+# Where it ran, and by what
+
+
+@pytest.mark.parametrize(
+    ("addresses", "here", "slowed"),
+    [
+        ("10.1.2.3", ["app"], True),
+        ("10.1.2.3", [], False),
+        ("127.0.0.1", None, True),
+        ("10.1.2.3, ::1", None, True),
+        ("10.1.2.3", None, False),
+        ("/run/app.sock", None, False),
+    ],
+    ids=["told", "told not to", "old, on loopback", "old, one of two", "old, elsewhere", "old, a Unix socket"],
+)
+def test_a_fail_by_time_of_a_target_on_this_full_machine_does_not_stand(
+    tmp_path: Path, addresses: str, here: list[str] | None, slowed: bool
+) -> None:
+    target = {"name": "app", "url": None, "dialect": "openai-chat", "model": None, "addresses": addresses}
+    folder = run_folder(tmp_path, run_of([3_000.0] * 150), [criterion(P95)], targets=[target], here=here)
+    writer = SampleWriter(folder / "samples-1-0.sgs")
+    writer.add(
+        AuditTick(
+            worker=0, at_ns=START + 1, cpu=1.0, longest_turn_ns=1, open_streams=1, open_sockets=1, text_events=1,
+            bytes_in=1, starts=1, steps=[], machine=0.99,
+        )
+    )  # fmt: skip
+    writer.close()
+
+    found = assess(folder)
+
+    assert (found.document.verdict == "fail") == (not slowed)
+
+
+@pytest.mark.parametrize(("compiled", "told"), [(True, "by the compiled part"), (False, "by plain Python"), (None, "")])
+def test_a_report_tells_whether_the_compiled_part_read(tmp_path: Path, compiled: bool | None, told: str) -> None:
+    document = assessed(tmp_path, QUICK, compiled=compiled).document
+
+    assert document.measurement.compiled is compiled
+    text = b"".join(FORMS["md"](document, ())).decode()
+    assert re.search(rf"Clock of the stamps \| kernel{', read ' * bool(told)}{told} \|", text)

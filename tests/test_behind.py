@@ -23,7 +23,7 @@ from streamgauge.check.finding import Finding as Line
 from streamgauge.check.look import look
 from streamgauge.client import target_from_url
 from streamgauge.clock import SystemClock
-from streamgauge.findings import Finding, find
+from streamgauge.findings import Finding, RunFacts, find
 from streamgauge.findings.flow import HOLDS_BACK
 from streamgauge.plan import Hold, Rate
 from streamgauge.reports import FORMS, ReportGenerator, terminal
@@ -136,7 +136,7 @@ def found(behind: Proxy, samples: list[Sample]) -> dict[str, dict[str, Finding]]
     """Of each setting the findings, by name."""
     columns = collected(samples).columns()
     told: dict[str, dict[str, Finding]] = {name: {} for name in ASKED[behind.name]}
-    for one in find(columns, scope_of(columns), start_ns=int(columns.due.min())):
+    for one in find(RunFacts(columns, scope_of(columns), int(columns.due.min()))).findings:
         assert one.target is not None
         told[one.target][one.name] = one
     return told

@@ -22,12 +22,13 @@ TINY = {
     "peers": (*QUICK[:4], "--tools", "streamgauge", "c-epoll", "fetch", "--rounds", "2"),
     "cost": (*QUICK, "--rounds", "12", "--times", "1"),
     "scale": ("--streams", "6", "--ramp-s", "0.5", "--hold-s", "3"),
-    "judge": ("--requests", "60"),
+    "judge": ("--requests", "60", "--times", "1"),
     "simulator": ("--streams", "5", "--tokens", "5"),
     "fuzz": ("--cases", "40", "--seed", "1"),
     "openloop": ("--rate", "50", "--seconds", "1"),
     "leaks": ("--series", "2"),
     "decides": ("--tests", "ttft", "--drawn", "2", "--real", "1", "--requests", "2"),
+    "levels": ("--tables", "7", "--draws", "19"),
 }
 
 

@@ -88,6 +88,29 @@ def test_any_samples_are_the_same_read_at_once_and_one_by_one(
     assert others == [record for record in records if not isinstance(record, Sample)]
 
 
+@pytest.mark.parametrize(
+    ("ids", "targets"),
+    [
+        ([f"{n:05d}" for n in range(120)], [f"target {n}" for n in range(120)]),
+        ([f"{n:032x}" for n in range(120)], [("a", "a\0", "a\0\0", "", "b\0c", "b")[n % 6] for n in range(120)]),
+        ([f"{n:031d}é" for n in range(120)], ["a"] * 120),
+        ([f"{n:031d}\0" for n in range(120)], ["é", "e\u0301"] * 60),
+        ([f"{n:040d}" for n in range(120)], [f"{n % 60}" for n in range(120)]),
+        ([f"{n:041d}" for n in range(120)], [f"{n % 50}" for n in range(120)]),
+    ],
+    ids=["many targets", "NULs in targets", "letters beyond ASCII", "NULs in ids", "60 targets", "50 targets"],
+)
+def test_texts_and_ids_of_every_kind_are_the_same(tmp_path: Path, ids: list[str], targets: list[str]) -> None:
+    samples = [made(n=n, id=one, target=target) for n, (one, target) in enumerate(zip(ids, targets, strict=True))]
+    path = file_of(tmp_path, [*samples])
+
+    found, _ = at_once(path)
+
+    same(found, one_by_one(path))
+    assert found.facts.ids() == ids
+    assert [found.targets[code] for code in found.target] == targets
+
+
 def test_gaps_written_before_their_sample_are_found(tmp_path: Path) -> None:
     spilled = made(n=1, gaps_ms=[9], gap_parts=2)
     parts = [GapsPart(spilled.id, i, array("I", [7 + i]).tobytes()) for i in (1, 0)]

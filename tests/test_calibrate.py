@@ -23,6 +23,7 @@ from streamgauge.calibrate import (
     fingerprint,
     keep,
     ladder,
+    larger,
     level_of,
     quote,
     quoted,
@@ -151,6 +152,25 @@ def test_a_calibration_is_found_again_and_the_latest_counts(tmp_path: Path) -> N
     found = quote(path, HERE, NOON)
     assert found is not None
     assert (found.streams, found.stale) == (70, None)
+
+
+BAD = msgspec.structs.replace(GOOD, lost=1)
+MORE = msgspec.structs.replace(GOOD, streams=800)
+
+
+@pytest.mark.parametrize(("before", "now", "stays"), [
+    (calibration(GOOD, MORE, at=NOON - OLD), calibration(GOOD), True),
+    (calibration(GOOD, MORE, at=NOON - OLD - timedelta(days=1)), calibration(GOOD), False),
+    (calibration(GOOD, MORE), calibration(BAD), False),
+    (calibration(GOOD, MORE, of=msgspec.structs.replace(HERE, cores=1)), calibration(GOOD), False),
+    (calibration(GOOD), calibration(GOOD, MORE), False),
+    (calibration(GOOD, MORE), calibration(GOOD, MORE), False),
+], ids=["larger", "larger and old", "no longer true", "of another machine", "smaller", "as large"])  # fmt: skip
+def test_a_smaller_calibration_replaces_a_larger_one_only_where_that_no_longer_counts(
+    tmp_path: Path, before: Calibrated, now: Calibrated, stays: bool
+) -> None:
+    keep(tmp_path / "c.json", before)
+    assert larger(tmp_path / "c.json", now) == (before if stays else None)
 
 
 @pytest.mark.parametrize(("age", "of", "why"), [

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 from cli import streamgauge, valid_report
+from streamgauge.spec.presets import TESTS
 
 QUICK = {
     f"STREAMGAUGE_TARGETS__{name}__MODEL": "sim-t60-i1-n5"
@@ -23,9 +26,12 @@ def test_the_demo_ends_0_and_says_where_reports_lie_and_how_a_failure_looks(tmp_
     assert "no key, no cost" in done.err
     assert "The reports lie in tests/performance/reports/" in done.out
     assert "What a failure looks like: streamgauge demo --faulty" in done.out
-    reports = sorted(tmp_path.glob("tests/performance/reports/*.json"))
-    assert [valid_report(path.read_text("utf-8"))["test"] for path in reports] == ["concurrent", "ttft"]
-    assert len(list(tmp_path.glob("tests/performance/reports/*"))) == 8
+    reports = [path for path in tmp_path.glob("tests/performance/reports/*.json") if "suite_" not in path.name]
+    assert {valid_report(path.read_text("utf-8"))["test"] for path in reports} == set(TESTS)
+    assert len(list(tmp_path.glob("tests/performance/reports/*"))) == 4 * len(TESTS) + 3
+    (index,) = tmp_path.glob("tests/performance/reports/suite_*.json")
+    assert [one["test"] for one in json.loads(index.read_text("utf-8"))["tests"]] == list(TESTS)
+    assert re.search(r"ttft is undecided so soon: it needs about .* \(--preset standard\); .*docs/examples/", done.out)
 
 
 def test_the_faulty_demo_ends_as_a_gate_would(tmp_path: Path) -> None:

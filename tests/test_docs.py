@@ -91,7 +91,7 @@ def spec_keys() -> list[tuple[str, str]]:
 
     tables = (
         model.Environment, model.Max, model.Target, model.UsdPerMtok, model.Tls, model.Expect, model.Prompts,
-        model.Test, model.Timeouts, model.Criterion,
+        model.Probe, model.Test, model.Timeouts, model.Criterion,
     )  # fmt: skip
     return [(table.__name__, field.alias or name) for table in tables for name, field in table.model_fields.items()]
 
@@ -102,9 +102,10 @@ def test_every_spec_key_is_documented(table: str, key: str) -> None:
 
 
 def report_fields() -> list[str]:
-    """Every field of the report's JSON, by its schema."""
-    schema = files("streamgauge.reports").joinpath("report.schema.json").read_text("utf-8")
-    return sorted({name for table in json.loads(schema)["$defs"].values() for name in table.get("properties", {})})
+    """Every field of the report's JSON and of the index of several tests, by their schemas."""
+    shapes = [files("streamgauge.reports").joinpath(f"{name}.schema.json") for name in ("report", "suite")]
+    tables = [table for shape in shapes for table in json.loads(shape.read_text("utf-8"))["$defs"].values()]
+    return sorted({name for table in tables for name in table.get("properties", {})})
 
 
 @pytest.mark.parametrize("field", report_fields())

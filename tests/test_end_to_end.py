@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shlex
 import socket
 from collections.abc import Iterator
@@ -223,14 +224,31 @@ def test_a_hard_stop_met_while_running_ends_it_as_partial(simulator: Simulator, 
 
 def test_several_tests_make_one_json_and_one_exit_code(simulator: Simulator, tmp_path: Path) -> None:
     done = streamgauge(
-        "run", "ttft", "concurrent", "--url", url(simulator), "--model", "sim-t200-i2-n20", "-q", "--json",
+        "run", "ttft", "concurrent", "--url", url(simulator), "--model", "sim-t200-i2-n20", "--json",
         "--requests", "30", "--concurrency", "10", cwd=tmp_path,
     )  # fmt: skip
-    suite = [valid_report(json.dumps(report)) for report in json.loads(done.out)["suite"]]
+    told = json.loads(done.out)
+    suite = [valid_report(json.dumps(report)) for report in told["suite"]]
     assert [report["test"] for report in suite] == ["ttft", "concurrent"]
     verdicts = {report["verdict"] for report in suite}
     order = (("fail", 1), ("invalid", 5), ("inconclusive", 3), ("pass", 0))
     assert done.code == next(code for verdict, code in order if verdict in verdicts)
+    # Which one runs, what is waited for, and the time left.
+    assert re.search(r"^ttft \(1 of 2\) .*about \d+ s in all", done.err, re.M)
+    assert re.search(r"^concurrent \(2 of 2\) ", done.err, re.M)
+    asked_alone = r"^before concurrent: until every target answers as before, asked alone \(target within \d+ ms\)"
+    assert re.search(asked_alone, done.err, re.M)
+    # The index says the same as the reports.
+    (index,) = tmp_path.glob("tests/performance/reports/suite_*.json")
+    assert json.loads(index.read_text("utf-8")) == told["index"]
+    first, second = told["index"]["tests"]
+    assert [one["run"] for one in (first, second)] == [report["run"]["id"] for report in suite]
+    assert [one["verdict"] for one in (first, second)] == [report["verdict"] for report in suite]
+    assert {report["suite"] for report in suite} == {told["index"]["id"]}
+    assert first["settled"] is None
+    assert second["settled"]["targets"][0]["asked"] >= 1
+    assert told["index"]["rerun"].startswith("streamgauge run ttft concurrent --url ")
+    assert told["index"]["exit"] == done.code
 
 
 def test_without_a_target_in_ci_nothing_runs(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import stat
@@ -187,6 +188,22 @@ def test_secrets_are_in_the_ignored_file_only(tmp_path: Path, copied: Copied) ->
         assert secret in resolved.secrets
     assert stat.S_IMODE((tmp_path / ".env.streamgauge").stat().st_mode) == 0o600
     assert ".env.streamgauge" in (tmp_path / ".gitignore").read_text().splitlines()
+
+
+def test_a_proxy_is_kept_and_its_password_stands_in_the_ignored_file_only(tmp_path: Path) -> None:
+    result = run(
+        tmp_path, "--from-curl", "-", text=as_chrome(COPIES[1]).rstrip() + " -x http://m%20e:p%40ss%24@h.example:1"
+    )
+    assert "secret   the proxy's password -> $SG_PROXY_PASSWORD in .env.streamgauge" in result.output
+    spec = (tmp_path / "streamgauge.toml").read_text()
+    assert 'proxy = "http://m%20e:${SG_PROXY_PASSWORD}@h.example:1"' in spec
+    proxy = loaded(tmp_path).targets[0].proxy
+    assert proxy is not None
+    assert (proxy.host, proxy.port) == ("h.example", 1)
+    assert proxy.authorization == "Basic " + base64.b64encode(b"m e:p@ss$").decode()
+    for text in (spec, result.output):
+        assert "p@ss" not in text
+        assert "p%40ss" not in text
 
 
 def test_each_decision_is_printed(tmp_path: Path) -> None:

@@ -137,6 +137,8 @@ def test_what_people_type_by_hand_is_read_too() -> None:
         ("curl -d x https://a https://b", "2 urls in the command"),
         ("curl https://h -d @body.json", "the body is in the file 'body.json'; paste it"),
         ("curl https://h -F a=b", "a form with files"),
+        ("curl --socks5 localhost:9050 https://h -d x", "a request through a SOCKS proxy"),
+        ("curl -x socks5h://me:S3cr3t@localhost https://h -d x", "a proxy that speaks socks5h cannot be used"),
         ("curl https://h -G -d a=b", "a GET request"),
         ("curl https://h --data-urlencode a=b", "encodes by itself"),
         ("curl 'https://a' -d '{}' ;\ncurl 'https://b' -d '{}'", "there are several requests"),
@@ -149,5 +151,28 @@ def test_what_cannot_be_measured_is_refused_with_the_next_step(text: str, words:
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ("-x proxy.example:3128", "http://proxy.example:3128"),
+        ("-xproxy.example", "http://proxy.example:1080"),
+        ("--proxy https://proxy.example", "https://proxy.example:443"),
+        ("-x http://me@proxy.example:1", "http://me@proxy.example:1"),
+        ("-x http://me:p%40ss@proxy.example:1", "http://me:HIDDEN@proxy.example:1"),
+        ("-x http://x:y@proxy.example:1 -U 'm e:p@ss:1'", "http://m%20e:HIDDEN@proxy.example:1"),
+        ("-x ''", "none"),
+        ("-x proxy.example:1 --noproxy other.example", "http://proxy.example:1"),
+        ("-x proxy.example:1 --noproxy '*'", "none"),
+        ("-x proxy.example:1 --noproxy 'a.example, h.example'", "none"),
+        ("-U me:pw", None),
+    ],
+)
+def test_the_proxy_is_read_as_curl_takes_it(options: str, text: str | None) -> None:
+    proxy = parse_curl(f"curl {options} https://h.example -d '{{}}'").proxy
+    assert (None if proxy is None else proxy.text("HIDDEN")) == text
+
+
 def test_a_copied_request_shows_no_secret_in_its_repr() -> None:
-    assert "S3cr3t" not in repr(parse_curl("curl https://h -H 'authorization: S3cr3t' -d S3cr3t"))
+    assert "S3cr3t" not in repr(
+        parse_curl("curl https://h -H 'authorization: S3cr3t' -d S3cr3t -x http://me:S3cr3t@proxy:1")
+    )

@@ -18,7 +18,7 @@ import pytest
 from cli import environment
 from streamgauge.client import StreamClient
 from streamgauge.errors import UsageError
-from streamgauge.net import NetError, is_private, net_error, resolve, tls_context
+from streamgauge.net import NetError, is_private, is_this_machine, net_error, resolve, tls_context
 from streamgauge.sample import Outcome
 from streamgauge.simulator import Simulator, start
 from streamgauge.stream import Limits
@@ -50,6 +50,19 @@ def test_what_the_system_says_is_an_outcome_with_its_words(code: int, outcome: s
 def test_an_error_without_number_is_unreachable_in_its_own_words() -> None:
     found = net_error(OSError("no such luck"))
     assert (found.outcome, found.words) == (Outcome.UNREACHABLE, "no such luck")
+
+
+def test_an_address_is_this_machines_where_a_server_could_have_it() -> None:
+    shown = subprocess.run(["hostname", "-I"], capture_output=True, text=True, check=False).stdout.split()
+    for address in ("127.0.0.1", "127.8.8.8", "192.0.2.1", "2001:db8::1", *shown):
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as sock:
+            try:
+                sock.bind((address, 0))
+                ours = True
+            except OSError:
+                ours = False
+        assert is_this_machine(address) == ours, address
+    assert is_this_machine("/run/app.sock")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])

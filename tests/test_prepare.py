@@ -15,10 +15,11 @@ from streamgauge.verdict import Criterion
 
 
 def planned(tmp_path: Path, test: str = "ttft", **flags: object) -> Prepared:
-    spec = from_url(
-        "http://127.0.0.1:9/v1/chat/completions", dialect="openai-chat", speak=with_options, environ={}, model="m",
-        folder=tmp_path,
-    )  # fmt: skip
+    return planned_at("http://127.0.0.1:9/v1/chat/completions", tmp_path, test, **flags)
+
+
+def planned_at(url: str, tmp_path: Path, test: str = "ttft", *, model: str = "m", **flags: object) -> Prepared:
+    spec = from_url(url, dialect="openai-chat", speak=with_options, environ={}, model=model, folder=tmp_path)
     return prepare(resolve(spec, None, {}, test, Overrides(**flags)), seed=1)  # type: ignore[arg-type]
 
 

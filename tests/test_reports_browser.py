@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import suites
 from chromium import Tab, browser
+from streamgauge.reports import SUITE_FORMS
 
 pytestmark = pytest.mark.real
 
@@ -25,9 +27,13 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
         yield one
 
 
-@pytest.fixture(scope="module", params=["ttft_fail.html", "ttft_pass.html"])
-def page(request: pytest.FixtureRequest, tab: Tab) -> Tab:
-    tab.open(EXAMPLES / request.param)
+@pytest.fixture(scope="module", params=["ttft_fail.html", "ttft_pass.html", "index of several"])
+def page(request: pytest.FixtureRequest, tab: Tab, tmp_path_factory: pytest.TempPathFactory) -> Tab:
+    path = EXAMPLES / request.param
+    if path.suffix != ".html":
+        path = tmp_path_factory.mktemp("index") / "suite.html"
+        path.write_bytes(b"".join(SUITE_FORMS["html"](suites.failing())))
+    tab.open(path)
     return tab
 
 
@@ -37,6 +43,15 @@ def test_nothing_is_wider_than_the_window(page: Tab, width: int) -> None:
     assert page.value("window.innerWidth") == width
     assert page.value("document.documentElement.scrollWidth") <= width
     assert page.value(OVER) == []
+
+
+def test_a_tests_name_stands_on_one_line(tab: Tab, tmp_path: Path) -> None:
+    (tmp_path / "suite.html").write_bytes(b"".join(SUITE_FORMS["html"](suites.failing())))
+    tab.open(tmp_path / "suite.html")
+    for width, media in ((360, "screen"), (800, "screen"), (1280, "screen"), (760, "print")):
+        tab.look(width=width, media=media)
+        heights = tab.value("[...document.querySelectorAll('.suite .name')].map(one => one.getClientRects().length)")
+        assert heights == [1] * 5, (width, media)
 
 
 def test_dark_is_dark_and_paper_is_light(page: Tab) -> None:

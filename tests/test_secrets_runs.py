@@ -27,8 +27,9 @@ from streamgauge.control import Job
 from streamgauge.dialects import DIALECTS, with_options
 from streamgauge.errors import UsageError
 from streamgauge.foreign import words_of
+from streamgauge.hand import without_secrets
 from streamgauge.plan import Hold, Lane, Phase, Shot
-from streamgauge.run import Journal, Load, conduct, without_secrets
+from streamgauge.run import Journal, Load, conduct
 from streamgauge.secrets import Redactor
 from streamgauge.spec.load import load_spec
 from streamgauge.stream import Limits, Stream

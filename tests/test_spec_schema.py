@@ -37,7 +37,11 @@ TABLES: dict[str, type[BaseModel]] = {
     "targets.NAME.tls": m.Tls,
     "targets.NAME.expect": m.Expect,
     "prompts.NAME": m.Prompts,
+    "probes.NAME": m.Probe,
     "tests.TEST": m.Test,
+    "tests.endurance": m.EnduranceTest,
+    "tests.memory": m.MemoryTest,
+    "findings": m.Findings,
     "tests.TEST.rate": m.RateCourse,
     "tests.TEST.timeouts": m.Timeouts,
     "a criterion": m.Criterion,
@@ -45,10 +49,16 @@ TABLES: dict[str, type[BaseModel]] = {
 
 RAMP = {"from": 1, "to": 100, "over": 60}
 SPIKE = {"base": 5, "peak": 100, "at": 30, "for": 10}
+OF_PROCESS = {"kind": "process"}
+PAGE = {"url": "https://h.example/probe"}
+OF_A_PAGE = ("kind", "method", "headers", "paths", "collect", "timeout", "tls", "proxy")
 PARTNERS: dict[str, dict[str, object]] = {
     "key": {"cert": "c.pem"},
     **dict.fromkeys(("from_", "to", "over"), RAMP),
     **dict.fromkeys(("base", "peak", "at", "for_"), SPIKE),
+    **dict.fromkeys((f"probes.NAME.{key}" for key in ("pid", "port", "command")), OF_PROCESS),
+    **dict.fromkeys((f"probes.NAME.{key}" for key in OF_A_PAGE), PAGE),
+    "probes.NAME.body": {**PAGE, "method": "POST"},
 }
 """What a key cannot do without."""
 
@@ -100,7 +110,8 @@ def row(table: type[BaseModel], name: str, field: FieldInfo) -> str:
 def rows() -> Iterator[tuple[str, str, str]]:
     for where, table in TABLES.items():
         for name, field in table.model_fields.items():
-            yield where, name, row(table, name, field)
+            if name in table.__annotations__:  # its own: what it has from [tests.TEST] stands there
+                yield where, name, row(table, name, field)
 
 
 @pytest.mark.parametrize(("where", "key", "line"), list(rows()))
@@ -125,11 +136,14 @@ def test_each_key_has_a_description_and_an_example_that_its_own_check_accepts() 
             assert field.description, (where, name)
             assert field.examples, (where, name)
             part = {field.alias or name: field.examples[0]}
-            with_required = {"url": "https://h.example", "dialect": "ai-sdk", "rule": "drops == 0", "in": 1, "out": 1}
+            with_required = {
+                "url": "https://h.example", "dialect": "ai-sdk", "rule": "drops == 0", "in": 1, "out": 1,
+                "kind": "json",
+            }  # fmt: skip
             needed = {
                 f.alias or n: with_required[f.alias or n] for n, f in table.model_fields.items() if f.is_required()
             }
-            table.model_validate({**needed, **PARTNERS.get(name, {}), **part})
+            table.model_validate({**needed, **PARTNERS.get(f"{where}.{name}", PARTNERS.get(name, {})), **part})
 
 
 def specs_in_docs() -> list[str]:

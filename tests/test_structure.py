@@ -16,12 +16,13 @@ GROUND = {"errors", "clock", "sample", "metrics", "secrets", "arrivals", "wild",
 TOP = {"__main__"}
 LEFT = {
     "prompts", "plan", "compiled", "sse", "who", "http1", "drain", "redirect", "dialects", "foreign", "stream",
-    "target", "fault", "tls", "net", "tunnel", "dial", "loop", "control", "audit", "worker", "run", "client",
+    "target", "fault", "tls", "net", "tunnel", "dial", "line", "loop", "control", "audit", "worker", "hand", "run",
+    "client", "probes",
 }  # fmt: skip
 RIGHT = {
-    "bulk", "facts", "columns", "stats", "slices", "occupancy", "evidence", "doubt", "sentences", "summary", "series",
-    "compare", "verdict", "findings", "reports", "slope", "trend",
-    "bins", "heat", "strips", "courses",
+    "bulk", "facts", "columns", "connections", "stats", "slices", "occupancy", "evidence", "doubt", "sentences",
+    "summary", "series", "compare", "capacity", "degradation", "strain", "verdict", "findings", "reports", "slope",
+    "trend", "memory", "lives", "bins", "heat", "strips", "courses",
 }  # fmt: skip
 BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}
@@ -105,7 +106,23 @@ def test_files_of_one_kind_never_import_each_other() -> None:
     wrong = []
     for folder, shared in (
         ("dialects", {"contract", "errors", "template", "wild"}),
-        ("reports", {"document", "view", "wording", "charts", "figures", "svg", "files"}),
+        (
+            "reports",
+            {
+                "document",
+                "view",
+                "lasting",
+                "causes",
+                "suite_document",
+                "suite_view",
+                "escalation",
+                "wording",
+                "charts",
+                "figures",
+                "svg",
+                "files",
+            },
+        ),
     ):
         forms = [n for n in modules() if n.startswith(f"{folder}.") and n.split(".")[1] not in shared]
         wrong += [f"{a} imports {b}" for a in forms for b in imports(a, lazy=True) if b in forms]

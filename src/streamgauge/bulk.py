@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
+from streamgauge.facts import Again
 from streamgauge.sample import Block, Outcome, Sample
 
 Array = npt.NDArray[Any]
@@ -27,6 +28,8 @@ NIL, FALSE, TRUE, UINT64, FLOAT64 = 0xC0, 0xC2, 0xC3, 0xCF, 0xCB
 _FIELDS = Sample.__struct_fields__
 _BEGIN = b"\xdc" + (len(_FIELDS) + 1).to_bytes(2, "big") + b"\xa1s"
 """How a Sample of this version begins: an array of so many, the first of which is its tag."""
+_FEW = 50
+"""With more different texts in a block it is quicker to take them one by one."""
 _PAD = 40
 """Bytes behind the block, so that whatever is read at a cursor lies within."""
 
@@ -48,8 +51,9 @@ class Reader:
         self._at, self._ends = begins[self.rows] + len(_BEGIN), ends[self.rows]
 
     def fields(self, absent: Mapping[str, int]) -> dict[str, Any]:
-        """The fields: numbers (those that `absent` names, with what it gives for nil) and flags as arrays, texts as
-        lists of them. Texts that may be nil, maps and floats are only passed over.
+        """The fields: numbers (those that `absent` names, with what it gives for nil) and flags as arrays, bytes as a
+        list of them, texts by what differs of them, the id as an array where all are equally long. Texts that may be
+        nil, maps and floats are only passed over.
         """
         found: dict[str, Any] = {}
         for name, form in _FORMS.items():
@@ -60,35 +64,49 @@ class Reader:
             elif form == "flag":
                 found[name] = self._flags()
             elif form == "bytes":
-                found[name] = self._texts()
+                found[name] = self._slices(*self._step_over_texts())
+            elif name == "id":
+                found[name] = self._ids()
             elif form == "text":
-                found[name] = _decoded(self._texts())
+                found[name] = self._again()
             elif form == "optional text":
-                _, self._at = self._spans(self._at)
+                self._step_over_texts()
             elif form == "float":
                 self._pass_floats()
             else:
                 self._pass_maps()
         if (self._at != self._ends).any():
             raise Unusual("a record is longer or shorter than its fields")
-        if not _OUTCOMES.issuperset(found["outcome"]):
+        if not _OUTCOMES.issuperset(found["outcome"].names):
             raise Unusual("no outcome has this name")
         return found
 
     def _numbers(self, absent: int) -> IntArray:
         tags = self._bytes[self._at]
-        if (tags == UINT64).all():
-            values = self._wide[self._at + 1].astype(np.int64)
-            self._at += 9
-        else:
-            widths = _WIDTH[tags]
-            wide = self._wide[self._at + 1].astype(np.uint64) >> _SHIFT[tags]
-            values = np.where(widths > 0, wide.astype(np.int64), _SMALL[tags])
-            values[tags == NIL] = absent
-            if (widths == _UNKNOWN).any():
-                raise Unusual("a number is none, or below -32")
-            self._at += 1 + widths
+        if (tags == tags[0]).all():
+            return self._alike(int(tags[0]), absent)
+        widths = _WIDTH[tags]
+        if (widths == _UNKNOWN).any():
+            raise Unusual("a number is none, or below -32")
+        wide = self._wide[self._at + 1].astype(np.uint64) >> _SHIFT[tags]
+        values = np.where(widths > 0, wide.astype(np.int64), _SMALL[tags])
+        values[tags == NIL] = absent
+        self._at += 1 + widths
         if (values[tags == UINT64] < 0).any():
+            raise Unusual("a number is larger than an int64")
+        return values
+
+    def _alike(self, tag: int, absent: int) -> IntArray:
+        """The same where all begin with one byte: nil, or a stamp, in each of them."""
+        width = int(_WIDTH[tag])
+        if width == _UNKNOWN:
+            raise Unusual("a number is none, or below -32")
+        values: IntArray = np.full(len(self._at), absent if tag == NIL else _SMALL[tag])
+        if width:
+            wide = self._wide[self._at + 1].astype(np.uint64) >> _SHIFT[tag]
+            values = wide.astype(np.int64)
+        self._at += 1 + width
+        if tag == UINT64 and (values < 0).any():
             raise Unusual("a number is larger than an int64")
         return values
 
@@ -113,14 +131,42 @@ class Reader:
             raise Unusual("a text is longer than its block")
         return begins, begins + lengths
 
-    def _texts(self) -> list[bytes]:
+    def _step_over_texts(self) -> tuple[IntArray, IntArray]:
         begins, self._at = self._spans(self._at)
-        length = int(self._at[0] - begins[0])
-        if 0 < length <= _PAD and (self._at - begins == length).all():
-            texts: list[bytes] = _windows(self._data, f"V{length}")[begins].tolist()
-            return texts
+        return begins, self._at.copy()
+
+    def _slices(self, begins: IntArray, ends: IntArray) -> list[bytes]:
         data = self._data
-        return [data[begin:end] for begin, end in zip(begins.tolist(), self._at.tolist(), strict=True)]
+        return [data[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+
+    def _ids(self) -> Array | list[str]:
+        """Plain texts of one length as one array of bytes; a list of texts where they differ more."""
+        begins, ends = self._step_over_texts()
+        length = int(ends[0] - begins[0])
+        if 0 < length <= _PAD and (ends - begins == length).all():
+            ids = _windows(self._data, f"S{length}")[begins]
+            if _ALNUM[ids.view(np.uint8)].all():
+                return ids
+        return [_decoded(text) for text in self._slices(begins, ends)]
+
+    def _again(self) -> Again:
+        """Texts of which there are few different ones: each of them is looked for in all records at once."""
+        begins, ends = self._step_over_texts()
+        lengths, codes = ends - begins, np.empty(len(begins), dtype=np.int64)
+        names: list[str] = []
+        left = np.arange(len(begins))
+        while len(left):
+            if len(names) == _FEW:
+                return Again.of([_decoded(text) for text in self._slices(begins, ends)])
+            first = left[0]
+            text = self._data[begins[first] : ends[first]]
+            like = lengths[left] == len(text)
+            if text:
+                like[like] = _windows(self._data, f"S{len(text)}")[begins[left[like]]] == np.bytes_(text)
+            codes[left[like]] = len(names)
+            names.append(_decoded(text))
+            left = left[~like]
+        return Again(codes, names)
 
     def _pass_floats(self) -> None:
         tags = self._bytes[self._at]
@@ -147,9 +193,9 @@ def _windows(data: bytes, kind: str) -> Array:
     return np.ndarray((len(data) - dtype.itemsize + 1,), dtype=dtype, buffer=data, strides=(1,))
 
 
-def _decoded(texts: list[bytes]) -> list[str]:
+def _decoded(text: bytes) -> str:
     try:
-        return [text.decode() for text in texts]
+        return text.decode()
     except UnicodeDecodeError as error:
         raise Unusual("a text is no UTF-8") from error
 
@@ -171,6 +217,7 @@ def _form(kind: Any) -> str:
 _FORMS = {name: _form(get_type_hints(Sample)[name]) for name in _FIELDS}
 """Each field in its order: `number`, `flag`, `bytes`, `text`, `optional text`, `float` or `map`."""
 _OUTCOMES = frozenset(Outcome)
+_ALNUM = np.array([chr(byte).isalnum() and byte < 128 for byte in range(256)])
 
 
 # msgpack's first bytes: what follows each, as tables of 256.

@@ -264,8 +264,29 @@ def state_file(environ: Mapping[str, str]) -> Path:
     return base / "streamgauge" / "calibration.json"
 
 
+def larger(path: Path, found: Calibrated) -> Calibrated | None:
+    """The one in the file that tells more than `found` and is borne out by it; None where `found` is to be kept.
+
+    It is of the same machine, not old, and tried more streams, while every level of `found` holds: where one does not,
+    the machine is no longer what it was.
+    """
+    if any(fault(level) is not None for level in found.levels):
+        return None
+    since = datetime.fromisoformat(found.at) - OLD
+    return next(
+        (
+            one
+            for one in _read(path)
+            if one.fingerprint == found.fingerprint
+            and datetime.fromisoformat(one.at) >= since
+            and one.levels[-1].streams > found.levels[-1].streams
+        ),
+        None,
+    )
+
+
 def keep(path: Path, found: Calibrated) -> str | None:
-    """Add it to the file. A warning in words where that cannot be written."""
+    """Add it to the file, in place of an earlier one of this machine. A warning in words where that cannot be done."""
     kept = [one for one in _read(path) if one.fingerprint != found.fingerprint]
     kept = [*sorted(kept, key=lambda one: one.at)[1 - KEPT :], found]
     try:

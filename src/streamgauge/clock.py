@@ -10,8 +10,10 @@ spoils the stamps taken across it.
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 NS = 1
@@ -38,9 +40,16 @@ class Clock(Protocol):
         """Return at or after monotonic `due` (ns)."""
         ...
 
+    def asleep(self) -> int:
+        """How long (ns) the machine was suspended since some moment; always 0 where the system does not tell."""
+        ...
+
 
 class SystemClock:
     """The machine's clocks."""
+
+    # Linux: the monotonic clock stands still while the machine is suspended, this one does not. macOS: likewise.
+    _through_sleep = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC if sys.platform == "darwin" else None)
 
     now = staticmethod(time.monotonic_ns)
     wall = staticmethod(time.time_ns)
@@ -50,8 +59,20 @@ class SystemClock:
         while (left := due - time.monotonic_ns()) > 0:
             time.sleep(left / S)
 
+    def asleep(self) -> int:
+        """How long (ns) the machine was suspended since it was started; 0 where the system does not tell."""
+        return 0 if self._through_sleep is None else time.clock_gettime_ns(self._through_sleep) - time.monotonic_ns()
+
     def __repr__(self) -> str:
         return "SystemClock()"
+
+
+def boot_id() -> str | None:
+    """Which start of this machine it is: monotonic times of two starts have nothing in common. None where not told."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip() or None
+    except OSError:
+        return None
 
 
 @dataclass
@@ -61,6 +82,7 @@ class FakeClock:
     monotonic_ns: int = 1_000 * S
     wall_ns: int = 1_760_000_000 * S
     sleeps: list[int] = field(default_factory=list)
+    asleep_ns: int = 0
 
     def now(self) -> int:
         """Monotonic time in ns."""
@@ -77,6 +99,15 @@ class FakeClock:
 
     def step_wall(self, ns: int) -> None:
         """Set the wall clock by `ns`, as an operator or NTP would."""
+        self.wall_ns += ns
+
+    def asleep(self) -> int:
+        """How long (ns) the machine was suspended."""
+        return self.asleep_ns
+
+    def suspend(self, ns: int) -> None:
+        """Close the lid for so long: the monotonic clock stands still, wall time goes on."""
+        self.asleep_ns += ns
         self.wall_ns += ns
 
     def sleep_until(self, due: int) -> None:

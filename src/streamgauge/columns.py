@@ -56,6 +56,9 @@ class Failure:
     count: int
     message: str | None
     example_id: str
+    headers: dict[str, str]
+    """Of the example: those that a Sample keeps."""
+    retry_after_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +130,8 @@ class Columns:
             (prompts, self.prompts, self.prompt),
             (phases, self.phases, self.phase),
         ):
-            if wanted is not None:
-                keep &= np.array([name in wanted for name in names] or [False], dtype=np.bool_)[codes]
+            if wanted is not None and not all(name in wanted for name in names):
+                keep &= np.array([name in wanted for name in names], dtype=np.bool_)[codes]
         if level is not None:
             keep &= self.level == level
         return np.flatnonzero(keep)
@@ -142,7 +145,8 @@ class Columns:
     def counted(self, name: str, rows: IntArray) -> IntArray:
         """Those of `rows` in the population of the metric `name`: not ended by plan or by us; shed only from due."""
         out = NOT_JUDGED if name in FROM_DUE else NOT_JUDGED | {Outcome.SHED}
-        return rows[~self.having(rows, out)]
+        gone = self.having(rows, out)
+        return rows[~gone] if gone.any() else rows
 
     def stepped(self, steps: Collection[tuple[int, int, int]]) -> Columns:
         """With what the workers saw of the clock: (from, to, jump) of each step, ns.
@@ -203,9 +207,11 @@ def population(columns: Columns, metric: Metric, rows: IntArray, moved: Moved = 
         censored = missing & ~good & bool((good & missing).sum() <= (good & ~missing).sum())
     else:
         censored = np.zeros(len(rows), dtype=np.bool_)
+    values[censored] = np.inf
     keep = censored | ~missing
-    values = np.where(censored, np.inf, values)[keep]
-    return Population(rows[keep], values, int(censored.sum()), int(no_text.sum()))
+    if not keep.all():
+        rows, values = rows[keep], values[keep]
+    return Population(rows, values, int(censored.sum()), int(no_text.sum()))
 
 
 def waited_ns(sample: Sample) -> int:
@@ -383,7 +389,14 @@ class Intake:
             },
             slowest=tuple(sample for heap in self._slow.values() for *_, sample in heap),
             failures=tuple(
-                Failure(*key, count=kind.count, message=kind.example.error, example_id=kind.example.id)
+                Failure(
+                    *key,
+                    count=kind.count,
+                    message=kind.example.error,
+                    example_id=kind.example.id,
+                    headers=kind.example.headers,
+                    retry_after_s=kind.example.retry_after_s,
+                )
                 for key, kind in self._failures.items()
             ),
         )

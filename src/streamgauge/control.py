@@ -40,6 +40,8 @@ class Begin(msgspec.Struct, frozen=True, tag="begin"):
 
     phase: int
     at_ns: int
+    plan: Phase | None = None
+    """The phase, where it was decided on while the load ran; else it is the job's."""
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
@@ -74,6 +76,7 @@ class Brief(msgspec.Struct, frozen=True, array_like=True):
     text_events: int
     error: str | None
     end_ns: int
+    due_ns: int = 0
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

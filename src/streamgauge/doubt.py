@@ -12,6 +12,8 @@ data. Each function gives the reason in words, or nothing.
 - Load: more than 5 % of the starts that plan and free slots called for were late or missing through us, or a limit of
   this machine was met. Streams held are counted again as if no start had been late.
 - The target's own machine: where it runs on this one, and we filled it, we can have made it slow, never fast.
+- Presence: a machine that slept, or stood still for over 5 s, measured nothing, and what failed meanwhile may be its
+  doing too. It leaves nothing of the run standing, also not what was seen on the wire.
 - Set-up: nothing ever succeeded, and everything ended alike in a way that speaks of credentials, address or dialect.
 """
 
@@ -37,6 +39,8 @@ SHOWN = {"p50": 500.0, "p95": 1000.0, "p99": 2000.0}
 """The strategy's limits of TTFT in ms: what a quantile that no criterion asks about is held against."""
 FULL = 0.9
 """Busy share of a machine's processor time from which a program that wants some waits for it."""
+STILL_S = 5.0
+"""A worker that did not look at itself for longer was not there: no machine is so slow."""
 OUR_PART = 0.1
 """Share of the machine's processor time from which our workers count among those that filled it."""
 
@@ -134,6 +138,19 @@ def filled(machine: float | None, ours: float | None, *, on_this_machine: bool) 
     if not on_this_machine or machine is None or ours is None or machine < FULL or ours < OUR_PART:
         return None
     return f"this machine was full ({machine:.0%} busy, {ours:.0%} with our load) and the target runs on it"
+
+
+def stood_still(slept_s: float, still_s: float) -> str | None:
+    """That the machine, or we on it, did nothing for a while, so that nothing of the run stands; None where not.
+
+    slept_s: how long it was suspended. still_s: the longest time between two looks of a worker at itself, which are due
+    every quarter of a second. What failed meanwhile can be our doing as well: a peer gives up on who does not read.
+    """
+    if slept_s > 0:
+        return f"this machine slept for {slept_s:,.0f} s while it measured"
+    if still_s > STILL_S:
+        return f"this machine, or streamgauge on it, stood still for {still_s:,.0f} s (paused, stopped, or suspended)"
+    return None
 
 
 def _allowed_movement(columns: Columns, ask: Requirement, rows: IntArray) -> float | None:

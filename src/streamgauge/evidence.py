@@ -413,7 +413,7 @@ def reach(columns: Columns, ask: Requirement, metric: Metric, rows: IntArray, vi
         of = population(columns, metric, rows, view.moved)
         values = of.values if view.flagged == "as_is" else _stepped(columns, of.rows, of.values, view)
         if q is not None:
-            return stats.quantile(np.sort(values), q)
+            return stats.nearest(values, q)
         reached = values[np.isfinite(values)]
         return float(reached.mean()) if len(reached) else None
 

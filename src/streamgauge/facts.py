@@ -29,7 +29,9 @@ UNTOLD = -1
 OUTCOMES = tuple(Outcome)
 CODE = {outcome: code for code, outcome in enumerate(OUTCOMES)}
 _CODE_OF = {outcome.value: code for outcome, code in CODE.items()}
-NAMED = ("target", "prompt", "phase")
+NAMED = ("target", "prompt", "phase", "instance")
+MOST_INSTANCES = 1_000
+"""A server that names another one each time is not asked further."""
 STAMPS = (
     "due_ns", "start_ns", "connect_ns", "tls_ns", "sent_ns", "first_byte_ns", "first_output_ns", "first_reasoning_ns",
     "first_token_ns", "last_output_ns", "end_ns",
@@ -41,7 +43,8 @@ _DURATIONS = (
 _SIZES = ("bytes_in",)
 _COUNTS = (
     "level", "slot", "http_status", "text_events", "reasoning_events", "tool_events", "merged_events", "output_reads",
-    "stalls", "input_tokens", "output_tokens", "streamed_tokens", "redirects", "tls_resumed", "worker", "conn",
+    "stalls", "input_tokens", "output_tokens", "cached_tokens",
+    "streamed_tokens", "redirects", "tls_resumed", "worker", "conn",
     "conn_requests", "retried",
 )  # fmt: skip
 _FLAGS = ("clock_step", "kernel_stamps", "encoded")
@@ -54,7 +57,7 @@ class Facts:
 
     fields: dict[str, Array]
     names: dict[str, tuple[str, ...]]
-    """What the codes of target, prompt and phase stand for."""
+    """What the codes of target, prompt, phase and instance stand for."""
 
     def __repr__(self) -> str:
         return f"Facts(n={len(self)}, targets={self.names['target']}, phases={self.names['phase']})"
@@ -95,6 +98,20 @@ def blocks_of(samples: Facts | Iterable[Sample], size: int) -> Iterator[Facts]:
         yield taking.facts()
 
 
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Texts of which few differ: place i holds names[codes[i]]; names in the order in which they first come."""
+
+    codes: Array
+    names: list[str]
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Again:
+        """Any texts."""
+        places = {text: code for code, text in enumerate(dict.fromkeys(texts))}
+        return cls(np.array([places[text] for text in texts], dtype=np.int64), list(places))
+
+
 @dataclass(slots=True)
 class Taking:
     """Takes Samples by the thousand and holds nothing but arrays of them."""
@@ -112,11 +129,15 @@ class Taking:
         """The same from what the Samples say, field by field; `sample` gives the i-th one itself."""
         fields = {"id": _ids(said["id"])}
         for name in NAMED:
-            codes = self._codes[name]
-            for one in dict.fromkeys(said[name]):
-                codes.setdefault(one, len(codes))
-            fields[name] = np.array([codes[one] for one in said[name]], dtype=np.int32)
-        fields["outcome"] = np.array([_CODE_OF[one] for one in said["outcome"]], dtype=np.int8)
+            known = self._codes[name]
+            texts = _again(said[name])
+            if name == "instance" and len(known) > MOST_INSTANCES:
+                codes = [known.setdefault(one if one in known else "", len(known)) for one in texts.names]
+            else:
+                codes = [known.setdefault(one, len(known)) for one in texts.names]
+            fields[name] = _coded(texts, codes, np.int32)
+        texts = _again(said["outcome"])
+        fields["outcome"] = _coded(texts, [_CODE_OF[one] for one in texts.names], np.int8)
         for names, kind, absent in (
             ((*STAMPS, *_DURATIONS, *_SIZES), np.int64, MISSING),
             (_COUNTS, np.int32, UNTOLD),
@@ -160,8 +181,19 @@ def _numbers(values: Sequence[Any] | Array, kind: Any, absent: int | None) -> Ar
         return np.array([absent if value is None else value for value in values], dtype=kind)
 
 
-def _ids(ids: Sequence[str]) -> Array:
+def _again(texts: Sequence[str] | Again) -> Again:
+    return texts if isinstance(texts, Again) else Again.of(texts)
+
+
+def _coded(texts: Again, codes: list[int], kind: Any) -> Array:
+    found: Array = np.array(codes, dtype=kind)[texts.codes]
+    return found
+
+
+def _ids(ids: Sequence[str] | Array) -> Array:
     """Trace ids as 32 bytes each; texts as they are where any is something else."""
+    if isinstance(ids, np.ndarray):
+        return ids if ids.dtype.itemsize == _ID else np.array(ids.astype(str), dtype=object)
     joined = "".join(ids)
     if joined.isascii() and joined.isalnum() and set(map(len, ids)) == {_ID}:
         return np.frombuffer(joined.encode(), dtype=f"S{_ID}")

@@ -22,7 +22,7 @@ from streamgauge.drain import IN, OUT, READ_SIZE
 from streamgauge.fault import NetError
 from streamgauge.net import Connection
 from streamgauge.redirect import Elsewhere, redirected
-from streamgauge.sample import Outcome
+from streamgauge.sample import Closer, Outcome
 from streamgauge.stream import Stream
 from streamgauge.target import Target
 from streamgauge.tls import Sessions
@@ -32,17 +32,28 @@ SPARE_TIMERS = 1_000
 
 
 class Loop:
-    """Drives streams over connections: `fire` begins one, `turn` waits and works once, `on_done` gets the ended."""
+    """Drives streams over connections: `fire` begins one, `turn` waits and works once, `on_done` gets the ended.
 
-    def __init__(self, clock: Clock, on_done: Callable[[Stream], None]) -> None:
+    `on_closed` hears of each connection that ends: the connection, by whom, since when it was idle (None: it was not).
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_done: Callable[[Stream], None],
+        on_closed: Callable[[Connection, Closer, int | None], None] | None = None,
+    ) -> None:
         self._clock = clock
         self.now = self._now = clock.now
         self._on_done = on_done
+        self._on_closed = on_closed
         self._conns: dict[int, Connection] = {}
         self._poller = drain.make(clock, lambda fd: self._conns[fd].take())
         self._map = RealtimeMap(clock)
         self._watched: dict[int, Callable[[], None]] = {}
         self._pool: dict[str, dict[int, Connection]] = {}
+        self._fresh: set[str] = set()
+        """Streams that have a connection of their own."""
         self._turns: dict[str, int] = {}
         self._dials: set[Dial] = set()
         self.sessions = Sessions()
@@ -114,15 +125,23 @@ class Loop:
 
     # Beginning a request.
 
-    def fire(self, stream: Stream, target: Target, request: bytes) -> None:
-        """Send `request` for `stream` (already started) on an idle connection or a new one."""
+    def fire(self, stream: Stream, target: Target, request: bytes, *, fresh: bool = False) -> None:
+        """Send `request` for `stream` (already started) on an idle connection or a new one.
+
+        fresh: on a new one, which is closed after it.
+        """
         self.open_streams += 1
+        if fresh:
+            self._fresh.add(stream.id)
         stream.via = target.proxy.shown if target.proxy is not None and not target.secure else None
-        idle = self._pool.get(target.name)
+        idle = None if stream.id in self._fresh else self._pool.get(target.name)
         while idle:
             conn = idle.popitem()[1]  # the one that was used last is the warmest
-            if conn.stale() or (conn.good_until is not None and conn.good_until <= self._now()):
-                self._drop(conn)
+            if conn.good_until is not None and conn.good_until <= self._now():
+                self._drop(conn, "asked")
+                continue
+            if conn.stale():
+                self._drop(conn, "server")
                 continue
             conn.stream, conn.request = stream, request
             stream.conn, stream.conn_requests, stream.peer = conn.id, conn.carried, conn.address[0]
@@ -152,6 +171,7 @@ class Loop:
             return
         fd = conn.sock.fileno()
         self._conns[fd] = conn
+        conn.opened_ns = self._now()
         self._poller.register(fd, IN)
         conn.stream, conn.request = dial.stream, dial.request
         self._send(conn)
@@ -265,14 +285,14 @@ class Loop:
             except NetError as error:
                 if stream is not None and conn.carried == 1 and stream.first_byte is None:
                     # In TLS 1.3 a server looks at our certificate when the handshake is over for us.
-                    self._drop(conn)
+                    self._drop(conn, "server")
                     self._finish(stream, NetError(Outcome.TLS_ERROR, error.words))
                 else:
                     self._lost(conn, OSError(0, error.words))
                 continue
             if stream is None:
                 if plain or conn.ended or not conn.target.secure:
-                    self._drop(conn)  # unasked bytes on an idle connection, or its end
+                    self._drop(conn, "server")  # unasked bytes on an idle connection, or its end
                 continue
             if plain:
                 stream.on_read(stamp, look, plain, full=len(data) == READ_SIZE)
@@ -321,48 +341,56 @@ class Loop:
     def _closed(self, conn: Connection, now: int) -> None:
         """The peer closed: in order, unless a send had failed."""
         stream = conn.stream
+        by: Closer = "server" if conn.broken is None else "reset"
         if stream is None:
-            self._drop(conn)
-        elif not self._again(conn, stream):
+            self._drop(conn, by)
+        elif not self._again(conn, stream, by):
             stream.on_close(now, reset=conn.broken)
-            self._retire(conn, stream)
+            self._retire(conn, stream, by)
 
     def _lost(self, conn: Connection, error: OSError) -> None:
         """The connection broke."""
         stream = conn.stream
         if stream is None:
-            self._drop(conn)
-        elif not self._again(conn, stream):
+            self._drop(conn, "reset")
+        elif not self._again(conn, stream, "reset"):
             stream.on_close(self._now(), reset=error.strerror or str(error))
-            self._retire(conn, stream)
+            self._retire(conn, stream, "reset")
 
-    def _again(self, conn: Connection, stream: Stream) -> bool:
+    def _again(self, conn: Connection, stream: Stream, by: Closer) -> bool:
         """A reused connection that died without a byte of response: once more on a new one."""
         if conn.carried < 2 or stream.first_byte is not None or stream.retried:
             return False
         request, target = conn.request, conn.target
-        self._drop(conn)
+        self._drop(conn, by)
         stream.on_retry(self._now())
         self._connect(stream, target, request)
         return True
 
-    def _retire(self, conn: Connection, stream: Stream) -> None:
-        """The stream ended; its connection goes to the pool or is closed."""
+    def _retire(self, conn: Connection, stream: Stream, by: Closer | None = None) -> None:
+        """The stream ended; its connection goes to the pool or is closed. `by`: it is closed already."""
         request, target = conn.request, conn.target
         conn.stream = None
         conn.request = b""
         if conn.tls is not None and conn.carried == 1:
             self.sessions.keep(target, conn.address, conn.tls)
         # An answer may come before the whole request went out: its rest would stand before the next one.
-        if stream.reusable and conn.flushed and not conn.ended:
+        if stream.reusable and conn.flushed and not conn.ended and stream.id not in self._fresh:
             seconds = stream.response.idle_s
             conn.good_until = None if seconds is None else self._now() + round(seconds * S)
+            conn.since_ns = self._now()
             self._pool.setdefault(target.name, {})[conn.id] = conn
         else:
-            self._drop(conn)
+            asked = stream.response.complete and not stream.response.keep_alive
+            self._drop(conn, by or ("server" if conn.ended else "asked" if asked else "us"), busy=True)
         self.open_streams -= 1
         if stream.moved is None or not self._follow(stream, target, request):
-            self._on_done(stream)
+            self._over(stream)
+
+    def _over(self, stream: Stream) -> None:
+        """Nothing more will be done for the stream."""
+        self._fresh.discard(stream.id)
+        self._on_done(stream)
 
     def _follow(self, stream: Stream, target: Target, request: bytes) -> bool:
         """Send the request to where the answer points, within the same origin; False where it ends here."""
@@ -381,11 +409,14 @@ class Loop:
         if error is not None:
             stream.fail(self._now(), error.outcome, error.words)
         self.open_streams -= 1
-        self._on_done(stream)
+        self._over(stream)
 
-    def _drop(self, conn: Connection) -> None:
-        """Close a connection and forget it."""
+    def _drop(self, conn: Connection, by: Closer = "us", *, busy: bool = False) -> None:
+        """Close a connection and forget it. `busy`: a request was on it to its end."""
         fd = conn.sock.fileno()
+        if self._on_closed is not None:
+            idle_ns = None if busy or conn.stream is not None else conn.since_ns
+            self._on_closed(conn, by, idle_ns)
         if fd in self._conns:
             self._poller.unregister(fd)
             del self._conns[fd]

@@ -49,6 +49,8 @@ class Metric:
     late: Formula | None = None
     """How much larger the true value may be; None: not at all."""
     higher_is_better: bool = False
+    share: bool = False
+    """Of kind `run`: a share of 1, so that a limit may be given in %."""
     tests: tuple[str, ...] = ()
     """Of kind `run`: the tests that find it."""
 
@@ -190,6 +192,23 @@ _TABLE = (
     Metric("goodput", "1/s", "scalar", "requests a second that were good and within the per-request limits",
            higher_is_better=True),
     Metric("ttft_degradation", "x", "scalar", "ttft p95 in the judged phase over that of the reference phase"),
+    Metric("memory_growth_mb_per_h", "MB/h", "run",
+           "growth of the server's memory under load, after its warm-up: heap where a probe gives it, else RSS",
+           tests=("endurance", "memory")),
+    Metric("memory_cleanup", "", "run", "share of what a burst raised that came back: (peak - after) / (peak - before)",
+           higher_is_better=True, share=True, tests=("memory",)),
+    Metric("memory_unbounded", "", "run", "1 where the server's memory rises on a line without end, else 0",
+           tests=("memory",)),
+    Metric("streams_complete", "", "run", "share of long streams that lived as long as they were to", share=True,
+           higher_is_better=True, tests=("endurance",)),
+    Metric("pace_kept", "", "run", "tokens a second at the end of the long streams over those at their beginning",
+           share=True, higher_is_better=True, tests=("endurance",)),
+    Metric("capacity", "", "run", "highest level (users, in open loop requests a second) within all criteria",
+           higher_is_better=True, tests=("stress",)),
+    Metric("level_error_rate", "", "run", "error rate of the level where it is highest", share=True, tests=("stress",)),
+    Metric("crashes", "", "run", "times the service was gone or began anew", tests=("stress",)),
+    Metric("recovery_s", "s", "run", "longest time after an overload until TTFT and errors were back",
+           tests=("stress",)),
 )  # fmt: skip
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _TABLE}

@@ -26,14 +26,15 @@ from streamgauge.target import Address, Target
 from streamgauge.tls import Layer, tls_context
 
 __all__ = [
-    "READ_SIZE", "Connection", "NetError", "addresses_of", "check_connected", "is_private", "net_error", "open_socket",
-    "resolve", "tls_context",
+    "READ_SIZE", "Connection", "NetError", "addresses_of", "check_connected", "is_private", "is_this_machine",
+    "net_error", "open_socket", "resolve", "tls_context",
 ]  # fmt: skip
 
 SO_TIMESTAMPNS = 35
 """Not in the socket module; the value is the same on every Linux architecture but sparc and parisc."""
 _TIMESPEC = struct.Struct("qq")
 _KERNEL_STAMPS = sys.platform == "linux"
+_INET = (socket.AF_INET, socket.AF_INET6)
 
 
 def _no_source(address: Address, family: int) -> bool:
@@ -74,6 +75,19 @@ def is_private(address: str) -> bool:
     """Whether an IP address is loopback, private or link-local: a machine of one's own."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     return ip.is_private or ip.is_loopback or ip.is_link_local
+
+
+def is_this_machine(address: str) -> bool:
+    """Whether what is connected to at `address` runs on this machine: a Unix socket, or an address of its own."""
+    if address.startswith("/"):
+        return True
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if ip.is_loopback or ip.is_unspecified:
+        return True
+    import psutil  # here: not every start of the command line needs it
+
+    own = (one.address for several in psutil.net_if_addrs().values() for one in several if one.family in _INET)
+    return any(ip == ipaddress.ip_address(one.partition("%")[0]) for one in own)
 
 
 def open_socket(address: Address) -> socket.socket:
@@ -122,7 +136,7 @@ class Connection:
 
     __slots__ = (
         "_incoming", "_out", "_outer", "_outgoing", "_tls", "address", "broken", "carried", "ended", "good_until", "id",
-        "looked", "request", "sock", "stream", "target", "timer",
+        "looked", "opened_ns", "request", "since_ns", "sock", "stream", "target", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -152,6 +166,8 @@ class Connection:
         """Until when the server keeps it while it is idle, where it said so."""
         self.broken: str | None = None
         """The system's words when a send failed: nothing more can be sent, what came in before can still be read."""
+        self.opened_ns = self.since_ns = looked
+        """When it could be used; since when it is as idle or busy as it is."""
         self.ended = False
         """Whether TLS said that nothing more will come; the socket may stay open."""
         self.stream: Stream | None = None

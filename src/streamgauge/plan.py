@@ -17,6 +17,7 @@ from functools import lru_cache
 import msgspec
 
 from streamgauge.arrivals import Rate, Trace, seconds_for
+from streamgauge.sample import REPEATED
 
 S = 1_000_000_000
 
@@ -54,10 +55,19 @@ class Lane(msgspec.Struct, frozen=True):
     load: Hold | Rate | Trace
     requests: int | None = None
     """After how many requests the lane is done; None: the phase's duration ends it."""
+    fresh: bool = False
+    """Whether each request gets a connection of its own, closed after it."""
+    repeats: bool = False
+    """Whether every request asks the same: the first text of the first prompt set, marked once for the whole run."""
+    first: int = 0
+    """The place of its first request in the plan's order: of a run that goes on after it was cut off, not 0."""
 
 
 class Phase(msgspec.Struct, frozen=True):
-    """A stretch of the plan. It ends when every lane is done or `duration_ns` has passed, whichever is first."""
+    """A stretch of the plan. It ends when every lane is done or `duration_ns` has passed, whichever is first.
+
+    Without a lane it is a time without load.
+    """
 
     name: str
     lanes: tuple[Lane, ...]
@@ -145,6 +155,8 @@ def pick(lane: Lane, k: int, seed: int) -> tuple[str, str]:
     Targets in turn; for each target the prompt names come in blocks that hold each name once, in an order drawn from
     `seed` and the block, the same for every target: what is compared saw the same prompts at the same time.
     """
+    if lane.repeats:
+        return whose(lane, k), REPEATED
     if len(lane.prompts) == 1:
         return whose(lane, k), lane.prompts[0]
     turn = k // len(lane.targets)

@@ -10,6 +10,7 @@ import bisect
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -30,12 +31,25 @@ KEPT = 20_000
 """TTFTs held for the running quantiles; beyond it every second one is dropped."""
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What is known beforehand of how long it takes: by the plan's estimate, so that time left can be told."""
+
+    phases_s: tuple[float, ...] = ()
+    """Of each phase of this test; empty where nothing is known."""
+    place: tuple[int, int] = (1, 1)
+    """Which of how many tests this is."""
+    later_s: float = 0.0
+    """Of the tests after this one."""
+
+
 class State:
     """What was heard so far. Fed by `heard`; pure but for its own memory."""
 
-    def __init__(self, test: str, phases: tuple[Phase, ...]) -> None:
+    def __init__(self, test: str, phases: tuple[Phase, ...], course: Course | None = None) -> None:
         self.test = test
         self.phases = phases
+        self.course = course or Course()
         self.phase: Phase | None = None
         self.phase_began = 0
         self.phase_ended = 0
@@ -137,6 +151,26 @@ class State:
             return None
         return passed * (1 - done) / done
 
+    def left_in_all_s(self, now: int) -> float | None:
+        """Seconds left of this test and those after it: this phase at its pace, the others as estimated; None where
+        nothing is known beforehand."""
+        if not self.course.phases_s:
+            return None
+        at = next((i for i, phase in enumerate(self.phases) if phase is self.phase), None)
+        if at is None:
+            return sum(self.course.phases_s) + self.course.later_s if self.phase is None else None
+        own = self.left_s(now)
+        if own is None:
+            planned = self.course.phases_s[at] if at < len(self.course.phases_s) else 0.0
+            own = max(planned - (now - self.phase_began) / S, 0.0)
+        return own + sum(self.course.phases_s[at + 1 :]) + self.course.later_s
+
+    @property
+    def name(self) -> str:
+        """The test, and which one of how many."""
+        k, n = self.course.place
+        return f"{self.test} ({k} of {n})" if n > 1 else self.test
+
     def health(self) -> str:
         """How the generator feels, in words."""
         cpu = self.cpu
@@ -154,13 +188,14 @@ class State:
     def line(self, now: int) -> str:
         """Everything in one plain line."""
         phase = self.phase.name if self.phase else "starting"
-        left = self.left_s(now)
+        left, in_all = self.left_s(now), self.left_in_all_s(now)
         p50, p95 = self.quantile(0.5), self.quantile(0.95)
         rate = self.tokens_per_s()
         parts = [
-            f"{self.test} {phase}{_level(self.phase)}",
+            f"{self.name} {phase}{_level(self.phase)}",
             f"{max(now - self._began, 0) / S:.0f} s" if self._began else "",
-            f"{left:.0f} s left in phase" if left is not None else "",
+            f"{_span(left)} left in phase" if left is not None else "",
+            f"about {_span(in_all)} in all" if in_all is not None else "",
             f"{self.open_streams} open",
             f"{self.ended:,} requests",
             f"ttft p50 {p50:,.0f} p95 {p95:,.0f} ms" if p50 is not None and p95 is not None else "",
@@ -179,13 +214,28 @@ def _level(phase: Phase | None) -> str:
     return f", {phase.level} a target" if each else f" at {phase.level}"
 
 
+def _span(seconds: float) -> str:
+    """`42 s`, `12 min`, `1 h 05 min`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 class Progress:
     """Shows a State while a run goes on. Use as a context manager and as the run's listener."""
 
     def __init__(
-        self, test: str, phases: tuple[Phase, ...], clock: Clock, *, quiet: bool = False, stream: TextIO | None = None
+        self,
+        test: str,
+        phases: tuple[Phase, ...],
+        clock: Clock,
+        *,
+        course: Course | None = None,
+        quiet: bool = False,
+        stream: TextIO | None = None,
     ) -> None:
-        self.state = State(test, phases)
+        self.state = State(test, phases, course)
         self._clock = clock
         self._stream = stream or sys.stderr
         self._quiet = quiet
@@ -241,10 +291,12 @@ class Progress:
         table = Table.grid(padding=(0, 2))
         done = state.fraction(now)
         bar = "" if done is None else "█" * round(done * 24) + "░" * (24 - round(done * 24)) + f" {done:.0%}"
-        left = state.left_s(now)
+        left, in_all = state.left_s(now), state.left_in_all_s(now)
         phases = " › ".join(f"[bold]{p.name}[/]" if p is state.phase else f"[dim]{p.name}[/]" for p in state.phases)
-        table.add_row(Text.from_markup(f"[bold]{state.test}[/]"), Text.from_markup(phases))
-        rest = "judging, writing the reports" if state.over(now) else "" if left is None else f"{left:.0f} s left"
+        table.add_row(Text.from_markup(f"[bold]{state.name}[/]"), Text.from_markup(phases))
+        rest = "judging, writing the reports" if state.over(now) else "" if left is None else f"{_span(left)} left"
+        if in_all is not None and not state.over(now):
+            rest += f"{', ' if rest else ''}about {_span(in_all)} in all"
         table.add_row("phase", f"{bar}  {rest}")
         rate = state.tokens_per_s()
         table.add_row(

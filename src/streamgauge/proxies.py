@@ -110,7 +110,7 @@ def from_environment(scheme: str, host: str, port: int, environ: Mapping[str, st
     if is_this_machine(host):
         return Choice(why=f"{name} is set, but this machine itself is asked directly")
     exempt = _first(environ, "no_proxy", "NO_PROXY")
-    rule = _exempts(environ[exempt], host, port) if exempt is not None else None
+    rule = exempts(environ[exempt], host, port) if exempt is not None else None
     if rule is not None:
         return Choice(why=f"{name} is set, but {exempt} exempts {host} ({rule})")
     try:
@@ -146,7 +146,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _exempts(rules: str, host: str, port: int) -> str | None:
+def exempts(rules: str, host: str, port: int) -> str | None:
     """The first rule of a NO_PROXY that exempts host:port.
 
     A rule is `*`, a name (it and what is below it, with or without a leading dot), an address or a network

@@ -5,7 +5,8 @@ own samples file, and every later verb works from the folder alone: a run that w
 
 The load stops by itself after 20 equal failures of a target in a row (warm-up not counted): at once if that target
 never succeeded, else when no stream of it has given output for 10 s; at a limit on requests, tokens or money; at the
-first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); and when a worker dies or falls silent.
+first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); when a worker dies or falls silent; and
+when the machine was suspended, which ends the open streams at once.
 
 A phase ends when its last worker was done with it, not when this process came to hear of it: where it was held up
 meanwhile (a stopped process, a busy machine), no load was wanted in between, and the journal says so.
@@ -14,15 +15,13 @@ meanwhile (a stopped process, a busy machine), no load was wanted in between, an
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
 import signal
-import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -30,13 +29,13 @@ from typing import Literal
 import msgspec
 
 from streamgauge.clock import MS, Clock, S
-from streamgauge.control import Address, Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
-from streamgauge.errors import StorageError
+from streamgauge.control import Address, Begin, Brief, Job, Order, Report, Stop
+from streamgauge.errors import StorageError, UsageError
 from streamgauge.fault import NetError
+from streamgauge.hand import Hand
 from streamgauge.net import addresses_of
 from streamgauge.plan import Phase
 from streamgauge.sample import GOOD, Outcome
-from streamgauge.secrets import is_sensitive, secrets_in_url
 from streamgauge.target import Target
 
 EQUAL_FAILURES = 20
@@ -44,15 +43,10 @@ SILENCE_NS = 10 * S
 GRACE_NS = 30 * S
 INTERRUPT_GRACE_NS = 5 * S
 RESOLVE_EVERY_S = 60.0
-SILENT_S = 10.0
-"""A worker speaks ten times a second. One that says nothing for so long while this process runs, and uses no processor
-time in the second half of it, is stopped or hangs."""
-SLOW_S = 60.0
-"""What a worker gets that is at work, or starting: a busy machine may be slow."""
-_AT_WORK_S = 0.02
+SLEPT_NS = 1 * S
+"""A machine that was suspended for longer than this has not measured."""
 _LISTEN_S = 0.1
 _HELD_UP_NS = 250 * MS
-_FOLDERS = ("PWD", "OLDPWD")  # no passwords
 WORKER_STREAMS = 250
 """More streams than this at once are worth another worker, where there is a core for it."""
 
@@ -119,6 +113,11 @@ class Stopping:
 
 
 Listener = Callable[["Began | Stopping | Report"], None]
+Ahead = Callable[[str | None], "tuple[Phase, ...] | None"]
+"""Decides on phases while the load runs. Asked when the plan is over (None), and when the stop rule strikes (why, in
+words). What it gives takes the place of what is left of the plan; () ends it; None lets the stop rule stop the load."""
+GONE = frozenset({Outcome.CONNECT_REFUSED})
+"""Nobody listens any more: where phases are decided on while the load runs, it is not held against this for longer."""
 
 
 def workers_for(streams: int) -> int:
@@ -128,7 +127,8 @@ def workers_for(streams: int) -> int:
 
 
 class Journal:
-    """The run's own story, one JSON object a line, each on the disk as soon as it happened."""
+    """The run's own story, one JSON object a line, each on the disk as soon as it happened. Who has it open alone
+    runs the run: UsageError where somebody else does."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "journal.jsonl"
@@ -136,6 +136,13 @@ class Journal:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageError(f"cannot write {self.path}: {error.strerror}; use another folder or free it") from None
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise UsageError(f"{folder.name} is still running: wait for its end, or stop it (Ctrl-C)") from None
+        except OSError:
+            pass  # a file system without locks: then nobody is kept from it
 
     def add(self, event: str, **facts: object) -> None:
         """Append one line."""
@@ -198,111 +205,23 @@ class Guard:
             return f"max_usd = {limits.usd:g} reached ({self.usd:.2f} USD)"
         return None
 
-    def hopeless(self, now: int, last_output_ns: dict[str, int]) -> dict[str, str]:
-        """Targets that only fail, and in which words."""
+    def hopeless(
+        self, now: int, last_output_ns: dict[str, int], at_once: frozenset[Outcome] = frozenset()
+    ) -> dict[str, str]:
+        """Targets that only fail, and in which words. `at_once`: outcomes after which nobody waits for silence."""
         found = {}
         for target, ((outcome, status), count) in self._row.items():
             if count < EQUAL_FAILURES:
                 continue
             silent = now - last_output_ns.get(target, 0) >= SILENCE_NS
-            if target not in self._ever or silent:
+            if target not in self._ever or silent or outcome in at_once:
                 what = outcome if status is None else f"{outcome} ({status})"
                 found[target] = f"{target}: {count} times {what} in a row"
         return found
 
-
-def without_secrets(environ: Mapping[str, str], secrets: Iterable[str]) -> dict[str, str]:
-    """The environment for a worker: it gets its secrets over its line and needs none here.
-
-    What is left out: variables whose name says secret, and those whose value is one or holds a url with a password.
-    """
-    hidden = frozenset(secrets)
-    return {
-        name: value for name, value in environ.items()
-        if not (value.strip() in hidden or secrets_in_url(value) or (is_sensitive(name) and name not in _FOLDERS))
-    }  # fmt: skip
-
-
-class _Hand:
-    """One worker process and the line to it."""
-
-    def __init__(self, job: Job) -> None:
-        ours, theirs = socket.socketpair()
-        self.shard = job.shard
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "streamgauge.worker", str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            env=without_secrets(os.environ, job.secrets),
-        )
-        theirs.close()
-        self.line = ours
-        self.line.sendall(pack(job))
-        self.unpack = Unpacker()
-        self.done_phase = -1
-        self.drained = False
-        self.ready = False
-        self.gone = False
-        self.open_streams = 0
-        self.done_at_ns = 0
-        self.silent_s = 0.0
-        self._used_s = 0.0
-
-    def order(self, message: Order) -> None:
-        with contextlib.suppress(OSError):  # a dead worker is noticed by its closed line
-            self.line.sendall(pack(message))
-
-    def reports(self) -> Iterator[Report]:
-        """What it said; marks it gone when the line is closed."""
-        try:
-            data = self.line.recv(1 << 20)
-        except OSError:
-            data = b""
-        if not data:
-            self.gone = True
-        self.silent_s = 0.0
-        for body in self.unpack.feed(data):
-            report = msgspec.msgpack.decode(body, type=Report)
-            self.ready = True
-            self.open_streams = report.open_streams
-            self.drained = self.drained or report.drained
-            if report.phase_done is not None:
-                self.done_phase, self.done_at_ns = report.phase_done, report.at_ns
-            yield report
-
-    def hangs(self, awake_s: float) -> bool:
-        """Nothing was heard of it for `awake_s` more of this process's running time: whether that is too long."""
-        before, self.silent_s = self.silent_s, self.silent_s + awake_s
-        if before < SILENT_S / 2 <= self.silent_s:
-            self._used_s = _processor_s(self.process.pid)
-        if not self.ready or self.silent_s <= SILENT_S or self.silent_s > SLOW_S:
-            return self.silent_s > SLOW_S
-        return _processor_s(self.process.pid) - self._used_s < _AT_WORK_S
-
-    def end(self) -> None:
-        """End a worker that hangs."""
-        self.process.kill()
-        self.gone = True
-
-    def farewell(self) -> int:
-        """Close the line and wait; its exit status."""
-        self.line.close()
-        try:
-            return self.process.wait(2.0)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
-
-
-def _processor_s(pid: int) -> float:
-    """Processor time that a process has used; 0 where it is gone."""
-    import psutil
-
-    try:
-        times = psutil.Process(pid).cpu_times()
-    except psutil.Error:
-        return 0.0
-    return float(times.user + times.system)
+    def forget(self) -> None:
+        """What failed so far belongs to a load that is over."""
+        self._row.clear()
 
 
 class _Conductor:
@@ -317,8 +236,11 @@ class _Conductor:
         listener: Listener,
         number: int,
         before: Ending | None,
+        ahead: Ahead | None = None,
     ) -> None:
         self.load = load
+        self.phases = list(load.phases)
+        self.ahead = ahead
         self.clock = clock
         self.journal = journal
         self.listener = listener
@@ -326,6 +248,7 @@ class _Conductor:
         if before is not None:
             self.guard.requests, self.guard.tokens, self.guard.usd = before.requests, before.tokens, before.usd
         self.phase = -1
+        self.asleep = clock.asleep()
         self.stopped: str | None = None
         self.stopped_targets: set[str] = set()
         self.signal: int | None = None
@@ -335,7 +258,7 @@ class _Conductor:
         self.last_output: dict[str, int] = {}
         count = workers_for(max(phase.streams for phase in load.phases))
         self.hands = [
-            _Hand(
+            Hand(
                 Job(
                     targets=load.targets, prompts=load.prompts, phases=load.phases, seed=load.seed, shard=shard,
                     shards=count, secrets=load.secrets, samples=str(folder / f"samples-{number}-{shard}.sgs"),
@@ -346,17 +269,25 @@ class _Conductor:
 
     def begin_next(self) -> bool:
         """Begin the next phase; False when there is none."""
+        over = self.hands_done()
         self.phase += 1
-        if self.phase >= len(self.load.phases):
+        if self.phase >= len(self.phases):
+            self.phases += (self.ahead(None) or ()) if self.ahead is not None else ()
+        if self.phase >= len(self.phases):
             return False
-        phase = self.load.phases[self.phase]
+        phase = self.phases[self.phase]
         at = self.clock.now() + 2 * MS
-        if self.phase > 0 and at - self.done_at() > _HELD_UP_NS:
+        if self.phase > 0 and over and at - self.done_at() > _HELD_UP_NS:
             self.journal.add("phase", name="drain", level=0, at_ns=self.done_at())
-        self.journal.add("phase", name=phase.name, level=phase.level, at_ns=at)
+        rate = {} if phase.rate is None else {"rate": phase.rate}
+        self.journal.add("phase", name=phase.name, level=phase.level, at_ns=at, **rate)
         self.listener(Began(phase, at))
-        self.order(Begin(self.phase, at))
+        self.order(Begin(self.phase, at, phase))
         return True
+
+    def hands_done(self) -> bool:
+        """Whether every worker is done with the phase."""
+        return all(hand.done_phase >= self.phase for hand in self.hands)
 
     def done_at(self) -> int:
         """When the last worker was done with the phase."""
@@ -373,7 +304,7 @@ class _Conductor:
             self.journal.add("stop", why=why, at_ns=self.clock.now())
         self.order(Stop(grace_ns, why or "the plan is done"))
 
-    def hear(self, hand: _Hand) -> None:
+    def hear(self, hand: Hand) -> None:
         """Take in what a worker said."""
         for report in hand.reports():
             for brief in report.ended:
@@ -386,12 +317,26 @@ class _Conductor:
                 self.disk = report.disk
             self.listener(report)
 
+    def slept(self) -> str | None:
+        """That the machine was suspended since the last look: streams died of it, and time went by unseen."""
+        before, self.asleep = self.asleep, self.clock.asleep()
+        if self.asleep - before <= SLEPT_NS:
+            return None
+        why = f"this machine slept for {(self.asleep - before) / S:,.0f} s"
+        self.journal.add("slept", for_ns=self.asleep - before, at_ns=self.clock.now())
+        return why
+
     def check(self) -> str | None:
         """Why the load must stop now, if it must."""
         over = self.guard.over(sum(hand.open_streams for hand in self.hands))
         if over is not None:
             return over
-        words = self.guard.hopeless(self.clock.now(), self.last_output)
+        if self.phases[min(self.phase, len(self.phases) - 1)].name in self.load.unjudged:
+            return None
+        at_once = GONE if self.ahead is not None else frozenset()
+        words = self.guard.hopeless(self.clock.now(), self.last_output, at_once)
+        if self._gives_up(words):
+            return None
         for target, why in words.items():
             if target not in self.stopped_targets:
                 self.stopped_targets.add(target)
@@ -401,6 +346,21 @@ class _Conductor:
         if judged <= self.stopped_targets:
             return "; ".join(words.values())
         return None
+
+    def _gives_up(self, words: dict[str, str]) -> bool:
+        """Whether the phase is taken as failed and the load goes on with another one."""
+        judged = {t.name for t in self.load.targets if not t.control}
+        if self.ahead is None or not words or not judged <= set(words):
+            return False
+        why = "; ".join(words.values())
+        more = self.ahead(why)
+        if more is None:
+            return False
+        self.journal.add("gave_up", phase=self.phases[self.phase].name, level=self.phases[self.phase].level, why=why,
+                         at_ns=self.clock.now())  # fmt: skip
+        self.guard.forget()
+        self.phases[self.phase + 1 :] = more
+        return self.begin_next()
 
 
 def conduct(
@@ -412,14 +372,16 @@ def conduct(
     *,
     number: int = 0,
     before: Ending | None = None,
+    ahead: Ahead | None = None,
     resolve_every_s: float = RESOLVE_EVERY_S,
 ) -> Ending:
     """Run the plan to its end, heeding Ctrl-C and SIGTERM. Whatever happens, what was measured stays in `folder`.
 
     `number` counts the rounds of one run: a doubled run has two, each with its own sample files, and what the one
-    `before` used counts towards the hard stops.
+    `before` used counts towards the hard stops. `ahead` decides on further phases; the plan's widest phase must be as
+    wide as any of them.
     """
-    conductor = _Conductor(load, folder, clock, journal, listener, number, before)
+    conductor = _Conductor(load, folder, clock, journal, listener, number, before, ahead)
     selector = selectors.DefaultSelector()
     for hand in conductor.hands:
         selector.register(hand.line, selectors.EVENT_READ, hand)
@@ -458,13 +420,14 @@ def _drive(conductor: _Conductor, selector: selectors.BaseSelector, caught: list
             conductor.listener(Stopping(grace))
             conductor.stop("interrupted" if caught[heeded] == signal.SIGINT else "terminated", grace)
             ending, heeded = True, heeded + 1
+        slept = conductor.slept()
         if ending:
             continue
-        why = "our disk failed" if conductor.disk else conductor.died or conductor.check()
+        why = slept or ("our disk failed" if conductor.disk else conductor.died or conductor.check())
         if why is not None:
-            conductor.stop(why, 0 if conductor.died else conductor.load.grace_ns)
+            conductor.stop(why, 0 if slept or conductor.died else conductor.load.grace_ns)
             ending = True
-        elif all(hand.done_phase >= conductor.phase for hand in conductor.hands) and not conductor.begin_next():
+        elif conductor.hands_done() and not conductor.begin_next():
             conductor.journal.add("phase", name="drain", level=0, at_ns=conductor.done_at())
             conductor.stop("", conductor.load.grace_ns)
             ending = True
@@ -474,7 +437,7 @@ def _listen(conductor: _Conductor, selector: selectors.BaseSelector) -> None:
     """Take in what the workers say within 100 ms, and notice those that are gone."""
     began = conductor.clock.now()
     for key, _ in selector.select(_LISTEN_S):
-        hand: _Hand = key.data
+        hand: Hand = key.data
         conductor.hear(hand)
         if hand.gone:
             selector.unregister(hand.line)

@@ -4,9 +4,9 @@ Rules: every Shot that came due yields exactly one Sample, whatever happened. A 
 Nothing here holds a prompt, an answer or a secret. Times are integer ns on CLOCK_MONOTONIC of the generating host.
 
 The file is a header line, then records, each a little-endian u32 length and one msgpack array whose first element is
-its tag: `s` a Sample, `g` a part of a Sample's gaps written before it (a long stream spills them), `a` what the worker
-saw of itself; a file of readings has `r`. A torn last record (the generator was killed) is dropped; anything else that
-cannot be read is an error.
+its tag: `s` a Sample, `g` a part of a Sample's gaps written before it (a long stream spills them), `c` the end of a
+connection, `a` what the worker saw of itself; a file of readings has `r`. A torn last record (the generator was killed)
+is dropped; anything else that cannot be read is an error.
 New fields go to the end with a default: an old file still reads.
 """
 
@@ -19,7 +19,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -31,6 +31,8 @@ FORMAT = 1
 """History of the format. 1: first."""
 
 HEADER = b"streamgauge samples %d\n"
+REPEATS, REPEATED = "repeats", "repeated"
+"""The phase in which one prompt is sent again and again beside new ones, and what that prompt is called."""
 STALL_NS = 2_000_000_000
 SPILL_GAPS = 4_096
 """A stream holds this many gaps (16 KB) before they are written out as a `GapsPart`."""
@@ -177,6 +179,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True, tag="s", gc=False, kw
     """Whether the TLS handshake took up an earlier session; None where there was no handshake."""
     encoded: bool = False
     """Whether the answer had a content encoding."""
+    instance: str = ""
+    """Which of several servers answered: as an allow-listed header tells, else the address that it was sent to."""
 
     @property
     def good(self) -> bool:
@@ -210,6 +214,29 @@ class GapsPart(msgspec.Struct, frozen=True, array_like=True, tag="g", gc=False):
     gaps: bytes
 
 
+Closer = Literal["server", "reset", "asked", "us"]
+"""Who ended a connection: the server in order, or by a reset (ours to notice, perhaps of somebody on the way); we,
+because the server's answer asked for it; or we by ourselves (a stream given up, the end of the run)."""
+
+
+class Closing(msgspec.Struct, frozen=True, array_like=True, tag="c", gc=False, kw_only=True):
+    """A connection that was made, and its end."""
+
+    worker: int
+    conn: int
+    """Its number, as Samples of this worker have it."""
+    target: str
+    peer: str
+    opened_ns: int
+    """When the target could be spoken to."""
+    idle_ns: int | None
+    """Since when no request was on it; None where one was."""
+    closed_ns: int
+    carried: int
+    """Requests sent on it."""
+    by: Closer
+
+
 class AuditTick(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False, kw_only=True):
     """What a worker saw of itself since its last tick (about every 250 ms)."""
 
@@ -230,6 +257,14 @@ class AuditTick(msgspec.Struct, frozen=True, array_like=True, tag="a", gc=False,
     """Share of all the machine's processor time that anyone used; None where the system does not tell."""
 
 
+MEMORY = ("rss", "pss", "uss", "heap_used", "heap_total", "external", "array_buffers", "memory_limit")
+"""Gauges in bytes."""
+GAUGES = (*MEMORY, "connections", "descriptors", "threads", "restarts", "cpu_s")
+"""The names of gauges that mean the same with every probe. Any other name is the spec's own."""
+FACTS = ("uptime", "instance", "pid", "time", "collected")
+"""What else a server may tell: seconds since its start; who answers; when; whether garbage was collected."""
+
+
 class Reading(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False, kw_only=True):
     """What a probe saw of the server at one time. A failed look is one too: it has `error` and no values."""
 
@@ -241,9 +276,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False, k
     """The middle of the asking, between `took_ns / 2` before and after."""
     took_ns: int
     values: dict[str, float] = {}
-    """Gauge -> value. Bytes: rss, pss, uss, heap_used, heap_total, external, array_buffers, memory_limit. Counts:
-    connections, descriptors, threads, restarts. Seconds: cpu_s. Others are the spec's own. What is unknown is left out.
-    """
+    """Gauge -> value, see GAUGES; others are the spec's own. What is unknown is left out."""
     uptime_s: float | None = None
     pid: int | None = None
     collected: bool = False
@@ -254,7 +287,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True, tag="r", gc=False, k
     """Why there are no values, redacted."""
 
 
-Record = Sample | GapsPart | AuditTick
+Record = Sample | GapsPart | AuditTick | Closing
 
 _encoder = msgspec.msgpack.Encoder()
 _readings: msgspec.msgpack.Decoder[Reading] = msgspec.msgpack.Decoder(Reading)
@@ -387,15 +420,14 @@ def read_blocks(path: Path) -> Iterator[Block]:
 
 def _split(path: Path, offset: int, data: bytes) -> Block:
     """The records of `data`, less a last one that is not whole."""
-    begins: list[int] = []
     ends: list[int] = []
-    at, end, length = 0, len(data), _length.unpack_from
-    while end - at >= 4:
-        begins.append(at + 4)
+    at, last, length, found = 0, len(data) - 4, _length.unpack_from, ends.append
+    while at <= last:
         at += 4 + length(data, at)[0]
-        ends.append(at)
-    if at > end:
-        del begins[-1], ends[-1]
+        found(at)
+    if at > len(data):
+        del ends[-1]
+    begins = [4, *(end + 4 for end in ends[:-1])] if ends else []
     return Block(path, offset, data, begins, ends)
 
 

@@ -65,6 +65,12 @@ def quantile(ordered: FloatArray, q: float) -> float | None:
     return float(ordered[rank(q, len(ordered)) - 1]) if len(ordered) else None
 
 
+def nearest(values: FloatArray, q: float) -> float | None:
+    """The same of values in any order."""
+    at = rank(q, len(values)) - 1
+    return float(np.partition(values, at)[at]) if len(values) else None
+
+
 def resolves(q: float, n: int) -> bool:
     """Whether n values can show a tail quantile at all: at least one of them is expected beyond it.
 

@@ -41,6 +41,7 @@ from streamgauge.redirect import moved_to
 from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
 from streamgauge.secrets import cut_short
 from streamgauge.sse import SseDecoder, SseOverflow, whole_event
+from streamgauge.who import instance_of
 
 ERROR_BODY = 2_048
 HEADER = 300
@@ -652,6 +653,7 @@ class Stream:
             retried=self.retried, kept_open=self.kept_open, clock_step=self.clock_step,
             kernel_stamps=self.kernel_stamps, local_port=self.local_port, redirects=self.redirects,
             tls_resumed=self.tls_resumed, encoded="content-encoding" in headers,
+            instance=_short(instance_of(headers), 60, redact) or self.peer or "",
         )  # fmt: skip
 
 

@@ -9,7 +9,9 @@ targets that are not judged (a control is such a target). What each number means
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypedDict
 
 import msgspec
@@ -18,13 +20,17 @@ import numpy as np
 from streamgauge import occupancy
 from streamgauge.columns import OUTCOMES, Columns, Intake, IntArray
 from streamgauge.metrics import METRICS
-from streamgauge.sample import Block, Record
+from streamgauge.sample import REPEATS, Block, Record
 from streamgauge.slices import Distribution, Rate, count, degradation, distribution, over_time, rate
 
 __all__ = ["Distribution", "Group", "MetricsCollector", "Phase", "Rate", "Scope", "Summary", "scope_of", "summarise"]
 
-UNJUDGED_PHASES = frozenset({"warmup", "reference", "ramp", "drain"})
+UNJUDGED_PHASES = frozenset({"warmup", REPEATS, "reference", "ramp", "drain"})
 """Not judged unless asked for by name."""
+AT_ONCE = 2
+"""Slices that are summed up at once: each takes memory while it is."""
+MANY = 100_000
+"""So many Samples are worth it."""
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +53,8 @@ class Phase(msgspec.Struct, frozen=True, kw_only=True):
     level: int
     start_ns: int
     end_ns: int
+    rate: float | None = None
+    """Arrivals a second wanted in open loop, where the run recorded it."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -180,28 +188,31 @@ class MetricsCollector:
 
 def summarise(columns: Columns, scope: Scope) -> Summary:
     """The Summary of what `scope` judges, with a group for each target, prompt, phase and level."""
-    known: dict[Slice, Numbers] = {}
-
-    def numbers(target: str | None, prompt: str | None, phase: str | None, level: int | None) -> Numbers:
-        of = (
-            scope.targets if target is None else (target,),
-            None if prompt is None else (prompt,),
-            scope.judged if phase is None else (phase,),
-            level,
-        )
-        if of not in known:  # where one phase is judged, a target as a whole is that target in that phase
-            known[of] = _numbers(columns, scope, of)
-        return known[of]
-
+    every = [(None, None, None, None), *_slices(columns, scope)]
+    of = [_covered(scope, *one) for one in every]
+    # Where one phase is judged, a target as a whole is that target in that phase. Arrays are worked on side by side:
+    # numpy lets go of the interpreter while it sorts and sums.
+    different = list(dict.fromkeys(of))
+    with ThreadPoolExecutor(AT_ONCE if len(columns.due) >= MANY else 1) as pool:
+        known = dict(zip(different, pool.map(partial(_numbers, columns, scope), different), strict=True))
     return Summary(
-        **numbers(None, None, None, None),
+        **known[of[0]],
         groups=[
-            Group(target=target, prompt=prompt, phase=phase, level=level, **numbers(target, prompt, phase, level))
-            for target, prompt, phase, level in _slices(columns, scope)
+            Group(target=target, prompt=prompt, phase=phase, level=level, **known[one])
+            for (target, prompt, phase, level), one in zip(every[1:], of[1:], strict=True)
         ],
         tokens_from=columns.tokens_from,
         judged_phases=list(scope.judged),
         judged_targets=list(scope.targets),
+    )
+
+
+def _covered(scope: Scope, target: str | None, prompt: str | None, phase: str | None, level: int | None) -> Slice:
+    return (
+        scope.targets if target is None else (target,),
+        None if prompt is None else (prompt,),
+        scope.judged if phase is None else (phase,),
+        level,
     )
 
 

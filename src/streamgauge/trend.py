@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from streamgauge.slope import LEAST_POINTS, Slope, slope
+from streamgauge.slope import CONFIDENCE, LEAST_POINTS, Slope, slope
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -92,7 +92,9 @@ class Growth:
         return "flat" if not rising and self.late.high < limit else "unclear"
 
 
-def growth(times_ns: IntArray, values: FloatArray, restarts_ns: tuple[int, ...] = ()) -> Growth | None:
+def growth(
+    times_ns: IntArray, values: FloatArray, restarts_ns: tuple[int, ...] = (), confidence: float = CONFIDENCE
+) -> Growth | None:
     """Growth of a series in order of time; None of an empty one. restarts_ns: when the process was seen to be new."""
     if not len(times_ns):
         return None
@@ -107,8 +109,8 @@ def growth(times_ns: IntArray, values: FloatArray, restarts_ns: tuple[int, ...] 
     by: Literal["medians", "minima"] = "medians" if falls is None or bins < LEAST_BINS else "minima"
     bins = MOST_BINS if by == "medians" else bins
     middle = warm + (end - warm) // 2
-    whole, points = _over(at, held, warm, end, bins, by)
-    late, _ = _over(at[at >= middle], held[at >= middle], middle, end, max(LEAST_BINS, bins // 2), by)
+    whole, points = _over(at, held, warm, end, bins, by, confidence)
+    late, _ = _over(at[at >= middle], held[at >= middle], middle, end, max(LEAST_BINS, bins // 2), by, confidence)
     return Growth(start, warm, end, len(restarts_ns), len(at), by, points, whole, late)
 
 
@@ -154,7 +156,7 @@ def collections_seen(values: FloatArray) -> int | None:
 
 
 def _over(
-    at: IntArray, held: FloatArray, start: int, end: int, bins: int, by: Literal["medians", "minima"]
+    at: IntArray, held: FloatArray, start: int, end: int, bins: int, by: Literal["medians", "minima"], confidence: float
 ) -> tuple[Slope | None, tuple[tuple[int, float], ...]]:
     """The slope an hour over `bins` equal parts of start..end, and the parts' middles and values."""
     if len(at) < LEAST_READINGS * LEAST_POINTS or end <= start:
@@ -168,7 +170,7 @@ def _over(
         return None, points
     hours = np.array([(t - start) / HOUR_NS for t, _ in points])
     levels = np.array([level for _, level in points])
-    return slope(hours, levels, places=np.array(kept, dtype=np.int64), grain=GRAIN), points
+    return slope(hours, levels, places=np.array(kept, dtype=np.int64), grain=GRAIN, confidence=confidence), points
 
 
 # What is asked of it

@@ -58,6 +58,7 @@ __all__ = [
     "run_doubts",
     "set_up",
     "severity",
+    "void",
     "worth_doubling",
 ]
 
@@ -272,6 +273,12 @@ def _judge_one(
         n_effective=found.n_effective,
         severity=criterion.severity,
     )
+
+
+def void(judged: Sequence[Judged], why: str) -> list[Judged]:
+    """The same criteria where nothing of the run stands, not even what was seen on the wire."""
+    left = [msgspec.structs.replace(one, verdict="invalid", why=why, needs=None) for one in judged]
+    return [msgspec.structs.replace(one, sentence=f"not judged: {why}") for one in left]
 
 
 def _requirement(criterion: Criterion) -> Requirement:

@@ -62,6 +62,10 @@ TELLING = frozenset(name for name, *_ in _MARKS + _OWN + _BEHIND) | {"via", "ser
 """The headers that tell anything here."""
 
 
+_INSTANCE = ("x-instance-id", "x-instance", "x-pod-name", "x-backend-server", "x-upstream-addr", "x-served-by")
+"""Headers by which services and load balancers tell which of several instances answered, the surest first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Who:
     """Names, outermost first, of those on the way, and of the one that answered; None where no header tells."""
@@ -94,6 +98,12 @@ def who_answered(headers: Mapping[str, str], body: bytes = b"") -> Who:
     if via and not way:
         way = [cut_short(headers["via"], 60)]
     return Who(tuple(dict.fromkeys(way)), _by(headers, body))
+
+
+def instance_of(headers: Mapping[str, str]) -> str | None:
+    """Which of several instances answered, where a header tells; a CDN's own node is none."""
+    told = (headers.get(name, "") for name in _INSTANCE)
+    return next((value for value in told if value and not value.lower().startswith("cache-")), None)
 
 
 def _by(headers: Mapping[str, str], body: bytes) -> str | None:

@@ -34,9 +34,10 @@ from streamgauge.clock import MS, Clock, S, SystemClock
 from streamgauge.control import Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
 from streamgauge.errors import Exit, StorageError
 from streamgauge.loop import Loop
+from streamgauge.net import Connection
 from streamgauge.plan import Hold, Lane, Shot, pick, share, spacing_ns, whose
 from streamgauge.prompts import prompt_text
-from streamgauge.sample import GOOD, Outcome, Sample, SampleWriter
+from streamgauge.sample import GOOD, Closer, Closing, Outcome, Sample, SampleWriter
 from streamgauge.secrets import Redactor
 from streamgauge.stream import Stream
 from streamgauge.target import Requests, Target
@@ -105,7 +106,7 @@ class Worker:
                 tls_context(proxy_tls(target.tls))
         self._redact = _remembering(Redactor(job.secrets).text)
         self._writer = SampleWriter(Path(job.samples))
-        self._loop = Loop(clock, self._on_done)
+        self._loop = Loop(clock, self._on_done, self._on_closed)
         self._loop.watch(control.fileno(), self._on_control)
         self._unpack = unpack
         self._slots: dict[tuple[int, int], _Slot] = {}
@@ -113,6 +114,7 @@ class Worker:
         self._due: list[tuple[int, int, _Slot]] = []
         self._lanes: list[_LaneState] = []
         self._phase = -1
+        self._plan = job.phases[0]
         self._phase_end: int | None = None
         self._phase_told = True
         self._stopped_targets: set[str] = set()
@@ -162,12 +164,12 @@ class Worker:
         self._loop.cancel(self._stop_why or "the parent process is gone")
         self._keep_over()
         self._write(self._now(), last=True)
+        self._loop.close()
         self._writer.close()
         if self._alive:
             self._tell(drained=True)
             self._control.setblocking(True)
             self._push_control()
-        self._loop.close()
 
     def _work(self, wake_ns: int) -> None:
         """Drive the streams until `wake_ns`, or until one ended or the parent spoke: nothing else makes work here."""
@@ -232,7 +234,7 @@ class Worker:
 
     def _begin(self, order: Begin) -> None:
         """A phase begins: its lanes' shares for this shard, and the slots it wants."""
-        phase = self._job.phases[order.phase]
+        phase = self._plan = order.plan or self._job.phases[order.phase]
         shard, shards = self._job.shard, self._job.shards
         self._phase, self._phase_told = order.phase, False
         self._phase_end = None if phase.duration_ns is None else order.at_ns + phase.duration_ns
@@ -326,14 +328,14 @@ class Worker:
     def _free_at(self, state: _LaneState) -> int:
         """When the pace of the lane's next target in turn allows a start; 0 where it has none."""
         for k in range(state.shots, state.shots + len(state.lane.targets) if self._spacing else 0):
-            target = whose(state.lane, k * state.shards + self._job.shard)
+            target = whose(state.lane, state.lane.first + k * state.shards + self._job.shard)
             if target not in self._stopped_targets:
                 return self._free.get(target, 0)
         return 0
 
     def _ahead(self, state: _LaneState) -> bool:
         """Whether the lane must wait for slower ones (lockstep)."""
-        step = self._job.phases[self._phase].lockstep
+        step = self._plan.lockstep
         if step is None:
             return False
         others = [s.shots for s in self._lanes if s is not state and not s.done and not self._all_stopped(s)]
@@ -365,12 +367,12 @@ class Worker:
 
     def _next_shot(self, state: _LaneState, slot_id: int, due_ns: int) -> Shot | None:
         """The lane's next request, or None when every target of it was stopped."""
-        phase = self._job.phases[self._phase]
+        phase = self._plan
         shard, shards = self._job.shard, self._job.shards
         for _ in state.lane.targets:
             if state.done:
                 return None
-            k = state.shots * state.shards + shard
+            k = state.lane.first + state.shots * state.shards + shard
             target, prompt = pick(state.lane, k, self._job.seed)
             state.shots += 1
             if target not in self._stopped_targets:
@@ -394,13 +396,15 @@ class Worker:
         self._late = max(self._late, late)
         self._audit.start()
         stream = self._stream(shot, requests.target, start)
-        prompt = prompt_text(
-            self._job.prompts, shot.prompt, shot.prompt_index, unique=stream.id if target.unique else None
-        )
+        if state.lane.repeats:
+            prompt = prompt_text(self._job.prompts, state.lane.prompts[0], 0, unique=f"repeated {self._job.seed}")
+        else:
+            unique = stream.id if target.unique else None
+            prompt = prompt_text(self._job.prompts, shot.prompt, shot.prompt_index, unique=unique)
         request = requests.make(prompt, stream.id, f"{self._random.getrandbits(64) or 1:016x}")
         stream.on_start(start, late)
         self._by_stream[stream.id] = owner
-        self._loop.fire(stream, target, request)
+        self._loop.fire(stream, target, request, fresh=state.lane.fresh)
         return True
 
     def _stream(self, shot: Shot, target: Target, now: int) -> Stream:
@@ -434,13 +438,22 @@ class Worker:
         if state is None or owner.number >= state.level or not isinstance(state.lane.load, Hold):
             self._slots.pop((owner.lane, owner.number), None)
             return
-        wait = self._job.phases[self._phase].think_ns
+        wait = self._plan.think_ns
         if stream.outcome not in GOOD:
             asked = round((stream.retry_after_s or 0.0) * S)
             wait = max(wait, min(max(BACKOFF_NS, asked), MOST_BACKOFF_NS))
         assert stream.end_ns is not None
         # A socket kept open held its slot for longer than the user had to wait.
         self._queue(owner, (self._now() if stream.kept_open else stream.end_ns) + wait)
+
+    def _on_closed(self, conn: Connection, by: Closer, idle_ns: int | None) -> None:
+        """A connection ended."""
+        self._writer.add(
+            Closing(
+                worker=self._job.shard, conn=conn.id, target=conn.target.name, peer=conn.address[0],
+                opened_ns=conn.opened_ns, idle_ns=idle_ns, closed_ns=self._now(), carried=conn.carried, by=by,
+            )
+        )  # fmt: skip
 
     def _keep_over(self, until: int | None = None) -> None:
         """The Samples of the streams that are over: of one at least, of the others until something is due at `until`,
@@ -464,7 +477,7 @@ class Worker:
                 None if first is None else first - sample.due_ns,
                 None if first is None or sent is None else first - sent,
                 sample.output_tokens, sample.input_tokens, sample.text_events,
-                sample.error[:300] if sample.error and not sample.good else None, sample.end_ns,
+                sample.error[:300] if sample.error and not sample.good else None, sample.end_ns, sample.due_ns,
             )
         )  # fmt: skip
 
@@ -474,7 +487,7 @@ class Worker:
             return
         timed_out = self._phase_end is not None and now >= self._phase_end
         if timed_out or (self._lanes and all(s.done or self._all_stopped(s) for s in self._lanes)):
-            if self._job.phases[self._phase].settles and self._loop.open_streams:
+            if self._plan.settles and self._loop.open_streams:
                 return
             self._keep_over()
             self._phase_told = True

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from streamgauge.check.line import Line
 from streamgauge.clock import Clock, S
 from streamgauge.fault import NetError, net_error
+from streamgauge.line import Line
 from streamgauge.net import addresses_of
 from streamgauge.sample import Outcome
 from streamgauge.target import Address, Target

@@ -109,7 +109,7 @@ def main() -> None:
     except KeyboardInterrupt:
         code = Exit.INTERRUPTED
     except Exception:  # everything else is our own mistake, which must not look like one of the user or the target
-        code = _bug()
+        code = tell_bug()
     sys.exit(code if isinstance(code, int) else Exit.PASS)
 
 
@@ -121,7 +121,7 @@ def _readable(arguments: list[str]) -> None:
             raise UsageError(f"argument {number}: byte 0x{ord(wrong) & 0xFF:02x} is not UTF-8; write it in UTF-8")
 
 
-def _bug() -> Exit:
+def tell_bug() -> Exit:
     """Whatever was not foreseen: say so loudly, without secrets."""
     import os
     import traceback

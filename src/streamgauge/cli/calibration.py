@@ -25,7 +25,7 @@ def known_of_this_machine() -> Calibration | None:
 
 def calibrate_here(planned: int | None, *, as_json: bool) -> int:
     """Measure, tell each level as it ends, keep the result, say what it means. planned: streams of the spec's plan."""
-    from streamgauge.calibrate import LEVEL_S, calibrate, keep, ladder, quoted, state_file
+    from streamgauge.calibrate import LEVEL_S, calibrate, keep, ladder, larger, quoted, state_file
     from streamgauge.clock import SystemClock
     from streamgauge.reports.wording import calibrated
 
@@ -37,12 +37,18 @@ def calibrate_here(planned: int | None, *, as_json: bool) -> int:
     )
     found = calibrate(levels, SystemClock(), lambda level: click.echo(told(level), err=True))
     path = state_file(os.environ)
-    warning = keep(path, found)
+    before = larger(path, found)
+    warning = keep(path, found) if before is None else None
     if as_json:
         click.echo(_json(found))
     else:
         click.echo(f"{calibrated(quoted(found))}.")
-        if warning is None:
+        if before is not None:
+            click.echo(
+                f"The one of {before.at[:10]} stays, which tried {before.levels[-1].streams:,} streams; this one bears "
+                f"it out as far as it went. To begin anew, delete {path}."
+            )
+        elif warning is None:
             click.echo(f"Kept in {path}; every report of this machine quotes it.")
     if warning is not None:
         click.echo(f"streamgauge: {warning}", err=True)

@@ -49,6 +49,7 @@ def check(
     model: str | None,
     headers: tuple[str, ...],
     proxy: str | None,
+    probes: tuple[str, ...],
     sets: tuple[str, ...],
     preset: str | None,
     calibrate: bool,
@@ -56,9 +57,10 @@ def check(
 ) -> int:
     """Tell what answers at each target and how, and what the planned run would send, cost and be able to decide.
 
-    Sends two short requests a target: one plain, one as a browser that offers compression. Exit 4 when a target
-    cannot be used, 2 when the plan would not start. With --calibrate nothing is sent to any target: this machine is
-    measured against the built-in simulator, up to the planned streams, and the result is kept for every later report.
+    Sends two short requests a target: one plain, one as a browser that offers compression. Each probe is read once.
+    Exit 4 when a target cannot be used, 2 when the plan would not start. With --calibrate nothing is sent to any
+    target: this machine is measured against the built-in simulator, up to the planned streams, and the result is kept
+    for every later report.
     """
     from streamgauge.cli.options import read_spec, spec_above
     from streamgauge.clock import SystemClock
@@ -66,7 +68,7 @@ def check(
     from streamgauge.spec.resolve import resolve
     from streamgauge.spec.settings import Overrides
 
-    spec = read_spec(config, url, dialect, model, headers, sets, proxy)
+    spec = read_spec(config, url, dialect, model, headers, sets, proxy, probes=probes)
     if calibrate:
         from streamgauge.cli.calibration import calibrate_here
 
@@ -82,10 +84,14 @@ def check(
         looked[target.name] = _look(target, by, spec, clock)
         if not as_json:
             _print(target.name, looked[target.name].findings)
+    probed = _probed(resolved, clock)
+    if not as_json:
+        for name, finding in probed.items():
+            _print(f"probe {name}", [finding])
     plans = {one.settings.test: _plan(one) for one in resolved}
     machine = _machine(looked, plans.values(), clock)
     if as_json:
-        _print_json(looked, machine, plans)
+        _print_json(looked, probed, machine, plans)
     else:
         _print("this machine", machine)
         _print_plans(plans)
@@ -146,6 +152,15 @@ def _look(target: Target, resolved: Resolved, spec: Spec, clock: Clock) -> Looke
         if warning is not None:
             say(f"streamgauge: {warning}", err=True)
     return looked
+
+
+def _probed(resolved: list[Resolved], clock: Clock) -> dict[str, Finding]:
+    """What each probe of the spec sees, each asked once."""
+    from streamgauge.check.probed import look_at_probe
+    from streamgauge.suite.probing import probes_for
+
+    probes = {probe.name: probe for one in resolved for probe in probes_for(one, clock)}
+    return {name: look_at_probe(probe) for name, probe in probes.items()}
 
 
 def _references(spec: Spec, name: str) -> References:
@@ -229,13 +244,19 @@ def _print_plans(plans: Mapping[str, Prepared | str]) -> None:
             say("\n".join(plan_lines(plan)))
 
 
-def _print_json(looked: Mapping[str, Looked], machine: list[Finding], plans: Mapping[str, Prepared | str]) -> None:
+def _print_json(
+    looked: Mapping[str, Looked],
+    probed: Mapping[str, Finding],
+    machine: list[Finding],
+    plans: Mapping[str, Prepared | str],
+) -> None:
     import msgspec
 
     from streamgauge.wild import json_bytes
 
     whole = {
         "targets": {name: {"usable": one.usable, "findings": one.findings} for name, one in looked.items()},
+        "probes": probed,
         "machine": machine,
         "plans": {test: _plan_facts(plan) for test, plan in plans.items()},
     }

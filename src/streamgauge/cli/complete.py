@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from streamgauge.spec.presets import LENGTHS, PRESETS, TESTS
+from streamgauge.spec.presets import PRESETS, SHIPPED, TESTS
 
 if TYPE_CHECKING:
     import click
@@ -80,7 +80,7 @@ def _keys(ctx: click.Context) -> Iterator[str]:
     for section, names in (
         ("environments", spec_names(ctx, "environments")),
         ("targets", spec_names(ctx, "targets")),
-        ("prompts", [*LENGTHS, *(n for n in spec_names(ctx, "prompts") if n not in LENGTHS)]),
+        ("prompts", [*SHIPPED, *(n for n in spec_names(ctx, "prompts") if n not in SHIPPED)]),
         ("tests", TESTS),
     ):
         part = schema["properties"][section]
@@ -112,7 +112,7 @@ def _table(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-tests = of(lambda ctx: TESTS)
+tests = of(lambda ctx: (*TESTS, "all"))
 presets = of(lambda ctx: PRESETS)
 dialects = of(_dialects)
 environments = of(lambda ctx: spec_names(ctx, "environments"))

@@ -15,6 +15,7 @@ import base64
 import re
 from dataclasses import dataclass, field
 
+from streamgauge.cli.curl_proxy import CopiedProxy, proxy_of
 from streamgauge.errors import UsageError
 
 _ESCAPES = {
@@ -26,18 +27,20 @@ _HOW = 'in the browser: Network, right click on the request, Copy, "Copy as cURL
 
 _TAKES_VALUE = {
     "H": "header", "X": "request", "d": "data", "b": "cookie", "A": "user-agent", "e": "referer", "u": "user",
-    "E": "cert",
+    "E": "cert", "U": "proxy-user",
     "o": "output", "m": "max-time", "x": "proxy", "F": "form", "T": "upload-file", "w": "write-out", "c": "cookie-jar",
     "D": "dump-header", "r": "range", "K": "config", "Y": "speed-limit", "y": "speed-time", "z": "time-cond",
 }  # fmt: skip
 _VALUED = frozenset(_TAKES_VALUE.values()) | {
     "url", "data-raw", "data-binary", "data-ascii", "data-urlencode", "json", "cacert", "capath", "key",
     "connect-timeout", "resolve", "connect-to", "retry", "retry-delay", "interface", "ciphers", "tls-max",
-    "oauth2-bearer", "aws-sigv4", "proxy-user", "noproxy", "cert-type", "key-type", "limit-rate",
+    "oauth2-bearer", "aws-sigv4", "noproxy", "cert-type", "key-type", "limit-rate", "proxy1.0", "preproxy",
+    "socks4", "socks4a", "socks5", "socks5-hostname", "proxy-header", "proxy-cacert", "proxy-cert", "proxy-key",
     "max-redirs", "form-string", "url-query", "unix-socket", "stderr", "trace", "trace-ascii",
     "dns-servers", "keepalive-time", "http2-prior-knowledge-time",
 }  # fmt: skip
 _FLAGS = {"k": "insecure", "G": "get", "I": "head"}
+_MEASURED = "only a POST with a JSON body, straight or through an HTTP proxy, can be measured"
 _REFUSED = {
     "form": "a form with files",
     "form-string": "a form",
@@ -46,6 +49,7 @@ _REFUSED = {
     "config": "a curl config file",
     "aws-sigv4": "a signature that is new for each request",
     "unix-socket": "a unix socket",
+    **dict.fromkeys(("preproxy", "socks4", "socks4a", "socks5", "socks5-hostname"), "a request through a SOCKS proxy"),
     "get": "a GET request",
     "head": "a HEAD request",
 }
@@ -62,6 +66,7 @@ class CopiedRequest:
     """-k: the certificate was not checked."""
     files: tuple[tuple[str, str], ...] = ()
     """("ca" | "cert" | "key", file name)."""
+    proxy: CopiedProxy | None = None
 
 
 def parse_curl(text: str) -> CopiedRequest:
@@ -241,9 +246,10 @@ def _request(words: list[str]) -> CopiedRequest:
     """The request that curl would send for these words."""
     urls, headers, bodies, files = [], [], [], []
     method, insecure, is_json = None, False, False
+    through: dict[str, str] = {}
     for name, value in _options(words):
         if name in _REFUSED:
-            raise UsageError(f"--from-curl: this is {_REFUSED[name]}; only a POST with a JSON body can be measured")
+            raise UsageError(f"--from-curl: this is {_REFUSED[name]}; {_MEASURED}")
         if name == "url":
             urls.append(re.sub(r"\\([\[\]{}])", r"\1", value))
         elif name == "request":
@@ -263,6 +269,8 @@ def _request(words: list[str]) -> CopiedRequest:
             bodies.append(value)
         elif name == "insecure":
             insecure = True
+        elif name in ("proxy", "proxy1.0", "proxy-user", "noproxy"):
+            through[name.removesuffix("1.0")] = value
         elif name in ("cacert", "cert", "key"):
             files.append((name.removesuffix("cert") or "cert", value))
     if len(urls) != 1:
@@ -274,7 +282,8 @@ def _request(words: list[str]) -> CopiedRequest:
     if is_json and not any(name.lower() == "content-type" for name, _ in headers):
         headers.append(("content-type", "application/json"))
     body = ("" if is_json else "&").join(bodies)
-    return CopiedRequest(urls[0], tuple(headers), body, insecure, tuple(files))
+    proxy = proxy_of(through.get("proxy"), through.get("proxy-user"), through.get("noproxy"), urls[0])
+    return CopiedRequest(urls[0], tuple(headers), body, insecure, tuple(files), proxy)
 
 
 def _header(text: str) -> list[tuple[str, str]]:

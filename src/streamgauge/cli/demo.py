@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from streamgauge.cli.options import REPORTS, reports_folder
+
+if TYPE_CHECKING:
+    from streamgauge.spec.load import Spec
 
 FAULTS = ("truncate=0.03", "stall=0.02:3s")
 
@@ -30,14 +34,13 @@ Examples:
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
 def demo(faulty: bool, out: Path, quiet: bool) -> int:
-    """Run the tests (preset smoke) against a simulated provider and write their reports.
+    """Run every test (preset smoke) against a simulated provider and write their reports and the index of them.
 
-    Two to three minutes, no key, no cost. Ends 0 when nothing failed; inconclusive is explained. With --faulty it ends
+    About four minutes, no key, no cost. Ends 0 when nothing failed; inconclusive is explained. With --faulty it ends
     1, as a gate would.
     """
-    from streamgauge.cli.run import Asked
+    from streamgauge.cli.asked import ALL, Asked
     from streamgauge.errors import Exit
-    from streamgauge.spec.presets import TESTS
     from streamgauge.spec.settings import Overrides
     from streamgauge.suite.demo import simulated_spec
 
@@ -47,12 +50,26 @@ def demo(faulty: bool, out: Path, quiet: bool) -> int:
             "Everything below is simulated on this machine: no key, no cost; dollars are list prices.\n", err=True
         )
     repeat = "streamgauge demo --faulty" if faulty else "streamgauge demo"
-    tests = ("ttft",) if faulty else TESTS
+    tests = ("ttft",) if faulty else (ALL,)
     asked = Asked(tests, None, Overrides(preset="smoke"), out, seed, yes=True, quiet=quiet, rerun=repeat)
     with simulated_spec(faults=FAULTS if faulty else ()) as spec:
         code = asked.run(spec)
+        lengths = [f"{test} is undecided so soon: it needs {_whole_length(spec, test)}" for test in asked.open]
+    for told in lengths:
+        click.echo(f"{told}; what it says then: docs/examples/")
     click.echo(f"\nThe reports lie in {out}/ (open the .html ones in a browser).")
     if not faulty:
         click.echo("What a failure looks like: streamgauge demo --faulty")
         click.echo("Your own service:          streamgauge init, then streamgauge check, then streamgauge run")
     return Exit.PASS if code == Exit.INCONCLUSIVE else code
+
+
+def _whole_length(spec: Spec, test: str) -> str:
+    """How long a test takes at the preset that decides, in words: by the plan's own estimate."""
+    from streamgauge.reports.wording import seconds
+    from streamgauge.spec.resolve import resolve
+    from streamgauge.spec.settings import Overrides
+    from streamgauge.suite.prepare import prepare
+
+    plan = prepare(resolve(spec, None, os.environ, test, Overrides(preset="standard")), seed=1)
+    return f"about {seconds(plan.estimate.seconds)} (--preset standard)"

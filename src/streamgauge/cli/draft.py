@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from streamgauge.cli.curl import CopiedRequest
+from streamgauge.cli.curl_proxy import CopiedProxy
 from streamgauge.cli.noise import DROPPED_HEADERS, cookie_noise
 from streamgauge.cli.slots import (
     MAX_KEYS,
@@ -36,6 +37,7 @@ from streamgauge.cli.slots import (
     written,
 )
 from streamgauge.errors import UsageError
+from streamgauge.proxies import NONE
 from streamgauge.secrets import is_sensitive, looks_secret
 
 Recognise: TypeAlias = Callable[[str, Mapping[str, str], object], str | None]
@@ -60,6 +62,7 @@ class Draft:
     body: str | None = None
     verify: bool = True
     files: tuple[tuple[str, str], ...] = ()
+    proxy: str | None = None
     secrets: dict[str, str] = field(default_factory=dict, repr=False)
     """Variable -> value, for .env.streamgauge."""
     decisions: list[tuple[str, str]] = field(default_factory=list)
@@ -122,9 +125,20 @@ def draft_from_request(
     _headers(draft, request.headers)
     if request.insecure:
         draft.say("tls", "the certificate is not checked (-k), and every report will say so")
+    if request.proxy is not None:
+        _proxy(draft, request.proxy)
     for key, name in request.files:
         draft.say("tls", f"{key} {name}: kept; the file must lie beside the spec or be named in full")
     return draft
+
+
+def _proxy(draft: Draft, proxy: CopiedProxy) -> None:
+    """The proxy is a part of how the target is reached; its password is a secret."""
+    draft.say("proxy", f"{proxy.url}: every request goes there" if proxy.url != NONE else "none, as the request had it")
+    reference = "" if proxy.password is None else draft.hide(proxy.password, "proxy-password")
+    if reference:
+        _say_secret(draft, "the proxy's password", reference)
+    draft.proxy = proxy.text(reference)
 
 
 def _parsed(request: CopiedRequest) -> Json:

@@ -42,6 +42,7 @@ _ORDER = (
     "secret",
     "csrf",
     "tls",
+    "proxy",
     "dropped",
     "guard",
     "ignored",

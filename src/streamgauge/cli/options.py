@@ -49,7 +49,7 @@ def from_variables() -> dict[str, str]:
 
 
 def target_options(command: F) -> F:
-    """--config --env --url --dialect --model -H --proxy --set."""
+    """--config --env --url --dialect --model -H --proxy --probe --set."""
     for option in reversed(
         (
             flag(
@@ -73,6 +73,10 @@ def target_options(command: F) -> F:
             flag(
                 "--proxy", metavar="URL",
                 help="HTTP proxy for every target, or none. Default: what HTTPS_PROXY and the like say.",
+            ),
+            click.option(
+                "--probe", "probes", multiple=True, metavar="P",
+                help="Read the server's memory meanwhile: pid:1234, port:3000, cmd:PATTERN or the url of a JSON page.",
             ),
             click.option(
                 "--set", "sets", multiple=True, metavar="KEY=VALUE", shell_complete=complete.keys,
@@ -161,6 +165,7 @@ def read_spec(
     sets: tuple[str, ...],
     proxy: str | None = None,
     environ: Mapping[str, str] | None = None,
+    probes: tuple[str, ...] = (),
 ) -> Spec | None:
     """The spec the flags ask for: of a file, or made from --url; None where there is neither."""
     from streamgauge.dialects import with_options
@@ -178,7 +183,7 @@ def read_spec(
         if path is None:
             return None
         every = None if proxy is None else (proxy, origins.get("--proxy", "--proxy"))
-        return load_spec(path, speak=with_options, environ=environ, sets=sets, proxy=every)
+        return load_spec(path, speak=with_options, environ=environ, sets=sets, proxy=every, probes=probes)
     named = load_spec(path, speak=with_options, environ=environ) if path is not None else None
     return from_url(
         url,
@@ -191,4 +196,5 @@ def read_spec(
         sets=sets,
         named=named,
         origins=origins,
+        probes=probes,
     )

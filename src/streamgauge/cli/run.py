@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from streamgauge.cli import complete
+from streamgauge.cli.asked import ALL, Asked
 from streamgauge.cli.options import REPORTS, flag, from_variables, reports_folder, target_options
-from streamgauge.cli.say import say
 
 if TYPE_CHECKING:
-    from streamgauge.arrivals import Spacing
     from streamgauge.spec.load import Spec
     from streamgauge.spec.model import RateCourse
-    from streamgauge.spec.settings import Overrides
-    from streamgauge.suite.execute import Outcome
-    from streamgauge.suite.prepare import Prepared
 
 EXAMPLES = """\b
 Examples:
   streamgauge run                                    what streamgauge.toml lists
+  streamgauge run all --env staging                  every test, one after another, and an index of them
   streamgauge run ttft --env staging --preset pr     about 5 minutes, for a pull request
   streamgauge run concurrent --concurrency 50 --duration 2m
   streamgauge run ttft --rate 5 --duration 60s       open loop: 5 requests a second, come what may
@@ -67,7 +62,9 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("tests", nargs=-1, metavar="[ttft|concurrent ...]", shell_complete=complete.tests)
+@click.argument(
+    "tests", nargs=-1, metavar="[ttft|concurrent|endurance|memory|stress|all ...]", shell_complete=complete.tests
+)
 @target_options
 @flag(
     "--preset",
@@ -118,183 +115,94 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before load goes to a host that is not this machine.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
-def run(
-    tests: tuple[str, ...],
-    config: str | None,
-    environment: str | None,
-    url: str | None,
-    dialect: str | None,
-    model: str | None,
-    headers: tuple[str, ...],
-    proxy: str | None,
-    sets: tuple[str, ...],
-    preset: str | None,
-    requests: int | None,
-    concurrency: int | None,
-    rate: float | RateCourse | None,
-    arrivals: Spacing | None,
-    trace: str | None,
-    duration: float | None,
-    max_requests: int | None,
-    max_tokens: int | None,
-    max_usd: float | None,
-    out: Path,
-    seed: int | None,
-    inconclusive: str | None,
-    dry_run: bool,
-    as_json: bool,
-    yes: bool,
-    quiet: bool,
-) -> int:
+@click.option(
+    "--resume",
+    metavar="RUN",
+    shell_complete=complete.runs,
+    help="Go on with a run that was cut off: its id, the beginning of it, its folder, or last. It keeps its plan.",
+)
+def run(resume: str | None, **flags: Any) -> int:
     """Run tests against the spec's targets (or --url) and judge them.
 
-    Tests: ttft (time to first token), concurrent (many streams at a time). None named: those of the spec; ttft with
-    --url. Before anything is sent it prints where it goes, requests, tokens, cost, duration, and what so many requests
-    can decide. With no spec in this folder and no --url it runs against the built-in simulator, and says so.
+    Tests: ttft (time to first token), concurrent (many streams at a time), or all. None named: those of the spec;
+    ttft with --url. Several run one after another, with a wait between until the targets answer as before. One that
+    cannot run stops no other, and an index (suite_*.html) says what became of each. Before anything is sent it prints
+    where it goes, requests, tokens, cost, duration, and what so many requests can decide. With no spec in this folder
+    and no --url it runs against the built-in simulator, and says so.
     """
+    from streamgauge.errors import UsageError
+
+    if resume is not None:
+        return _go_on(resume, flags)
+    asked, spec = _asked_for(flags)
+    if spec is not None:
+        return asked.run(spec)
+    probes = flags["probes"]
+    if probes:
+        raise UsageError(f"--probe {probes[0][:60]} wants a target: name one with --url, or write a spec (init)")
+    with _simulated(flags["sets"], quiet=asked.quiet) as simulated:
+        return asked.run(simulated)
+
+
+def _asked_for(flags: Mapping[str, Any], rerun: str | None = None) -> tuple[Asked, Spec | None]:
+    """What the flags ask for, and of which spec; None where there is none. rerun: the command that did, where it is
+    not this one."""
     from streamgauge.cli.options import read_spec
     from streamgauge.errors import UsageError
     from streamgauge.spec.mistakes import did_you_mean
     from streamgauge.spec.presets import TESTS
     from streamgauge.spec.settings import Overrides
 
-    for name in tests:
-        if name not in TESTS:
-            raise UsageError(f"no test {name!r}{did_you_mean(name, TESTS)} Tests: {', '.join(TESTS)}")
-    spec = read_spec(config, url, dialect, model, headers, sets, proxy)
+    known = (*TESTS, ALL)
+    for name in flags["tests"]:
+        if name not in known:
+            raise UsageError(f"no test {name!r}{did_you_mean(name, known)} Tests: {', '.join(known)}")
+    of_spec = ("config", "url", "dialect", "model", "headers", "sets", "proxy", "probes")
+    spec = read_spec(**{name: flags[name] for name in of_spec})
+    of_test = ("preset", "requests", "concurrency", "rate", "arrivals", "trace", "max_requests", "max_tokens",
+               "max_usd", "inconclusive")  # fmt: skip
     overrides = Overrides(
-        preset=preset, requests=requests, concurrency=concurrency, rate=rate, arrivals=arrivals,
-        trace=trace, duration_s=duration,
-        max_requests=max_requests, max_tokens=max_tokens, max_usd=max_usd, origins=from_variables(),
-        inconclusive=inconclusive,  # type: ignore[arg-type] # click's Choice keeps it to the two words
-    )  # fmt: skip
-    seed = int.from_bytes(os.urandom(4), "big") >> 1 if seed is None else seed
-    asked = Asked(tests, environment, overrides, out, seed, dry_run=dry_run, as_json=as_json, yes=yes, quiet=quiet)
-    if spec is not None:
-        return asked.run(spec)
-    with _simulated(sets, quiet=quiet) as simulated:
-        return asked.run(simulated)
+        **{name: flags[name] for name in of_test}, duration_s=flags["duration"], origins=from_variables()
+    )
+    seed = int.from_bytes(os.urandom(4), "big") >> 1 if flags["seed"] is None else flags["seed"]
+    how = {name: flags[name] for name in ("dry_run", "as_json", "yes", "quiet")}
+    return Asked(flags["tests"], flags["environment"], overrides, flags["out"], seed, rerun=rerun, **how), spec
 
 
-class Asked:
-    """What the command line asked for."""
+OF_HOW = ("out", "dry_run", "as_json", "yes", "quiet")
+"""What may be said anew of a run that goes on: how it is told, never what it does."""
 
-    def __init__(
-        self,
-        tests: tuple[str, ...],
-        environment: str | None,
-        overrides: Overrides,
-        out: Path,
-        seed: int,
-        *,
-        dry_run: bool = False,
-        as_json: bool = False,
-        yes: bool = False,
-        quiet: bool = False,
-        rerun: str | None = None,
-    ) -> None:
-        self.tests, self.environment, self.overrides = tests, environment, overrides
-        self.out, self.seed = out, seed
-        self.dry_run, self.as_json, self.yes, self.quiet = dry_run, as_json, yes, quiet
-        self.rerun = rerun
 
-    def run(self, spec: Spec) -> int:
-        """Every test asked for, one after another; the exit code over all."""
-        from streamgauge.cli.calibration import known_of_this_machine
-        from streamgauge.cli.screen import plan_json, show_plan
-        from streamgauge.spec.resolve import resolve
-        from streamgauge.suite.prepare import prepare
+def _go_on(run_name: str, flags: Mapping[str, Any]) -> int:
+    """A run that was cut off, by the command that began it."""
+    from streamgauge.errors import UsageError
+    from streamgauge.secrets import MARKS
+    from streamgauge.suite.folder import find, read_head
 
-        tests = self.tests or spec.tests
-        # Every plan is made before the first one starts: a mistake in the second test must not cost the first.
-        known = known_of_this_machine()
-        plans = [
-            prepare(resolve(spec, self.environment, os.environ, name, self.overrides), self.seed, calibration=known)
-            for name in tests
-        ]
-        if self.dry_run and self.as_json:
-            click.echo(json.dumps({"plan": [plan_json(plan) for plan in plans]}, indent=2))
-            return 0
-        for plan in plans:
-            if not self.quiet or self.dry_run:
-                show_plan(plan, to_stdout=self.dry_run)
-        if self.dry_run:
-            return 0
-        self._ask(plans)
-        return self._go(plans)
-
-    def _ask(self, plans: list[Prepared]) -> None:
-        """Ask once, on a terminal, before load goes to another machine."""
-        far = sorted({
-            target.origin for plan in plans for target in (*plan.resolved.targets, *plan.resolved.controls)
-            if target.reach != "loopback"
-        })  # fmt: skip
-        if not far or self.yes or not (sys.stdin.isatty() and sys.stderr.isatty()):
-            return
-        click.confirm(f"Send this to {', '.join(far)}?", abort=True, err=True, default=False)
-
-    def _go(self, plans: list[Prepared]) -> int:
-        from streamgauge.cli.screen import show_outcome
-        from streamgauge.errors import TargetError, worst
-
-        outcomes: list[Outcome] = []
-        codes: list[int] = []
-        for plan in plans:
-            try:
-                outcome = self._one(plan)
-            except TargetError as error:
-                if not outcomes:
-                    return self._unusable(error)
-                say(f"streamgauge: {error}", err=True)
-                codes.append(error.exit)
-                continue
-            outcomes.append(outcome)
-            codes.append(outcome.exit)
-            if not self.as_json:
-                show_outcome(outcome)
-            if outcome.ending.signal is not None:
-                break
-        if self.as_json:
-            self._print_json(outcomes, single=len(plans) == 1)
-        return worst(codes)
-
-    def _one(self, plan: Prepared) -> Outcome:
-        from streamgauge.clock import SystemClock
-        from streamgauge.progress import Progress
-        from streamgauge.suite.execute import execute
-
-        clock = SystemClock()
-        with Progress(plan.resolved.settings.test, plan.load.phases, clock, quiet=self.quiet) as progress:
-            return execute(plan, clock=clock, root=Path(), out=self.out, rerun=self._rerun(plan), listener=progress)
-
-    def _rerun(self, plan: Prepared) -> str:
-        """The command that repeats this test: what was typed, with the test named and the seed said."""
-        if self.rerun is not None:
-            return self.rerun
-        typed = [a for a in sys.argv[1:] if a not in ("--json", "--dry-run", "-y", "--yes", "-q", "--quiet")]
-        kept = [a for i, a in enumerate(typed) if a not in self.tests or (i and typed[i - 1].startswith("--"))]
-        if not kept or kept[0] != "run":
-            kept = ["run"]
-        kept += [word for flag, name in self.overrides.origins.items() for word in (flag, os.environ[name])]
-        seed = [] if any(a.startswith("--seed") for a in kept) else ["--seed", str(self.seed)]
-        return shlex.join(["streamgauge", "run", plan.resolved.settings.test, *kept[1:], *seed])
-
-    def _print_json(self, outcomes: list[Outcome], *, single: bool) -> None:
-        from streamgauge.reports import ReportGenerator
-
-        texts = [ReportGenerator(outcome.assessment.document).json() for outcome in outcomes]
-        click.echo(texts[0] if single else '{"suite": [' + ", ".join(texts) + "]}")
-
-    def _unusable(self, error: Exception) -> int:
-        """Preflight failed before anything was sent."""
-        from streamgauge.errors import TargetError
-
-        assert isinstance(error, TargetError)
-        if self.as_json:
-            told = {"error": str(error), "target": error.target, "stage": error.stage, "next": error.next}
-            say(json.dumps(told, indent=2))
-        say(f"streamgauge: {error}\n  next: {error.next}", err=True)
-        return error.exit
+    given = click.get_current_context()
+    typed = click.core.ParameterSource.COMMANDLINE
+    for option in given.command.params:
+        name = str(option.name)
+        if name not in (*OF_HOW, "resume") and given.get_parameter_source(name) is typed and flags.get(name):
+            shown = option.opts[0] if option.opts[0].startswith("-") else " ".join(flags["tests"])
+            raise UsageError(f"{shown} is for a new run: --resume goes on by the plan that {run_name} began with")
+    folder = find(run_name, Path())
+    head = read_head(folder)
+    program, *words = shlex.split(head.rerun)
+    if program != "streamgauge" or words[:1] != ["run"]:
+        raise UsageError(f"{head.id} cannot go on: what it ran against ended with it; start it again: {head.rerun}")
+    if any(mark in head.rerun for mark in MARKS):
+        raise UsageError(
+            f"{head.id} cannot go on: a secret was typed on its command line, and it is kept nowhere; start it again "
+            "with -H 'Name: ${VARIABLE}' in its place, in single quotes"
+        )
+    with run.make_context("run", words[1:]) as began:
+        elsewhere = given.get_parameter_source("out") is typed
+        how = {name: flags[name] for name in OF_HOW if name != "out" or elsewhere}
+        asked, spec = _asked_for({**began.params, **how}, head.rerun)
+        if spec is None:
+            raise UsageError(f"{head.id} cannot go on: the simulator it ran against ended with it; start it again")
+        return asked.go_on(spec, folder)
 
 
 @contextmanager

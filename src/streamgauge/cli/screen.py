@@ -11,6 +11,10 @@ from streamgauge.cli.say import say
 from streamgauge.wild import screen
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from streamgauge.reports.suite_document import Suite
     from streamgauge.suite.execute import Outcome
     from streamgauge.suite.prepare import Prepared
     from streamgauge.verdict import Criterion
@@ -23,6 +27,8 @@ def show_plan(plan: Prepared, *, to_stdout: bool = False) -> None:
 
 def plan_lines(plan: Prepared) -> list[str]:
     """The plan in words."""
+    from streamgauge.suite.probing import described
+
     resolved, estimate, settings = plan.resolved, plan.estimate, plan.resolved.settings
     where = f" in {resolved.environment} ({resolved.kind})" if resolved.environment else f" ({resolved.kind})"
     price = "cost unknown (no usd_per_mtok)" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
@@ -43,6 +49,8 @@ def plan_lines(plan: Prepared) -> list[str]:
     lines += _wrapped("       decides: ", _by_rule(gating) or [nothing])
     if shown:
         lines += _wrapped("       shown, too few requests to hold back a pass: ", _by_rule(shown))
+    if resolved.probes:
+        lines += _wrapped("       read meanwhile: ", [f"{one['name']} ({one['reads']})" for one in described(resolved)])
     if settings.double:
         lines.append("       an undecided run is doubled once, where that fits the hard stops")
     lines += [f"       note: {note}" for note in (*plan.notes, *_stale(plan))]
@@ -100,6 +108,7 @@ def plan_json(plan: Prepared) -> dict[str, object]:
         "open_loop": None if settings.open_loop is None else settings.open_loop.words,
         "most_open": estimate.most_open, "seconds": round(estimate.seconds, 1), "input_tokens": estimate.input_tokens,
         "output_tokens": estimate.output_tokens, "usd": estimate.usd,
+        "probes": [one.name for one in resolved.probes],
         "decides": [one.name for one in plan.criteria if one.gating],
         "shown": [one.name for one in plan.criteria if not one.gating and not one.advisory],
         "doubled_where_undecided": settings.double, "notes": [*plan.notes, *_stale(plan)],
@@ -108,16 +117,28 @@ def plan_json(plan: Prepared) -> dict[str, object]:
 
 def show_outcome(outcome: Outcome) -> None:
     """The report on one screen, then where its files lie."""
+    from streamgauge.reports import terminal
+
+    _show(lambda width: terminal.lines(outcome.assessment.document, width), outcome.files)
+    if outcome.unwritten is not None:
+        say(f"streamgauge: {outcome.unwritten}", err=True)
+
+
+def show_suite(suite: Suite, files: Sequence[Path]) -> None:
+    """What became of several tests, then where their index lies."""
+    from streamgauge.reports import terminal
+
+    say()
+    _show(lambda width: terminal.suite_lines(suite, width), files)
+
+
+def _show(lines: Callable[[int], list[list[tuple[str, str]]]], files: Sequence[Path]) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from streamgauge.reports import terminal
-
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     width = min(console.width if console.is_terminal else 100, 120)
-    for line in terminal.lines(outcome.assessment.document, max(width, 60)):
+    for line in lines(max(width, 60)):
         console.print(Text.assemble(*[(text, style) for text, style in line]))
-    for path in outcome.files:
+    for path in files:
         console.print(Text(screen(f"  {path}"), style="dim"))
-    if outcome.unwritten is not None:
-        say(f"streamgauge: {outcome.unwritten}", err=True)

@@ -17,6 +17,7 @@ Examples:
   streamgauge sim --fault drop=0.01 --fault stall=0.02:5s --fault 429=0.1:retry-after=2
   streamgauge sim --capacity 50 --queue 100 --slowdown 0.01
   streamgauge sim --leak-mb-per-hour 200 --for 10m
+  streamgauge sim --memory leak=400,saw=30:20      told by /probe; the process itself stays small
 \b
 One request can ask for its own answer or fault:
   -H 'X-Sim-Script: [["wait",300],["text","Hello "],["stall",5000],["finish"]]'
@@ -69,6 +70,9 @@ def _fault_list(ctx: click.Context, param: click.Parameter, value: bool) -> None
 @click.option("--slowdown", default=0.0, help="Stretch waits by this share for each open generation.")
 @click.option("--leak-mb-per-request", default=0.0, help="Memory kept for ever by each request.")
 @click.option("--leak-mb-per-hour", default=0.0, help="Memory kept for ever, steadily.")
+@click.option(
+    "--memory", metavar="SCRIPT", help="What /probe says of memory: base=100,leak=400,saw=30:20,limit=512 (MB)."
+)
 @click.option("--gzip", type=click.Choice(["flush", "buffered"]), help="Compress where the client accepts it.")
 @click.option("--tls-cert", type=click.Path(), help="PEM certificate: serve https.")
 @click.option("--tls-key", type=click.Path(), help="PEM key.")

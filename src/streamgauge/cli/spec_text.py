@@ -83,6 +83,8 @@ def spec_text(draft: Draft, names: Names) -> str:
         "",
         *_target(draft, toml_key(names.target or target_name(draft)), path),
         "",
+        *_probe(parts.port, here=reach(host) == "loopback"),
+        "",
         *_tests(public),
     ]
     return "\n".join(lines) + "\n"
@@ -104,6 +106,8 @@ def _target(draft: Draft, name: str, path: str) -> list[str]:
     tls += [] if draft.verify else ["verify = false"]
     if tls:
         lines.append(f"tls = {{ {', '.join(tls)} }}")
+    if draft.proxy is not None:
+        lines.append(f"proxy = {toml_text(draft.proxy)}")
     lines += [
         "# usd_per_mtok = { in = 3, out = 15 }   # dollars a million tokens: tells the cost beforehand",
         "# rpm = 400                             # your quota",
@@ -113,6 +117,22 @@ def _target(draft: Draft, name: str, path: str) -> list[str]:
         lines += ["", f"[targets.{name}.headers]   # ${{NAME}}: from the environment or .env.streamgauge"]
         lines += [f"{toml_key(key)} = {toml_text(value)}" for key, value in draft.headers.items()]
     return lines
+
+
+def _probe(port: int | None, *, here: bool) -> list[str]:
+    """How the server's own memory would be read: of the process, where it runs on this machine."""
+    if here and port is not None:
+        return [
+            "# [probes.server]                      # the server's own memory, read beside every run",
+            '# kind = "process"                     # or "json", a page of yours: docs/probes.md',
+            f"# port = {port}",
+        ]
+    return [
+        "# [probes.web]                         # the server's own memory, read beside every run: docs/probes.md",
+        '# kind = "json"                        # ready handlers: docs/examples/probes/',
+        '# path = "/api/probe"',
+        '# headers = { authorization = "Bearer ${PROBE_TOKEN}" }',
+    ]
 
 
 def _tests(public: bool) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamgauge.columns import MISSING, FloatArray, IntArray
+from streamgauge.connections import idle_limit, most_open
 from streamgauge.findings.finding import Finding, TargetFacts
 from streamgauge.sample import GOOD
 
@@ -52,6 +53,7 @@ def no_keep_alive(facts: TargetFacts) -> Iterator[Finding]:
         cause="the server answers with Connection: close or ends messages by closing, or a proxy before it does",
         check=CHECK,
         remedy="nginx: keepalive_timeout above 0; HAProxy: no option httpclose; the app: HTTP/1.1 with chunked answers",
+        waits_ms=sum(value or 0.0 for value in _cost(facts, rows).values()),
     )
 
 
@@ -61,7 +63,7 @@ def keep_alive_cut(facts: TargetFacts) -> Iterator[Finding]:
     if replaced < LEAST or replaced < SHARE * len(rows) or int(life.carried.max()) == 1:
         return
     gone = np.argsort(life.ended_ns, kind="stable")[:replaced]
-    how, values = _how(life, gone)
+    how, values = _how(facts, life, gone)
     retried = int(facts.columns.facts["retried"][rows].sum())
     again = f"; {retried} requests met one that was just gone and had to be sent again" if retried else ""
     yield Finding(
@@ -78,11 +80,13 @@ def keep_alive_cut(facts: TargetFacts) -> Iterator[Finding]:
             "nginx: keepalive_requests, keepalive_time, keepalive_timeout; HAProxy: timeout http-keep-alive; Envoy: "
             "max_requests_per_connection, max_connection_duration, idle_timeout"
         ),
+        waits_ms=sum(value or 0.0 for value in _cost(facts, rows).values()) * replaced / len(rows),
     )  # fmt: skip
 
 
-def _how(life: _Life, gone: IntArray) -> tuple[str, dict[str, float | None]]:
+def _how(facts: TargetFacts, life: _Life, gone: IntArray) -> tuple[str, dict[str, float | None]]:
     """After how much the connections `gone` were closed."""
+    idle = idle_limit(facts.run.closings.of(facts.target))
     most = int(life.carried.max())
     # Closed no earlier than it last took a request, and no later than the next one would have come.
     low, high = float(life.last_begun[gone].max()), float(life.last_ended[gone].min())
@@ -90,8 +94,10 @@ def _how(life: _Life, gone: IntArray) -> tuple[str, dict[str, float | None]]:
         "requests_a_connection": float(np.median(life.carried[gone])),
         "took_requests_until_s": low,
         "gone_after_s": high,
+        "idle_s": idle,
     }
     how = [
+        f"after {idle:.1f} s without a request" if idle is not None else "",
         f"after {most} requests" if (life.carried[gone] == most).mean() >= MOST_ALIKE else "",
         f"at an age of about {max(low, high):.1f} s" if low <= AGE_WITHIN * high else "",
     ]
@@ -130,12 +136,5 @@ def _replaced(facts: TargetFacts) -> tuple[IntArray, int, _Life]:
     )
     failed = int((~columns.having(rows, GOOD)).sum())
     workers = columns.facts["worker"][rows]
-    at_once = sum(_most_open(begun[workers == one], ended[workers == one]) for one in np.unique(workers))
+    at_once = sum(most_open(begun[workers == one], ended[workers == one]) for one in np.unique(workers))
     return rows, max(len(first) - at_once - failed, 0), life
-
-
-def _most_open(start: IntArray, end: IntArray) -> int:
-    """How many were open at once at most."""
-    change = np.concatenate((np.ones(len(start), np.int64), -np.ones(len(end), np.int64)))
-    order = np.argsort(np.concatenate((start, end)), kind="stable")  # a start at another's end: both count
-    return int(np.cumsum(change[order]).max())

@@ -11,6 +11,7 @@ timer anew for less; Envoy closes the connection 1 s after it gave the stream up
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -41,7 +42,7 @@ IDLE = {
 }
 TOTAL = "the route's timeout (Envoy, 15 s by default)"
 IDLE_MORE = "or the idle time-out of a load balancer (60 s at AWS)"
-TOTAL_MORE = "or the longest duration that the platform gives a request or function"
+TOTAL_MORE = "or the longest duration that the platform (ECS, Lambda, CloudFront) gives a request or function"
 
 
 def idle_settings(way: frozenset[str] = frozenset()) -> str:
@@ -49,14 +50,38 @@ def idle_settings(way: frozenset[str] = frozenset()) -> str:
     return " / ".join(IDLE[name] for name in sorted(IDLE, key=lambda name: name not in way))
 
 
+@dataclass(frozen=True, slots=True)
+class _Deaths:
+    """A target's streams and which of them died alike. Ages and silences in s, a place a row."""
+
+    rows: IntArray
+    age: FloatArray
+    silence: FloatArray
+    by_age: BoolArray
+    by_silence: BoolArray
+
+
 def cut_at_equal_ages(facts: TargetFacts) -> Iterator[Finding]:
     """Deaths at equal ages or after equal silences."""
+    deaths = _deaths(facts)
+    if deaths is not None:
+        yield _told(facts, deaths)
+
+
+def died_alike(facts: TargetFacts) -> IntArray:
+    """The rows of streams that a time-out ended."""
+    deaths = _deaths(facts)
+    return facts.rows[:0] if deaths is None else deaths.rows[deaths.by_age | deaths.by_silence]
+
+
+def _deaths(facts: TargetFacts) -> _Deaths | None:
+    """None where none died alike."""
     columns, rows = facts.columns, facts.rows
     rows = rows[(columns.facts["sent_ns"][rows] != MISSING) & ~columns.having(rows, NOT_JUDGED)]
     refused = columns.having(rows, [Outcome.HTTP_ERROR]) & np.isin(columns.facts["http_status"][rows], TIME_OUT_STATUS)
     dead = columns.having(rows, ENDED) | refused
     if int(dead.sum()) < LEAST:
-        return
+        return None
     age = (columns.end[rows] - columns.facts["sent_ns"][rows]) / 1e9
     heard = np.maximum(
         columns.facts["sent_ns"][rows], np.maximum(columns.facts["first_byte_ns"][rows], columns.last_output[rows])
@@ -71,8 +96,8 @@ def cut_at_equal_ages(facts: TargetFacts) -> Iterator[Finding]:
         by_age = np.zeros_like(by_age)
     by_silence = _alike(silence, dead, came, SILENCE_WITHIN_S)
     if not by_age.any() and not by_silence.any():
-        return
-    yield _told(facts, rows, age, silence, by_age, by_silence)
+        return None
+    return _Deaths(rows, age, silence, by_age, by_silence)
 
 
 def _outlived(others: FloatArray, group: FloatArray) -> bool:
@@ -97,9 +122,9 @@ def _alike(values: FloatArray, dead: BoolArray, came: FloatArray, within_s: floa
     return none
 
 
-def _told(
-    facts: TargetFacts, rows: IntArray, age: FloatArray, silence: FloatArray, by_age: BoolArray, by_silence: BoolArray
-) -> Finding:
+def _told(facts: TargetFacts, deaths: _Deaths) -> Finding:
+    rows, age, silence = deaths.rows, deaths.age, deaths.silence
+    by_age, by_silence = deaths.by_age, deaths.by_silence
     both = by_age & by_silence
     either = int(both.sum()) >= BOTH * max(int(by_age.sum()), int(by_silence.sum()))
     idle = not either and int(by_silence.sum()) > int(by_age.sum())
@@ -109,6 +134,7 @@ def _told(
     how = f"after {seconds:.1f} s without output" if idle else f"at {seconds:.1f} s"
     total = not idle and not either
     settings, more = (TOTAL, TOTAL_MORE) if total else (idle_settings(facts.way), IDLE_MORE)
+    more = f"{more}, {TOTAL_MORE}" if either else more
     k, n = int(group.sum()), len(rows)
     return Finding(
         name="cut_at_equal_ages",
@@ -117,7 +143,8 @@ def _told(
         evidence=facts.basis(
             rows[group], n, "streams", seconds=seconds, age_min_s=float(age[group].min()),
             age_max_s=float(age[group].max()), silence_min_s=float(silence[group].min()),
-            silence_max_s=float(silence[group].max()),
+            silence_max_s=float(silence[group].max()), alike_by_age=float(by_age.sum()),
+            alike_by_silence=float(by_silence.sum()),
         ),
         cause=f"{settings}, {more}",
         check="ask the app itself, past the proxy, for an answer as long or as silent: there it goes on",
@@ -125,6 +152,7 @@ def _told(
             f"raise it above the longest {'silence' if idle else 'answer'} you allow"
             + ("" if total else "; or have the app send a comment line while it waits")
         ),
+        lost=k / n,
     )  # fmt: skip
 
 

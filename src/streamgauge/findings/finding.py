@@ -1,13 +1,25 @@
-"""What a rule reads and what it gives: one target's `TargetFacts` in, a `Finding` with its evidence out."""
+"""What a rule reads and what it gives: `RunFacts` of the run or `TargetFacts` of one target in, `Finding`s out.
+
+Rules: a finding has evidence. What it costs is told in one of three ways, which also order the findings: `lost`, the
+share of answers that are lost through it; `later`, something that will cost answers if it goes on; `waits_ms`, what
+each request waits through it on average. None of them: advice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 
-from streamgauge.columns import Columns, IntArray
+from streamgauge.columns import Columns, FloatArray, IntArray, population
+from streamgauge.compare import Comparison
+from streamgauge.connections import NO_CLOSINGS, Closings
+from streamgauge.metrics import METRICS
+from streamgauge.sample import GOOD, NOT_JUDGED, Outcome, Reading
+from streamgauge.summary import Scope
+from streamgauge.verdict import Judged
 
 IDS = 5
 """So many Samples are named as examples."""
@@ -45,6 +57,67 @@ class Finding:
     check: str
     """How to make sure."""
     remedy: str
+    lost: float | None = None
+    """Share of answers lost through it, at most."""
+    later: bool = False
+    """Nothing is lost yet; it will be if this goes on."""
+    waits_ms: float | None = None
+    """What each request waits through it, at most, on average."""
+
+    @property
+    def place(self) -> tuple[int, float]:
+        """Where it stands among others: lost answers first, then later ones, then waits, then advice; most first."""
+        if self.lost:
+            return 0, -self.lost
+        if self.later:
+            return 1, 0.0
+        return (2, -self.waits_ms) if self.waits_ms else (3, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """All that rules may look at. What a run did not look at is empty."""
+
+    columns: Columns
+    scope: Scope
+    start_ns: int = 0
+    """When the run began."""
+    closings: Closings = NO_CLOSINGS
+    readings: Sequence[Reading] = ()
+    """Of the probes, in order of time."""
+    sections: Mapping[str, msgspec.Struct | None] = field(default_factory=dict)
+    """Parts of the Document that only some tests have, by field: memory, capacity, lives."""
+    judged: Sequence[Judged] = ()
+    comparisons: Sequence[Comparison] = ()
+    controls: Mapping[str, str] = field(default_factory=dict)
+    """target -> its control."""
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """target -> US dollars a million tokens (in, out)."""
+    steady: bool = True
+    """Whether the load of the judged phases was to stay the same."""
+
+    def of(self, target: str, phases: tuple[str, ...] | None = None) -> TargetFacts:
+        """One target's facts, in the judged phases unless others are named."""
+        rows = self.columns.select(targets=[target], phases=self.scope.judged if phases is None else phases)
+        return TargetFacts(target, self.columns, rows, _way(self.columns, target), self.start_ns, self)
+
+    def failing(self, *metrics: str, target: str | None = None) -> bool:
+        """Whether a criterion of one of these metrics fails, for this target or for all together."""
+        return any(
+            one.verdict == "fail" and one.metric in metrics and (target is None or one.target in (None, target))
+            for one in self.judged
+        )
+
+    def limit(self, target: str, metric: str = "ttft_ms", stat: str = "p95") -> float | None:
+        """What a target's quantile may be at most, over all prompts and judged phases; None where nothing asks."""
+        return next(
+            (
+                one.limit
+                for one in self.judged
+                if (one.metric, one.stat) == (metric, stat) and one.target in (None, target) and one.prompt is None
+            ),
+            None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +128,33 @@ class TargetFacts:
     columns: Columns
     rows: IntArray
     way: frozenset[str]
-    """Proxies that answers of this target name: nginx, Envoy... HAProxy tells no one."""
+    """Those on the way whom answers of this target name: nginx, Envoy, CloudFront... HAProxy tells no one."""
     start_ns: int
     """When the run began."""
+    run: RunFacts
+
+    @property
+    def counted(self) -> IntArray:
+        """The rows that count, whatever their outcome: not those that plan or limits of ours ended."""
+        return self.rows[~self.columns.having(self.rows, NOT_JUDGED)]
+
+    @property
+    def good(self) -> IntArray:
+        """The rows with a good answer."""
+        return self.rows[self.columns.having(self.rows, GOOD)]
+
+    def ended(self, *outcomes: Outcome) -> IntArray:
+        """The rows that ended so."""
+        return self.rows[self.columns.having(self.rows, outcomes)]
+
+    def values(self, metric: str, rows: IntArray | None = None) -> FloatArray:
+        """The finite values of a metric with one a request."""
+        found = population(self.columns, METRICS[metric], self.rows if rows is None else rows).values
+        return found[np.isfinite(found)]
+
+    def median(self, metric: str, rows: IntArray | None = None) -> float | None:
+        """Their median; None where there are none."""
+        return median_of(self.values(metric, rows))
 
     def basis(self, found: IntArray, n: int, of: str, **values: float | None) -> Basis:
         """The evidence that `found`, rows of these facts, are."""
@@ -75,7 +172,26 @@ class TargetFacts:
 
 
 Rule = Callable[[TargetFacts], Iterator[Finding]]
+RunRule = Callable[[RunFacts], Iterator[Finding]]
+
+
+def median_of(values: FloatArray) -> float | None:
+    """None of nothing."""
+    return float(np.median(values)) if len(values) else None
 
 
 def _id(value: bytes | str) -> str:
     return value.decode() if isinstance(value, bytes) else value
+
+
+KNOWN_ON_THE_WAY = ("nginx", "HAProxy", "Envoy", "CloudFront", "Cloudflare", "AWS load balancer", "Vercel", "Fastly")
+
+
+def _way(columns: Columns, target: str) -> frozenset[str]:
+    """Those on the way that the kept answers and failures of a target name."""
+    told = [one.answered_by or "" for one in columns.failures if one.target == target]
+    for sample in columns.slowest:
+        if sample.target == target:
+            told += [sample.answered_by or "", sample.headers.get("server", ""), sample.headers.get("via", "")]
+    words = " ".join(told).lower().replace("awselb", "aws load balancer")
+    return frozenset(name for name in KNOWN_ON_THE_WAY if name.lower() in words)

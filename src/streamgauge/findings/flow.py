@@ -151,6 +151,7 @@ def lumps(facts: TargetFacts) -> Iterator[Finding]:
         cause=cause,
         check=PAST_THE_PROXY,
         remedy=held_remedy(facts.way, by),
+        waits_ms=every / 2 * len(hit.rows) / hit.n,
     )
 
 
@@ -177,6 +178,8 @@ def answer_at_once(facts: TargetFacts) -> Iterator[Finding]:
         cause=f"a proxy or the app holds the answer back until it is whole{cached}",
         check=PAST_THE_PROXY,
         remedy=f"{held_remedy(facts.way)}; look for compression and for code that gathers the answer",
+        # Where the first byte does not tell, tokens are taken to have been made evenly while nothing came.
+        waits_ms=(wait - byte if early else wait / 2) * len(hit.rows) / hit.n,
     )  # fmt: skip
 
 
@@ -196,6 +199,7 @@ def compression_merges(facts: TargetFacts) -> Iterator[Finding]:
         cause="whoever compresses waits for a full block, or is fed by a buffer",
         check="leave Accept-Encoding out of the request's headers: then the tokens come singly",
         remedy=f"{FLUSH}; {held_remedy(facts.way)}",
+        waits_ms=median(flow.wait_ms or 0.0 for flow in hit.flows) / 2 * len(hit.rows) / hit.n,
     )
 
 

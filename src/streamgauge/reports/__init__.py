@@ -15,6 +15,7 @@ from pathlib import Path
 from streamgauge.facts import Facts
 from streamgauge.reports import files, to_csv, to_html, to_json, to_markdown
 from streamgauge.reports.document import Document
+from streamgauge.reports.suite_document import Suite
 from streamgauge.sample import Sample
 
 Form = Callable[[Document, Facts | Iterable[Sample]], Iterator[bytes]]
@@ -26,6 +27,20 @@ FORMS: dict[str, Form] = {
     "html": to_html.render,
 }
 """File extension to what renders it."""
+LONG_FROM = 100_000
+"""A csv of so many requests is worth a process of its own."""
+SUITE_FORMS: dict[str, Callable[[Suite], Iterator[bytes]]] = {
+    "md": to_markdown.render_suite,
+    "json": to_json.render_suite,
+    "html": to_html.render_suite,
+}
+"""The same for the index of several tests."""
+
+
+def write_suite(suite: Suite, folder: Path) -> list[Path]:
+    """Write `suite_{timestamp}.{ext}`, the time being its start, and give the paths; StorageError as for a report."""
+    forms = {form: render(suite) for form, render in SUITE_FORMS.items()}
+    return files.write(folder, "suite", files.timestamp(suite.started), forms, SUITE_FORMS)
 
 
 class ReportGenerator:
@@ -74,7 +89,8 @@ class ReportGenerator:
         if unknown:
             raise ValueError(f"no such form of a report: {', '.join(unknown)}; there are {', '.join(FORMS)}")
         time = files.timestamp(self.document.run.started if stamp is None else stamp)
-        return files.write(folder, self.document.test, time, {f: self._chunks(f) for f in wanted}, FORMS)
+        long = ("csv",) if isinstance(self._samples, Facts) and len(self._samples) >= LONG_FROM else ()
+        return files.write(folder, self.document.test, time, {f: self._chunks(f) for f in wanted}, FORMS, long)
 
     def _text(self, form: str) -> str:
         return b"".join(self._chunks(form)).decode()

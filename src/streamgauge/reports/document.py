@@ -9,8 +9,14 @@ from __future__ import annotations
 import msgspec
 
 from streamgauge.compare import Comparison
+from streamgauge.connections import Connections
 from streamgauge.findings import Finding
+from streamgauge.findings.checklist import Look
+from streamgauge.findings.signs import Trend
+from streamgauge.lives import Lives
+from streamgauge.memory import Memory
 from streamgauge.series import Series
+from streamgauge.strain import Strain
 from streamgauge.summary import Distribution, Group, Phase, Rate
 from streamgauge.verdict import Judged, Word
 
@@ -44,6 +50,8 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
 
     stamps: str
     """`kernel`, `user` or `mixed`."""
+    compiled: bool | None = None
+    """Whether the compiled part waited and read, or plain Python alone; null where the run does not tell."""
     valid: bool
     invalid_because: list[str]
     slack_ms: dict[str, float | None]
@@ -89,6 +97,34 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None
 
 
+class Probed(msgspec.Struct, frozen=True, kw_only=True):
+    """One probe of a run: what it read of the server, and how often."""
+
+    name: str
+    kind: str
+    """`process` or `json`."""
+    reads: str
+    """Which process or page, in words."""
+    readings: int
+    failed: int
+    instances: list[str]
+    """As they told themselves; empty where they did not."""
+    gauges: list[str]
+    error: str | None
+    """Why most of the failed ones failed."""
+
+
+class Resumed(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that was cut off went on (`run --resume`)."""
+
+    at: str
+    """UTC, ISO 8601."""
+    cut_s: float
+    """When it had been cut off, since its start."""
+    gap_s: float
+    """How long there was no load in between."""
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """Which run this was and how to repeat it."""
 
@@ -121,6 +157,10 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     tokens: dict[str, int | None]
     """input, output as counted by the server; null where it did not say."""
     folder: str | None
+    resumed: list[Resumed] = []
+    """Each time it went on after it had been cut off; what was open then was lost and asked again."""
+    probes: list[Probed] = []
+    """Where the server's memory was read."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,5 +193,19 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     run: Run
     tokens_from: dict[str, str]
     """For each target: `usage` or `events`."""
+    lives: Lives | None = None
+    """How long the streams lived, in the test that judges it."""
+    memory: Memory | None = None
+    """The server's memory, where probes read it for a test that judges it."""
+    capacity: Strain | None = None
+    """How far it goes and what happens beyond, in the test that tries."""
+    connections: list[Connections] = []
+    """Of every target, controls included."""
+    trends: list[Trend] = []
+    """How first tokens, pace and errors of each judged target went while the load stayed the same."""
+    checklist: list[Look] = []
+    """On a fail, each line of the strategy's root-cause lists that match: found, ruled out, or not looked at."""
+    silenced: dict[str, int] = {}
+    """Findings that the spec silences, and how many there were of each."""
     set_up: str | None = None
     """The outcome in which every request ended, where that shows the set-up to be wrong and not the service."""

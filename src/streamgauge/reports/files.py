@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from streamgauge.errors import StorageError
+from streamgauge.reports import aside
 
 _STAMP = re.compile(r"\d{8}T\d{6}Z")
 _MOST = 10_000
@@ -35,25 +37,41 @@ def timestamp(stamp: datetime | str) -> str:
 
 
 def write(
-    folder: Path, test: str, stamp: str, forms: Mapping[str, Iterable[bytes]], all_extensions: Iterable[str]
+    folder: Path,
+    test: str,
+    stamp: str,
+    forms: Mapping[str, Iterable[bytes]],
+    all_extensions: Iterable[str],
+    long: Collection[str] = (),
 ) -> list[Path]:
     """Write each form (extension to its bytes in chunks) and give the paths, in the same order.
 
-    A name is taken when any of `all_extensions` exists under it, written now or not: one name is one report.
-    StorageError names the folder and the next step.
+    A name is taken when any of `all_extensions` exists under it, written now or not: one name is one report. `long`:
+    forms that are many bytes, written beside the others where that is possible. StorageError names the folder and the
+    next step.
     """
     stem = f"{re.sub('[^A-Za-z0-9.-]', '-', test).strip('.') or 'report'}_{stamp}"
     reserved: list[Path] = []
+    drafts: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         reserved = _reserve(folder, stem, list(forms), list(all_extensions))
-        for path, chunks in zip(reserved, forms.values(), strict=True):
-            _write_one(path, chunks)
+        drafts = [path.with_name(f".{path.name}.{os.getpid()}.part") for path in reserved]
+        with contextlib.ExitStack() as running:
+            here = []
+            for form, path, draft in zip(forms, reserved, drafts, strict=True):
+                job = functools.partial(_write_one, path, draft, forms[form])
+                if form in long and aside.possible():
+                    running.enter_context(aside.doing(job))
+                else:
+                    here.append(job)
+            for job in here:
+                job()
     except OSError as error:
-        _remove(reserved)
+        _remove([*reserved, *drafts])
         raise StorageError(_explanation(folder, error)) from error
-    except BaseException:  # Ctrl-C too must leave no empty files that hold the names
-        _remove(reserved)
+    except BaseException:  # Ctrl-C too must leave no half of a file, and no empty ones that hold the names
+        _remove([*reserved, *drafts])
         raise
     return reserved
 
@@ -79,16 +97,11 @@ def _reserve(folder: Path, stem: str, extensions: list[str], all_extensions: lis
     raise FileExistsError(errno.EEXIST, "every name for this report is taken", str(folder / stem))
 
 
-def _write_one(path: Path, chunks: Iterable[bytes]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("xb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-        beside.replace(path)
-    except BaseException:  # Ctrl-C too must leave no half of a file
-        _remove([beside])
-        raise
+def _write_one(path: Path, draft: Path, chunks: Iterable[bytes]) -> None:
+    with draft.open("xb") as file:
+        for chunk in chunks:
+            file.write(chunk)
+    draft.replace(path)
 
 
 def _remove(paths: Iterable[Path]) -> None:

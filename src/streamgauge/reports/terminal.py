@@ -12,9 +12,13 @@ from textwrap import wrap
 
 from rich.cells import cell_len, set_cell_size
 
+import streamgauge.reports.causes as causes
+import streamgauge.reports.lasting as lasting
+import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
+from streamgauge.reports.suite_document import Suite
 
 Piece = tuple[str, str]
 """(text, style); style "" is plain."""
@@ -23,7 +27,7 @@ _STYLES = {"pass": "green", "fail": "red", "inconclusive": "yellow", "invalid": 
 _HEADINGS = {"p50": "p50 (ms)"}
 _EXPENDABLE = ("stalls", "adds", "rate", "p50", "p99")
 _NAME_WIDTH = 24
-_MOST_TARGETS, _MOST_OPEN, _MOST_FINDINGS = 12, 8, 3
+_MOST_TARGETS, _MOST_OPEN, _MOST_FINDINGS, _MOST_LINES = 12, 8, 3, 3
 
 
 def render(document: Document, width: int = 100) -> str:
@@ -51,6 +55,9 @@ def lines(document: Document, width: int = 100) -> list[list[Piece]]:
     if nothing is None:
         made += _targets(document, width)
         made += _criteria(document, width)
+        for part in lasting.parts(document):
+            for line in part.lines[:_MOST_LINES]:
+                made += _wrapped(f"{line}.", width)
     else:
         made += _wrapped(f"{nothing}.", width, style)
     made += _not_ok(document, width)
@@ -80,7 +87,10 @@ def _findings(document: Document, width: int) -> list[list[Piece]]:
         made += _wrapped(f"Found: {whose}{say.plain(one.words, 240)}. Remedy: {say.plain(one.remedy, 240)}", width)
     if len(document.findings) > _MOST_FINDINGS:
         made.append([(f"  and {len(document.findings) - _MOST_FINDINGS} more findings in the report", "dim")])
-    return made
+    for cause, looked in causes.looks(document):
+        made += _wrapped(f"{cause}: {causes.short_looks(looked)}", width, "dim")
+    quiet = causes.silenced(document)
+    return made + (_wrapped(f"{quiet}.", width, "dim") if quiet is not None else [])
 
 
 def _slowest(document: Document, width: int) -> list[list[Piece]]:
@@ -203,3 +213,29 @@ def _not_ok(document: Document, width: int) -> list[list[Piece]]:
     ]
     more = f", and {len(bad) - 6} other kinds" if len(bad) > 6 else ""
     return _wrapped("Not ok: " + ", ".join(parts) + more, width)
+
+
+def suite_lines(suite: Suite, width: int = 100) -> list[list[Piece]]:
+    """What became of several tests: the verdict, a line or two for each, what the strategy asks for, what to do."""
+    sign, style = say.SIGNS[suite.verdict], _STYLES[suite.verdict]
+    facts = dict(suite_view.facts(suite))
+    words = ["suite", *(facts[key] for key in ("environment", "tests", "took") if key in facts)]
+    severity = f"severity {suite.severity}" if suite.severity else ""
+    middle = say.shorten("  ".join([*words, say.money(suite.cost_usd)]), width - len(sign.word) - len(severity) - 6)
+    made: list[list[Piece]] = [
+        [(f"{sign.mark} {sign.word}", f"bold {style}"), (f"  {middle}  ", ""), (severity, "bold")]
+    ]
+    made += _wrapped(suite.headline, width, "bold")
+    for row in suite_view.rows(suite):
+        mark = say.SIGNS[row.verdict].mark if row.verdict else "·"
+        told = f"{mark} {row.test}: {row.word}{f', {row.severity}' if row.severity else ''}: {row.headline}"
+        made += _wrapped(told, width, _STYLES.get(row.verdict or "", "dim"))
+        if row.verdict is None:
+            made += _wrapped(f"to run it: {row.next_step}", width, "dim", indent="      ")
+    asked = suite_view.escalation(suite)
+    if asked is not None:
+        made += _wrapped(f"{asked[0]}. {'; '.join(asked[2])}", width)
+    for warning in suite.warnings:
+        made += _wrapped(f"Note: {warning}", width, "dim")
+    made += _wrapped(f"Next: {suite.next_step}", width)
+    return made

@@ -13,11 +13,15 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import streamgauge.reports.causes as causes
 import streamgauge.reports.charts as charts
+import streamgauge.reports.lasting as lasting
+import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
 from streamgauge.reports.figures import figures
+from streamgauge.reports.suite_document import Suite
 from streamgauge.reports.svg import Frame
 from streamgauge.series import Slow
 from streamgauge.wild import html
@@ -40,6 +44,17 @@ def render(document: Document, samples: object) -> Iterator[bytes]:
     yield template.render(**_parts(document)).encode("utf-8", "replace")
 
 
+def render_suite(suite: Suite) -> Iterator[bytes]:
+    """The index page of several tests, UTF-8. It has no script and loads nothing; its links are to files beside it."""
+    sign = say.SIGNS[suite.verdict]
+    page = _environment().get_template("suite.html.j2").render(
+        suite=suite, sign=sign, rows=suite_view.rows(suite), facts=suite_view.facts(suite),
+        escalation=suite_view.escalation(suite), waits=suite_view.waits(suite),
+        meaning=suite_view.meaning(suite),
+    )  # fmt: skip
+    yield page.encode("utf-8", "replace")
+
+
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
@@ -58,6 +73,7 @@ def _environment() -> Environment:
     environment.globals.update(
         say=say,
         view=view,
+        causes=causes,
         signs=say.SIGNS,
         style=Markup((files("streamgauge.reports") / "style.css").read_text("utf-8")),
     )
@@ -85,10 +101,16 @@ def _parts(document: Document) -> dict[str, Any]:
         "folded": folded,
         "confidence": say.percent(document.criteria[0].confidence) if document.criteria else "",
         "figures": figures(document),
+        "parts": lasting.parts(document),
         "stages": view.stages(document),
         "by_prompt": view.by_prompt(document),
         "by_phase": view.by_phase(document),
         "steps": [(i + 1, slow, _steps_text(slow)) for i, slow in enumerate(document.series.slowest)],
+        "looks": causes.looks(document),
+        "drifts": causes.signs(document),
+        "silenced": causes.silenced(document),
+        "connections": causes.connections(document),
+        "ends": causes.ends(document),
         "findings": [view.finding_parts(finding) for finding in document.findings],
         "quality": view.quality_rows(document),
         "quality_line": view.quality_line(document),

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from streamgauge.reports.document import SCHEMA, Document
+from streamgauge.reports.suite_document import SUITE_SCHEMA, Suite
 from streamgauge.wild import json_bytes
 
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -22,11 +23,20 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def render(document: Document, samples: object) -> Iterator[bytes]:
     """The document, indented by two. `samples` are not used: the document holds what the JSON contract names."""
+    yield _indented(document)
+
+
+def render_suite(suite: Suite) -> Iterator[bytes]:
+    """The index of several tests, in the same way."""
+    yield _indented(suite)
+
+
+def _indented(document: Document | Suite) -> bytes:
     try:
         compact = _encoder.encode(document)
     except UnicodeEncodeError:  # half of a surrogate pair in a server's own words: no UTF-8 can hold it
         compact = _encoder.encode(_without_surrogates(msgspec.to_builtins(document)))
-    yield json_bytes(msgspec.json.format(compact, indent=2)) + b"\n"
+    return json_bytes(msgspec.json.format(compact, indent=2)) + b"\n"
 
 
 def _without_surrogates(value: Any) -> Any:
@@ -42,17 +52,29 @@ def _without_surrogates(value: Any) -> Any:
 
 def schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a report of this version."""
-    made = msgspec.json.schema(Document, schema_hook=_any_value)
+    told = "One test's report. Missing values are null, rates are fractions, times end in their unit."
+    return _schema(Document, SCHEMA, "Streamgauge report", told)
+
+
+def suite_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the index of several tests, of this version."""
+    told = "Several tests of one command: the verdict over all, a line a test. Missing values are null."
+    return _schema(Suite, SUITE_SCHEMA, "Streamgauge suite", told)
+
+
+def _schema(kind: type, name: str, title: str, told: str) -> dict[str, Any]:
+    made = msgspec.json.schema(kind, schema_hook=_any_value)
     definitions = made["$defs"]
-    for name, definition in definitions.items():
-        definition.setdefault("title", name)
-    definitions["Document"]["properties"]["schema"] = {"const": SCHEMA, "description": "The version of this shape."}
-    definitions["Document"]["required"] = ["schema", *definitions["Document"]["required"]]
+    for each, definition in definitions.items():
+        definition.setdefault("title", each)
+    top = definitions[kind.__name__]
+    top["properties"]["schema"] = {"const": name, "description": "The version of this shape."}
+    top["required"] = ["schema", *top["required"]]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:{SCHEMA.replace('.', ':').replace('/', ':')}",
-        "title": "Streamgauge report",
-        "description": "One test's report. Missing values are null, rates are fractions, times end in their unit.",
+        "$id": f"urn:{name.replace('.', ':').replace('/', ':')}",
+        "title": title,
+        "description": told,
         **made,
     }
 
@@ -67,3 +89,8 @@ def _any_value(kind: type) -> dict[str, Any]:
 def schema_text() -> bytes:
     """The text of `report.schema.json`."""
     return msgspec.json.format(msgspec.json.encode(schema()), indent=2) + b"\n"
+
+
+def suite_schema_text() -> bytes:
+    """The text of `suite.schema.json`."""
+    return msgspec.json.format(msgspec.json.encode(suite_schema()), indent=2) + b"\n"

@@ -8,10 +8,15 @@ words stand in code spans. What only some readers need is folded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from urllib.parse import quote
 
+import streamgauge.reports.causes as causes
+import streamgauge.reports.lasting as lasting
+import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
 from streamgauge.reports.document import Document
+from streamgauge.reports.suite_document import Suite
 from streamgauge.wild import markdown as text
 from streamgauge.wild import markdown_code as code
 
@@ -23,9 +28,12 @@ def render(document: Document, samples: object) -> Iterator[bytes]:
         _head(document),
         _targets(document),
         _criteria(document),
+        *map(_part, lasting.parts(document)),
         _comparisons(document),
         _not_ok(document),
         _findings(document),
+        _checklist(document),
+        _connections(document),
         _slowest(document),
         _baselines(document),
         _quality(document),
@@ -56,8 +64,7 @@ def _head(document: Document) -> str:
     if run.stopped_by:
         found.append(f"The run ended before its plan was done: {text(run.stopped_by)}.")
     found += [f"Not valid: {text(why)}" for why in document.measurement.invalid_because]
-    step = document.next_step
-    found.append(f"Next: {code(step) if step.startswith('streamgauge ') else text(step)}")
+    found.append(f"Next: {_step(document.next_step)}")
     found.append(" · ".join(f"{label} {text(value)}" for label, value in view.facts(document)))
     if document.warnings:
         found.append("\n".join(f"- {text(warning)}" for warning in document.warnings))
@@ -134,6 +141,25 @@ def _comparisons(document: Document) -> str:
     )
 
 
+def _part(part: lasting.Part) -> str:
+    """A section of the test's own."""
+    found = [f"### {text(part.title)}", "\n".join(f"- {text(line)}" for line in part.lines)]
+    found += [_cells_table(first, table) for first, table in part.tables]
+    found += [_folded(text(summary), _cells_table(first, table)) for summary, first, table in part.folded]
+    return "\n\n".join(one for one in found if one)
+
+
+def _cells_table(first: str, table: view.Table) -> str:
+    rows = []
+    for name, detail, cells in table.rows:
+        shown = [
+            text(cell.text) + (f"<br><sub>{text(cell.note)}</sub>" if cell.note else "") if cell.text else "–"
+            for cell in cells
+        ]
+        rows.append([text(name) + (f"<br><sub>{text(detail)}</sub>" if detail else ""), *shown])
+    return _table("l" + "r" * len(table.headings), [first, *map(text, table.headings)], rows)
+
+
 def _not_ok(document: Document) -> str:
     if not document.series.not_ok:
         return ""
@@ -157,13 +183,45 @@ def _not_ok(document: Document) -> str:
 
 
 def _findings(document: Document) -> str:
-    if not document.findings:
+    quiet, drifts = causes.silenced(document), causes.signs(document)
+    if not document.findings and quiet is None and not drifts:
         return ""
     found = []
     for finding in document.findings:
         title, parts = view.finding_parts(finding)
         found.append(f"- **{text(title)}**" + "".join(f"<br>{text(label)}: {text(value)}" for label, value in parts))
-    return "### Findings\n\n" + "\n".join(found)
+    found += [f"- {sign} sign, {text(target)}: {text(words)}" for target, sign, words in drifts]
+    told = ["### Findings", "\n".join(found), f"{text(quiet)}." if quiet is not None else ""]
+    return "\n\n".join(part for part in told if part)
+
+
+def _checklist(document: Document) -> str:
+    parts = []
+    for cause, looked in causes.looks(document):
+        rows = [
+            [f"{causes.MARKS[one.state]} {causes.STATES[one.state]}", text(one.line), text(causes.look_words(one))]
+            for one in looked
+        ]
+        parts.append(
+            f"**{text(cause)}**\n\n" + _table("lll", ["", "to look at", "what was seen, or what to add"], rows)
+        )
+    return "\n\n".join(["### Root causes, line by line", *parts]) if parts else ""
+
+
+def _connections(document: Document) -> str:
+    made = causes.connections(document)
+    if not made.rows:
+        return ""
+    table = _cells(made, "target", "kept alive?")
+    ends = causes.ends(document)
+    if ends.rows:
+        table += "\n\nHow old they were when they ended, and who ended them:\n\n" + _cells(ends, "target", "age")
+    return _folded("Connections: new, used again, closed by whom", table)
+
+
+def _cells(table: view.Table, first: str, second: str) -> str:
+    rows = [[text(name), text(detail), *(text(cell.text) for cell in cells)] for name, detail, cells in table.rows]
+    return _table("ll" + "r" * len(table.headings), [first, second, *map(text, table.headings)], rows)
 
 
 def _slowest(document: Document) -> str:
@@ -222,3 +280,44 @@ def _quality(document: Document) -> str:
 
 def _folded(summary: str, body: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+
+
+def render_suite(suite: Suite) -> Iterator[bytes]:
+    """The index of several tests, UTF-8; its links are to files beside it."""
+    sign = say.SIGNS[suite.verdict]
+    where = f" on {text(suite.environment)}" if suite.environment else ""
+    severity = f", severity {suite.severity}" if suite.severity else ""
+    found = [f"## {sign.mark} {sign.word}: suite{where}{severity}", f"**{text(suite.headline)}**"]
+    meaning = suite_view.meaning(suite)
+    found += [text(meaning)] if meaning else []
+    found.append(f"Next: {_step(suite.next_step)}")
+    found.append(" · ".join(f"{label} {text(value)}" for label, value in suite_view.facts(suite)))
+    found += ["\n".join(f"- {text(warning)}" for warning in suite.warnings)] if suite.warnings else []
+    headings = ["verdict", "test", "found", "severity", "requests", "took", "report"]
+    lines = [
+        [
+            _sign(row.verdict) if row.verdict and row.verdict == row.word else text(row.word),
+            text(row.test),
+            text(row.headline) + (f"<br>{_step(row.next_step)}" if row.next_step else ""),
+            row.severity or "–",
+            row.requests or "–",
+            row.took or "–",
+            " ".join(f"[{form}](<{quote(name)}>)" for form, name in row.files) or "none",
+        ]
+        for row in suite_view.rows(suite)
+    ]
+    found.append("### Tests\n\n" + _table("llllrrl", headings, lines))
+    told = suite_view.escalation(suite)
+    if told is not None:
+        steps = "\n".join(f"{i}. {text(action)}" for i, action in enumerate(told[2], 1))
+        found.append(f"### What to do now\n\n{text(told[0])}. Asked for by {text(told[1])}.\n\n{steps}")
+    waits = [f"- before {text(test)}: {text(sentence)}" for test, sentence in suite_view.waits(suite)]
+    found += ["### Between the tests\n\n" + "\n".join(waits)] if waits else []
+    found.append(f"Run it again: {code(suite.rerun, 1_000)}")
+    origin = [f"streamgauge {suite.version}", suite.id, f"started {suite.started}", suite.schema]
+    found.append(f"<sub>{' · '.join(text(part) for part in origin)}</sub>")
+    yield ("\n\n".join(found) + "\n").encode("utf-8", "replace")
+
+
+def _step(step: str) -> str:
+    return code(step) if step.startswith("streamgauge ") else text(step)

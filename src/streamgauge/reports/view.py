@@ -100,6 +100,7 @@ def facts(document: Document) -> list[tuple[str, str]]:
         ("cost", say.money(run.cost_usd).removeprefix("cost ")),
         ("preset", run.preset),
         ("started", run.started.replace("T", " ").replace("Z", " UTC")),
+        ("resumed", ", ".join(one.at.replace("T", " ").replace("Z", " UTC") for one in run.resumed)),
     ]
     return [(label, say.plain(value, 120)) for label, value in found if value]
 
@@ -136,12 +137,16 @@ def told(document: Document) -> Document:
             baselines=[],
             metrics={},
             groups=[],
+            connections=[],
+            trends=[],
+            checklist=[],
+            silenced={},
             series=msgspec.structs.replace(
                 document.series, ecdf=[], timeline=[], slowest=[], gaps=[], heat=[], strips=None, courses=[]
             ),
         )
     if document.criteria and not judged_requests(document):
-        return msgspec.structs.replace(document, criteria=[], baselines=[])
+        return msgspec.structs.replace(document, criteria=[], baselines=[], trends=[], checklist=[])
     return document
 
 
@@ -400,6 +405,9 @@ def _median_cell(d: Distribution | None) -> Cell:
     return Cell(stat_text(d, "p50"), None, "" if d is None or d.n == 0 else f"p95 {stat_text(d, 'p95')}")
 
 
+_READ_BY: dict[bool | None, str] = {True: ", read by the compiled part", False: ", read by plain Python", None: ""}
+
+
 def quality_line(document: Document) -> str:
     """How well we measured, in one line."""
     m = document.measurement
@@ -430,7 +438,7 @@ def quality_rows(document: Document) -> list[tuple[str, str]]:
         return ", ".join(f"{key} {say.milliseconds(value)}" for key, value in values.items())
 
     rows = [
-        ("Clock of the stamps", m.stamps),
+        ("Clock of the stamps", f"{m.stamps}{_READ_BY[m.compiled]}"),
         ("First token known to within", spread(m.slack_ms)),
         ("Starts late through us", spread(m.late_ms)),
         ("Starts missed through us", f"{m.missed_starts:,} of {m.starts:,}"),
@@ -494,9 +502,22 @@ def finding_parts(finding: Finding) -> tuple[str, list[tuple[str, str]]]:
     counted = f"{seen.k:,} of {seen.n:,} {say.plain(seen.of, 40)}"
     parts = [
         ("target", finding.target or ""),
+        ("costs", costs(finding)),
         ("evidence", "; ".join(part for part in (counted, *values, when, ids) if part)),
         ("likely cause", finding.cause),
         ("how to check", finding.check),
         ("remedy", finding.remedy),
     ]
     return say.plain(finding.words, 240), [(label, say.plain(text, 600)) for label, text in parts if text]
+
+
+def costs(finding: Finding) -> str:
+    """What it costs, or would: the order of findings."""
+    parts = []
+    if finding.lost:
+        parts.append(f"{say.percent(finding.lost)} of the answers")
+    if finding.later:
+        parts.append("nothing yet; answers, if it goes on")
+    if finding.waits_ms:
+        parts.append(f"up to {say.milliseconds(finding.waits_ms)} of each request's time")
+    return ", ".join(parts)

@@ -60,6 +60,11 @@ _METRIC_NAMES = {
     "requests_per_s": "requests per second",
     "tokens_per_s": "tokens per second",
     "ttft_degradation": "TTFT p95 against the reference",
+    "memory_growth_mb_per_h": "memory growth",
+    "memory_cleanup": "memory given back after the burst",
+    "memory_unbounded": "memory rising without end",
+    "streams_complete": "streams that lived as long as wanted",
+    "pace_kept": "pace kept to the end",
 }
 _STAT_NAMES = {"cv": "spread", "sd": "standard deviation"}
 _OPS = {"<": "<", "<=": "≤", ">": ">", ">=": "≥", "==": "=", "=": "="}
@@ -213,7 +218,7 @@ def amount(value: float | None, unit: str, metric: str = "", stat: str | None = 
     if value is None or not math.isfinite(value):
         return number(value)
     known = METRICS.get(metric)
-    if stat == "cv" or (known is not None and known.kind == "rate"):
+    if stat == "cv" or (known is not None and (known.kind == "rate" or known.share)):
         return percent(value, extra) if unit != "%" else f"{number(value, extra)} %"
     if unit == "ms":
         return milliseconds(value, extra)

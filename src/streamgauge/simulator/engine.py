@@ -24,6 +24,7 @@ from collections.abc import Callable
 
 from streamgauge.clock import MS, Clock, S
 from streamgauge.simulator.conn import Conn
+from streamgauge.simulator.memory import Memory, parse
 from streamgauge.simulator.options import Options
 from streamgauge.simulator.pack import ADMIT, CLOSE, END, HANG, RESET, Send
 from streamgauge.simulator.respond import Reply, Responder
@@ -47,7 +48,9 @@ class Engine:
         self._now = clock.now
         self._log = log
         self._tls = tls
-        self._responder = Responder(options)
+        script = None if options.memory is None else parse(options.memory)
+        self.memory = Memory(script, options.seed, clock.now())
+        self._responder = Responder(options, self.memory)
         self._selector = selectors.DefaultSelector()
         self._due: list[tuple[int, int, Conn, Reply, Send]] = []
         self._order = 0
@@ -220,6 +223,7 @@ class Engine:
         self.requests += 1
         conn.served += 1
         wall_s = self._clock.wall() // S
+        self.memory.connections = len(self._conns)
         reply = self._responder.answer(request, self.requests, now, wall_s, full=self._full(), bad=bad)
         self._claims += reply.wants_place
         reply.facts |= {
@@ -231,6 +235,8 @@ class Engine:
             "admitted_ns": now,
         }
         conn.reply = reply
+        if reply.facts["dialect"] is not None:
+            self.memory.came()
         self.on_request()
         self._advance(conn, reply, now)
 
@@ -337,6 +343,8 @@ class Engine:
             reply.holds_place = False
             self.open -= 1
         self._claims -= reply.wants_place
+        if reply.facts["dialect"] is not None:
+            self.memory.ended()
         story = reply.story
         counts = story.counts
         told = {"input": counts.input, "output": counts.output, "reasoning": counts.reasoning, "cached": counts.cached}
@@ -357,6 +365,13 @@ class Engine:
         conn.sock.close()
         if conn.reply is not None:
             self._finish(conn, conn.reply, ended)
+
+    def restart(self, now: int) -> None:
+        """End as a server that is killed: every connection is reset. The sockets listen on."""
+        for conn in list(self._conns.values()):
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
+            self._drop(conn, "reset")
+        self.memory.restart(now)
 
     # Capacity...
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from streamgauge.errors import UsageError
-from streamgauge.simulator import faults, models
+from streamgauge.simulator import faults, memory, models
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ class Options:
     """Each other open generation stretches the waits of a new one by this share."""
     leak_mb_per_request: float = 0.0
     leak_mb_per_hour: float = 0.0
+    memory: str | None = None
+    """What `GET /probe` says of memory, by `simulator.memory.Script`; None: the process's own."""
     gzip: str | None = None
     """`flush`: compressed, flushed after each event; `buffered`: every 2 KB of events, which merges tokens."""
     tls_cert: str | None = None
@@ -57,6 +59,8 @@ class Options:
         for text in self.faults:
             faults.parse(text)
         self.failing(models.Pace(0))
+        if self.memory is not None:
+            memory.parse(self.memory)
         if models.find(self.model) is None:
             raise UsageError(
                 f"model {self.model!r}: a sim- name reads like sim-t300-i20-n100 (TTFT ms, gap ms, tokens)"

@@ -21,6 +21,8 @@ from urllib.parse import parse_qs
 
 from streamgauge.errors import UsageError
 from streamgauge.simulator import faults, models, script
+from streamgauge.simulator.memory import PATH as PROBE
+from streamgauge.simulator.memory import Memory
 from streamgauge.simulator.options import Options
 from streamgauge.simulator.pack import Send
 from streamgauge.simulator.play import Player, Story
@@ -79,8 +81,9 @@ def find_api(path: str) -> Api | None:
 class Responder:
     """Answers requests by the server's options."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, memory: Memory) -> None:
         self._options = options
+        self._memory = memory
         self._faults = tuple(faults.parse(text) for text in options.faults)
 
     def answer(
@@ -101,7 +104,7 @@ class Responder:
             if bad is not None:
                 raise Refused(bad.status, str(bad))
             if api is None or request.method != "POST":
-                plan = self._page(request, api)
+                plan = self._page(request, api, now_ns, wall_s)
             else:
                 self._check_key(request, api)
                 asked = api.read(request.path, request.query, _json(request.body), wall_s)
@@ -165,7 +168,7 @@ class Responder:
             step = script.Status(refused.status, fields, body)
         return _Plan((step,), "refused")
 
-    def _page(self, request: Request, api: Api | None) -> _Plan:
+    def _page(self, request: Request, api: Api | None, now_ns: int, wall_s: int) -> _Plan:
         """The few pages beside the APIs; Refused for anything else."""
         where = f"{request.method} {request.path}"
         if api is not None:
@@ -178,6 +181,10 @@ class Responder:
             return _document("application/json", json.dumps({"object": "list", "data": names}))
         if where == "GET /healthz":
             return _document("application/json", '{"status":"ok"}')
+        if where == f"GET {PROBE}":
+            self._check_key(request, OPENAI_CHAT)
+            collect = parse_qs(request.query).get("collect") == ["1"]
+            return _document("application/json", self._memory.page(now_ns, wall_s, collect=collect))
         if where == "GET /login":
             return _document("text/html; charset=utf-8", LOGIN)
         if request.path.startswith("/v1beta/"):

@@ -146,6 +146,8 @@ def serve(options: Options, ready: Callable[[int], None], clock: Clock | None = 
 
         def tick(now: int) -> bool:
             leak.tick(now)
+            if engine.memory.over(now):
+                engine.restart(now)
             return not stop.due(now)
 
         engine.run(tick)

@@ -122,7 +122,7 @@ def _limit(text: str, metric: Metric, stat: str | None, limit_text: str) -> tupl
     unit = "" if stat == "cv" else metric.unit
     fraction = stat == "cv" or metric.kind == "rate"
     scales = {"": 1.0, unit: 1.0}
-    if fraction:
+    if fraction or metric.share:
         scales["%"] = 0.01
     elif unit == "ms":
         scales |= {"s": 1_000.0, "us": 0.001, "min": 60_000.0}
@@ -177,11 +177,13 @@ def criterion(
 
 
 def default_criteria(
-    test: str, preset: str, *, prompts: Collection[str], level: int, open_loop: bool
+    test: str, preset: str, *, prompts: Collection[str], level: float, open_loop: bool, probes: bool = False
 ) -> tuple[Criterion, ...]:
     """What `test` is judged by when the spec says nothing, scopes still unexpanded.
 
-    `level` is the concurrency asked for; in open loop no level is held, so none is judged.
+    `level` is the concurrency asked for; in open loop no level is held, so none is judged. In stress it is what must be
+    within the criteria: users, in open loop requests a second. probes: whether the server's memory is read; where it is
+    not, endurance shows its criterion on it and does not wait for it.
     """
     if test == "ttft":
         short = (criterion("ttft_ms.p50 < 500", prompt="short"),) if "short" in prompts else ()
@@ -200,6 +202,29 @@ def default_criteria(
             criterion("error_rate < 0.5%"),
             criterion("drops == 0"),
             criterion("ttft_degradation <= 1.5", advisory=True),
+        )
+    if test == "memory":
+        return (
+            criterion("memory_growth_mb_per_h < 100"),
+            criterion("memory_cleanup > 50%"),
+            criterion("memory_unbounded == 0"),
+        )
+    if test == "endurance":
+        return (
+            criterion("streams_complete >= 100%"),
+            criterion("drops == 0"),
+            criterion("timeouts == 0"),
+            criterion("pace_kept > 80%"),
+            criterion("memory_growth_mb_per_h < 100", may_gate=probes),
+            criterion("stalls == 0", advisory=True),
+        )
+    if test == "stress":
+        return (
+            criterion(f"capacity >= {level:g}"),
+            criterion("ttft_ms.p95 < 1000", may_gate=False),
+            criterion("level_error_rate < 5%"),
+            criterion("crashes == 0"),
+            criterion("recovery_s < 30"),
         )
     raise ValueError(f"no test {test!r}")
 

@@ -24,6 +24,7 @@ from typing import Protocol, TypeAlias, TypeVar
 from pydantic import ValidationError
 
 from streamgauge.errors import UsageError
+from streamgauge.metrics import METRICS
 from streamgauge.secrets import Redactor
 from streamgauge.spec.criteria import ALL, EACH
 from streamgauge.spec.explain import explain, keys_of, shown, unknown_key
@@ -31,9 +32,14 @@ from streamgauge.spec.locate import locate
 from streamgauge.spec.mistakes import Mistakes, Path, Places, did_you_mean, nearest
 from streamgauge.spec.model import (
     REFERENCE,
+    EnduranceTest,
     Environment,
+    Findings,
+    MemoryTest,
+    Probe,
     Prompts,
     SpecModel,
+    StressTest,
     Table,
     Target,
     Test,
@@ -41,7 +47,8 @@ from streamgauge.spec.model import (
     body_mistake,
     header_mistakes,
 )
-from streamgauge.spec.presets import LENGTHS, TESTS
+from streamgauge.spec.presets import PHASES_OF, SHIPPED, TESTS
+from streamgauge.spec.probe_flag import parse_probe
 from streamgauge.spec.prompt_files import MAX_BYTES, PromptSet, read_prompts, shipped
 from streamgauge.spec.read import (
     DOTENV,
@@ -62,6 +69,13 @@ TARGET = "target"
 _RESERVED = (EACH, ALL)
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9 ._/:+-]{0,63}$")
 T = TypeVar("T", bound=Table)
+TABLES: dict[str, type[Test]] = {
+    **dict.fromkeys(TESTS, Test),
+    "endurance": EnduranceTest,
+    "memory": MemoryTest,
+    "stress": StressTest,
+}
+"""Each test's table."""
 
 
 class Speaks(Protocol):
@@ -127,10 +141,11 @@ def load_spec(
     environ: Mapping[str, str],
     sets: Iterable[str] = (),
     proxy: tuple[str, str] | None = None,
+    probes: Iterable[str] = (),
 ) -> Spec:
     """The spec in `path` with variables of `environ` and flags laid over it. UsageError lists every mistake.
 
-    `proxy`: that of every target, and the flag or variable that gave it.
+    `proxy`: that of every target, and the flag or variable that gave it. `probes`: further ones, as `--probe` has them.
     """
     file = _shown(path)
     text = read_text(path, "a spec", MAX_SPEC_BYTES, file)
@@ -141,6 +156,7 @@ def load_spec(
         for name, table in targets.items():
             if isinstance(table, dict):
                 table["proxy"], flags["targets", name, "proxy"] = proxy
+    flags |= _add_probes(tree, probes, environ, path.parent)
     return _check(tree, file, locate(text), path.parent, path, speak=speak, environ=environ, sets=sets, flags=flags)
 
 
@@ -157,6 +173,7 @@ def from_url(
     folder: FilePath = FilePath(),
     named: Spec | None = None,
     origins: Mapping[str, str] | None = None,
+    probes: Iterable[str] = (),
 ) -> Spec:
     """A spec with one target, `target`, at `url`. UsageError lists every mistake.
 
@@ -175,8 +192,27 @@ def from_url(
     keys = {"url": "--url", "model": "--model", "dialect": "--dialect", "headers": "-H", "proxy": "--proxy"}
     flags: dict[Path, str] = {("targets", TARGET, key): (origins or {}).get(flag, flag) for key, flag in keys.items()}
     base = named.folder if named is not None else folder
+    flags |= _add_probes(tree, probes, environ, base)
     environ = {name: value for name, value in environ.items() if not name.startswith(f"{PREFIX}TARGETS__")}
     return _check(tree, None, {}, base, None, speak=speak, environ=environ, sets=sets, flags=flags)
+
+
+def _add_probes(
+    tree: dict[str, object], texts: Iterable[str], environ: Mapping[str, str], folder: FilePath
+) -> dict[Path, str]:
+    """Lay the probes of flags over the file's; returns which tables came from which flag. UsageError for none."""
+    flags: dict[Path, str] = {}
+    for text in texts:
+        variables = {**read_dotenv(folder / DOTENV, Mistakes(Places())), **environ}
+        try:
+            name, table = parse_probe(text, variables)
+        except ValueError as error:
+            raise UsageError(f"--probe {text[:60]}: {error}") from None
+        section = tree.setdefault("probes", {})
+        if isinstance(section, dict):
+            section[name] = table
+        flags["probes", name] = f"--probe {name}"
+    return flags
 
 
 def _shown(path: FilePath) -> str:
@@ -221,8 +257,13 @@ def _tables(tree: dict[str, object], mistakes: Mistakes) -> SpecModel:
     environments = _section(tree, "environments", Environment, mistakes)
     targets = _section(tree, "targets", Target, mistakes)
     prompts = _section(tree, "prompts", Prompts, mistakes)
-    tests = _section(tree, "tests", Test, mistakes, only=TESTS)
-    return SpecModel(environments=environments, targets=targets, prompts=prompts, tests=Tests(**tests))
+    probes = _section(tree, "probes", Probe, mistakes)
+    tests = _section(tree, "tests", Test, mistakes, only=TABLES)
+    findings = _table(tree.get("findings", {}), Findings, ("findings",), mistakes) or Findings()
+    return SpecModel(
+        environments=environments, targets=targets, prompts=prompts, probes=probes,
+        tests=Tests.model_validate(tests), findings=findings,
+    )  # fmt: skip
 
 
 def _unknown_section(key: str, value: object) -> str:
@@ -241,9 +282,9 @@ def _unknown_section(key: str, value: object) -> str:
 
 
 def _section(
-    tree: Mapping[str, object], name: str, kind: type[T], mistakes: Mistakes, only: tuple[str, ...] | None = None
+    tree: Mapping[str, object], name: str, kind: type[T], mistakes: Mistakes, only: Mapping[str, type[T]] | None = None
 ) -> dict[str, T]:
-    """The tables of one section that are right; `only`: the names it may have."""
+    """The tables of one section that are right; `only`: the names it may have, and the kind of each."""
     section = tree.get(name, {})
     if not isinstance(section, dict):
         mistakes.add((name,), f"must be a table of tables, as in [{name}.NAME], not {shown(section)}")
@@ -256,7 +297,7 @@ def _section(
         wrong_name = None if only is not None else _name_mistake(key)
         if wrong_name:
             mistakes.add((name, key), wrong_name)
-        model = _table(table, kind, (name, key), mistakes)
+        model = _table(table, kind if only is None else only[key], (name, key), mistakes)
         if model is not None:
             found[key] = model
     return found
@@ -291,7 +332,7 @@ def _name_mistake(name: str) -> str | None:
 
 def _prompts(model: SpecModel, folder: FilePath, mistakes: Mistakes) -> dict[str, PromptSet]:
     """Every set that may be named; a file that cannot be read is a mistake."""
-    sets = {name: PromptSet(name, shipped(name)) for name in LENGTHS}
+    sets = {name: PromptSet(name, shipped(name)) for name in SHIPPED}
     for name, table in model.prompts.items():
         if table.texts is not None:
             blank = [number for number, text in enumerate(table.texts) if not text.strip()]
@@ -340,7 +381,7 @@ def _relations(model: SpecModel, tree: Mapping[str, object], mistakes: Mistakes)
     """What one table says about another. A name in the file counts as there, even where its table is wrong."""
     targets = _names(tree, "targets")
     environments = _names(tree, "environments")
-    prompts = [*LENGTHS, *(name for name in _names(tree, "prompts") if name not in LENGTHS)]
+    prompts = [*SHIPPED, *(name for name in _names(tree, "prompts") if name not in SHIPPED)]
     if not targets:
         mistakes.add((), "names no target; add [targets.NAME] with a url and a dialect, or run with --url")
     for name, target in model.targets.items():
@@ -354,10 +395,20 @@ def _relations(model: SpecModel, tree: Mapping[str, object], mistakes: Mistakes)
             mistakes.add((*at, "body"), wrong)
         if target.control is not None:
             _control(name, target.control, model, targets, mistakes)
+    for name, probe in model.probes.items():
+        if probe.path is not None and not environments:
+            told = "is below an environment's url, and there is none; write the whole url, or add [environments.NAME]"
+            mistakes.add(("probes", name, "path"), told)
+        for header, text in header_mistakes(probe.headers).items():
+            mistakes.add(("probes", name, "headers", header), text)
+    probes = _names(tree, "probes")
     for name in TESTS:
         test: Test | None = getattr(model.tests, name)
         if test is not None:
             _test(name, test, targets, prompts, mistakes)
+            for number, one in enumerate(test.probes or ()):
+                if one not in probes:
+                    mistakes.add(("tests", name, "probes", number), _no_such("probe", one, probes))
 
 
 def _names(tree: Mapping[str, object], section: str) -> list[str]:
@@ -399,13 +450,17 @@ def _test(name: str, test: Test, targets: list[str], prompts: list[str], mistake
             one = getattr(criterion, what)
             if one is not None and one not in (*_RESERVED, *scope):
                 mistakes.add((*at, "criteria", number, what), _no_such(what, one, scope))
-        if name == "ttft" and criterion.phase not in (None, "hold"):
-            mistakes.add((*at, "criteria", number, "phase"), f'ttft has no phase "{criterion.phase}"; leave it out')
+        if criterion.phase not in (None, *PHASES_OF[name]):
+            mistakes.add((*at, "criteria", number, "phase"), f'{name} has no phase "{criterion.phase}"; leave it out')
+        metric = METRICS.get(re.split(r"[.\s<>=]", criterion.rule, maxsplit=1)[0])
+        if metric is not None and metric.tests and name not in metric.tests:
+            told = f"{metric.name} is found by the test {' and '.join(metric.tests)}; ask for it there"
+            mistakes.add((*at, "criteria", number, "rule"), told)
 
 
 def _no_such(what: str, word: str, known: Iterable[str]) -> str:
     names = list(known)
-    noun = "target" if what == "target" else "prompt set"
+    noun = "prompt set" if what == "prompt" else what
     return f'no {noun} "{word}" here{did_you_mean(word, names)} There is: {", ".join(names) or "none"}'
 
 
@@ -413,7 +468,7 @@ def digest(spec: Spec) -> str:
     """sha256 (hex) of what the spec asks for: order of keys, comments, file names and secrets do not change it."""
     tree = spec.model.model_dump(mode="json", by_alias=True)
     redactor = Redactor(())
-    for target in tree["targets"].values():
+    for target in (*tree["targets"].values(), *tree["probes"].values()):
         target["headers"] = {
             name.lower(): value if REFERENCE.search(value) else redactor.headers([(name, value)])[0][1]
             for name, value in sorted(target["headers"].items())

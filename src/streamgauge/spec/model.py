@@ -27,7 +27,10 @@ from pydantic import (
 from streamgauge.proxies import parse_proxy
 from streamgauge.spec.address import check_header, check_path, parse_url
 from streamgauge.spec.criteria import Severity, parse_rule
+from streamgauge.spec.mistakes import did_you_mean
+from streamgauge.spec.places import check_places
 from streamgauge.spec.presets import Inconclusive
+from streamgauge.spec.silence import FINDINGS
 
 SLOTS = {"{prompt}": "x", "{uuid}": "x", "{chat}": "x", "{model}": "x", "{max_tokens}": "1"}
 """What a body may hold, with what stands in for it when the body is checked."""
@@ -392,7 +395,7 @@ class Criterion(Table):
     prompt: Text | None = Field(
         default=None, description="A prompt set, each or all. all when not given.", examples=["short"]
     )
-    phase: Literal["reference", "ramp", "hold", "stress"] | None = Field(
+    phase: Literal["reference", "ramp", "hold", "stress", "burst", "spike", "recovery"] | None = Field(
         default=None, description="Another phase than the judged one.", examples=["stress"]
     )
     advisory: bool = Field(default=False, description="Shown, never part of the verdict.", examples=[True])
@@ -482,6 +485,127 @@ def _rule_or_table(value: object) -> object:
     return {"rule": value} if isinstance(value, str) else value
 
 
+class Probe(Table):
+    """Where the server's own memory is read while a test runs: processes of this machine, or a page of JSON."""
+
+    kind: Literal["process", "json"] = Field(
+        description="process: a process of this machine with its children. json: a page that tells numbers as JSON.",
+        examples=["json"],
+    )
+    pid: Count | None = Field(default=None, description="process: its id.", examples=[1234])
+    port: Annotated[int, Field(ge=1, le=65_535)] | None = Field(
+        default=None, description="process: the TCP port it listens on.", examples=[3000]
+    )
+    command: Text | None = Field(
+        default=None,
+        description="process: a regular expression (Python) found in its command line.",
+        examples=["node .*server\\.js"],
+    )
+    url: Text | None = Field(
+        default=None,
+        description="json: the page, the same in every environment. May hold ${NAME}.",
+        examples=["https://staging.example.com/api/probe"],
+    )
+    path: Text | None = Field(
+        default=None,
+        description="json: its path below the environment's url, instead of url. May hold ${NAME}.",
+        examples=["/api/probe"],
+    )
+    method: Literal["GET", "POST"] = Field(default="GET", description="json: how it is asked.", examples=["POST"])
+    body: Text | None = Field(
+        default=None, description="json: body of a POST, JSON. ${NAME} as in headers.", examples=['{"detail":true}']
+    )
+    headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="json: headers of every request, its token above all. ${NAME} as in a target's headers.",
+        examples=[{"authorization": "Bearer ${PROBE_TOKEN}"}],
+    )
+    paths: dict[str, str] = Field(
+        default_factory=dict,
+        description='json: gauge -> where its number stands, as in heap_used = "memory.heapUsed", perhaps times a '
+        'factor: "mem.rss_mb * 1e6". Usual names are found without; see docs/probes.md. Any other name is a gauge of '
+        "your own.",
+        examples=[{"heap_used": "memory.heapUsed", "queue": "jobs.waiting"}],
+    )
+    collect: Text | None = Field(
+        default=None,
+        description='json: asks the server to collect its garbage before a snapshot: "?name=1" is added to the url, '
+        '"/path" is asked first. Tests that time answers never ask.',
+        examples=["?collect=1"],
+    )
+    timeout: Duration | None = Field(
+        default=None, description="json: for one reading as a whole. 5 s when not given.", examples=["2s"]
+    )
+    tls: Tls = Field(default_factory=Tls, description="json: TLS settings.", examples=[{"ca": "certs/ca.pem"}])
+    proxy: Text | None = Field(default=None, description="json: HTTP proxy, as a target's.", examples=["none"])
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is not None and not REFERENCE.search(value):
+            parse_url(value)
+        return value
+
+    @field_validator("path")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        wrong = check_path(REFERENCE.sub("x", value)) if value is not None else None
+        if wrong:
+            raise ValueError(wrong)
+        return value
+
+    @field_validator("collect")
+    @classmethod
+    def _collect(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        wrong = check_path(value if value.startswith("/") else "/" + value)
+        if wrong or value[0] not in "?/" or len(value) < 2:
+            raise ValueError(f'"{value}" is neither a query to add ("?collect=1") nor a path to ask first ("/gc")')
+        return value
+
+    @field_validator("command")
+    @classmethod
+    def _command(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value!r} is not a regular expression: {error}") from None
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: str | None) -> str | None:
+        if value is not None and not REFERENCE.search(value):
+            parse_proxy(value)
+        return value
+
+    @field_validator("paths")
+    @classmethod
+    def _paths(cls, value: dict[str, str]) -> dict[str, str]:
+        check_places(value)
+        return value
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Probe:
+        ways = ("pid", "port", "command")
+        others = sorted(self.model_fields_set - {"kind", *ways})
+        given = [name for name in ways if getattr(self, name) is not None]
+        if self.kind == "process":
+            if others:
+                raise ValueError(f'{others[0]} goes with kind = "json"; a process probe has one of {", ".join(ways)}')
+            if len(given) != 1:
+                raise ValueError(f"give one of {', '.join(ways)}" + (f", not {' and '.join(given)}" if given else ""))
+            return self
+        if given:
+            raise ValueError(f'{given[0]} goes with kind = "process"; a json probe has a url or a path')
+        if (self.url is None) == (self.path is None):
+            raise ValueError("give one of url and path: url is a whole address, path is below the environment's")
+        if self.body is not None and self.method == "GET":
+            raise ValueError('body goes with method = "POST"')
+        return self
+
+
 class Test(Table):
     """One test. What is left out is the preset's."""
 
@@ -507,6 +631,13 @@ class Test(Table):
     )
     requests: Count | None = Field(
         default=None, description="Judged requests for each target, instead of the preset's.", examples=[400]
+    )
+    repeats: Annotated[int, Field(ge=0, le=1_000)] | None = Field(
+        default=None,
+        description="ttft: before the judged phase one prompt is sent so many times to each target, beside as many new "
+        "ones, to see whether it is cached; not judged. 0: not at all. When not given: 12 at standard and full, "
+        "unless requests or duration are given; none in open loop or without unique_prefix.",
+        examples=[12],
     )
     concurrency: Annotated[int, Field(ge=1, le=MOST_STREAMS)] | None = Field(
         default=None,
@@ -554,8 +685,19 @@ class Test(Table):
         description="What is judged, instead of the test's own criteria.",
         examples=[["default", "ttft_ms.p99 < 3000"]],
     )
+    probes: tuple[Text, ...] | None = Field(
+        default=None,
+        strict=False,
+        description="Which probes are read. All when not given; [] for none.",
+        examples=[["web"]],
+    )
     inconclusive: Inconclusive | None = Field(
         default=None, description="pass: exit 3 becomes 0, with a warning. report when not given.", examples=["pass"]
+    )
+    allow_production: bool = Field(
+        default=False,
+        description="endurance, memory and stress: run also where the environment's kind is production.",
+        examples=[True],
     )
 
     @model_validator(mode="after")
@@ -564,6 +706,75 @@ class Test(Table):
             raise ValueError("give rate or trace, not both: a trace has its own times")
         if self.trace is not None and self.arrivals is not None:
             raise ValueError("arrivals spaces those of a rate, and a trace has its own times; leave it out")
+        return self
+
+
+class MemoryTest(Test):
+    """The memory test: what follows its hold besides."""
+
+    burst: Annotated[int, Field(ge=1, le=MOST_STREAMS)] | None = Field(
+        default=None,
+        description="memory: streams held over all targets during the burst. Five times the level at standard.",
+        examples=[50],
+    )
+    burst_duration: Duration | None = Field(
+        default=None, description="memory: length of the burst. 60 s at standard.", examples=["60s"]
+    )
+    idle: Duration | None = Field(
+        default=None,
+        description="memory: time without load after the burst, for the server to give back what it took. 5 min at "
+        "standard; below 2 min an untidy server is not failed, its collector may not have run yet.",
+        examples=["5m"],
+    )
+
+
+class EnduranceTest(Test):
+    """The endurance test: how long its streams live."""
+
+    stream: Duration | None = Field(
+        default=None, description="endurance: how long one answer is to last. 15 min at standard.", examples=["15m"]
+    )
+    in_sequence: Annotated[int, Field(ge=1, le=1_000)] | None = Field(
+        default=None, description="endurance: so many long answers one after another. 2 at standard.", examples=[2]
+    )
+
+
+class StressTest(Test):
+    """The stress test: how far it climbs, and what must be within the criteria."""
+
+    levels: tuple[Annotated[int, Field(ge=1, le=MOST_STREAMS)], ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=2,
+        description="stress: the levels that are held, in users over all targets, rising. 1, 10, 25, 50, 75, 100, 150 "
+        "and 200 when not given; concurrency alone changes the top.",
+        examples=[[1, 20, 40, 80, 160]],
+    )
+    capacity: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="stress: users (in open loop requests a second) that must be within the criteria. 100, or the top "
+        "where that is less; in open loop half of the top.",
+        examples=[100],
+    )
+    finer: Annotated[int, Field(ge=0, le=20)] | None = Field(
+        default=None,
+        description="stress: at most so many finer steps around the knee. 3 to 6 by preset.",
+        examples=[4],
+    )
+    spike: Duration | None = Field(
+        default=None, description="stress: length of the spike. 30 s at standard.", examples=["30s"]
+    )
+    recovery: Duration | None = Field(
+        default=None,
+        description="stress: how long recovery is looked at after each overload. 60 s at standard.",
+        examples=["60s"],
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> StressTest:
+        """Levels that do not rise are a slip."""
+        if self.levels is not None and list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("levels must rise, each once, as in [1, 10, 25, 50]")
         return self
 
 
@@ -576,6 +787,34 @@ class Tests(Table):
     concurrent: Test | None = Field(
         default=None, description="Streams held at a time.", examples=[{"concurrency": 100}]
     )
+    endurance: EnduranceTest | None = Field(
+        default=None, description="Streams of many minutes, several in sequence.", examples=[{"stream": "15m"}]
+    )
+    memory: MemoryTest | None = Field(
+        default=None, description="Whether the server's memory grows, by a probe.", examples=[{"duration": "1h"}]
+    )
+    stress: StressTest | None = Field(
+        default=None, description="How far it goes, and what happens beyond.", examples=[{"concurrency": 200}]
+    )
+
+
+class Findings(Table):
+    """Which findings reports leave out."""
+
+    silence: tuple[Text, ...] = Field(
+        default=(),
+        strict=False,
+        description="Findings that are not told, by name (docs/findings.md); every report says how many there were.",
+        examples=[["far_away"]],
+    )
+
+    @field_validator("silence")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in FINDINGS:
+                raise ValueError(f'no finding is called "{name}"{did_you_mean(name, FINDINGS)} See docs/findings.md')
+        return value
 
 
 class SpecModel(Table):
@@ -586,4 +825,8 @@ class SpecModel(Table):
     )
     targets: dict[str, Target] = Field(default_factory=dict, description="What is measured: [targets.NAME].")
     prompts: dict[str, Prompts] = Field(default_factory=dict, description="Prompt sets: [prompts.NAME].")
-    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.concurrent].")
+    probes: dict[str, Probe] = Field(
+        default_factory=dict, description="Where the server's memory is read: [probes.NAME]."
+    )
+    tests: Tests = Field(default_factory=Tests, description="How it is tested: [tests.ttft], [tests.memory], ...")
+    findings: Findings = Field(default_factory=Findings, description="What reports tell of findings: [findings].")

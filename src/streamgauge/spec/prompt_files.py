@@ -31,7 +31,7 @@ class PromptSet:
 
 @cache
 def shipped(name: str) -> tuple[str, ...]:
-    """The texts of a shipped set: short (20-40 words), medium (150-250) or long (800-1,200)."""
+    """The texts of a shipped set: short (20-40 words), medium (150-250), long (800-1,200), endless (asks for much)."""
     text = files("streamgauge.spec").joinpath("prompts", f"{name}.txt").read_text(encoding="utf-8")
     return paragraphs(text)
 

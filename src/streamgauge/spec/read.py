@@ -18,7 +18,7 @@ from streamgauge.spec.locate import locate
 from streamgauge.spec.mistakes import Mistakes, Path, dotted
 from streamgauge.spec.presets import TESTS
 
-SECTIONS = ("environments", "targets", "prompts", "tests")
+SECTIONS = ("environments", "targets", "prompts", "probes", "tests", "findings")
 DOTENV = ".env.streamgauge"
 PREFIX = "STREAMGAUGE_"
 MAX_SPEC_BYTES = 10_000_000

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 from urllib.parse import quote
 
@@ -32,10 +32,11 @@ from streamgauge.spec.address import Reach, Url, check_header, check_path, join,
 from streamgauge.spec.criteria import Criterion
 from streamgauge.spec.load import Spec, digest
 from streamgauge.spec.mistakes import Mistakes, Path, did_you_mean
-from streamgauge.spec.model import REFERENCE, Max, Target, is_json
+from streamgauge.spec.model import REFERENCE, Max, Probe, Target, is_json
+from streamgauge.spec.places import parse_place
 from streamgauge.spec.presets import TESTS, Settings
 from streamgauge.spec.prompt_files import PromptSet
-from streamgauge.spec.settings import Overrides, judged_by, open_loop_of, settings_of
+from streamgauge.spec.settings import Overrides, judged_by, open_loop_of, probes_of, settings_of
 
 Kind = Literal["local", "staging", "production"]
 GUARD = {"streams": 10, "requests": 3_000, "tokens": 1_000_000}
@@ -113,6 +114,26 @@ class ResolvedTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class ResolvedProbe:
+    """Where the server's memory is read, ready to be asked. `url` is None where it is of a process."""
+
+    name: str
+    pid: int | None = None
+    port: int | None = None
+    command: str | None = None
+    url: Url | None = None
+    method: str = "GET"
+    headers: tuple[Header, ...] = ()
+    body: str | None = field(default=None, repr=False)
+    places: Mapping[str, tuple[tuple[str, ...], float]] = field(default_factory=dict)
+    """Gauge -> (keys, factor)."""
+    collect: str | None = None
+    timeout_s: float | None = None
+    tls: TlsSettings = TlsSettings()
+    proxy: Proxy | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Limit:
     """A hard stop and the key (or flag) it comes from."""
 
@@ -146,8 +167,11 @@ class Resolved:
     limits: Limits
     settings: Settings
     criteria: tuple[Criterion, ...]
+    silence: tuple[str, ...]
+    """Findings that are not told."""
     digest: str
     secrets: tuple[str, ...] = field(repr=False)
+    probes: tuple[ResolvedProbe, ...] = ()
 
     @property
     def redactor(self) -> Redactor:
@@ -178,6 +202,7 @@ def resolve(
     done = {name: target for name, target in made.items() if target is not None}
     kind, guarded, limits = _limits(spec, environment, done.values(), overrides, filler)
     arrivals = open_loop_of(spec, test_name, overrides, mistakes)
+    probes = tuple(_probe(spec, name, base, filler) for name in probes_of(spec, test_name))
     filler.secrets.update(secrets_of_proxies(environ))
     remember(*filler.secrets)
     mistakes.raise_if_any()
@@ -193,8 +218,10 @@ def resolve(
         limits=limits,
         settings=settings,
         criteria=judged_by(spec, settings),
+        silence=spec.model.findings.silence,
         digest=digest(spec),
         secrets=tuple(sorted(filler.secrets)),
+        probes=probes,
     )
 
 
@@ -247,9 +274,11 @@ def _environment(
         )
         return None, None
     used = [spec.model.targets[name] for group in _used(spec, test) for name in group]
+    probed = [spec.model.probes[name] for name in probes_of(spec, test)]
+    below = any(target.url is None for target in used) or any(probe.path is not None for probe in probed)
     if wanted is None:
-        if len(names) != 1 or all(target.url is not None for target in used):
-            if len(names) > 1 and any(target.url is None for target in used):
+        if len(names) != 1 or not below:
+            if len(names) > 1 and below:
                 filler.mistakes.add(
                     ("environments",), f"there are several; say which: --env {' or --env '.join(names)}"
                 )
@@ -335,7 +364,32 @@ def _target(spec: Spec, name: str, environment: str | None, base: Url | None, fi
     )
 
 
-def _proxy(target: Target, url: Url | None, at: Path, filler: _Filler) -> Choice:
+def _probe(spec: Spec, name: str, base: Url | None, filler: _Filler) -> ResolvedProbe:
+    """One probe as plain values; what is wrong is noted."""
+    probe, at = spec.model.probes[name], ("probes", name)
+    if probe.kind == "process":
+        return ResolvedProbe(name, probe.pid, probe.port, probe.command)
+    if probe.url is not None:
+        url = _url(filler.fill(probe.url, (*at, "url")), (*at, "url"), filler)
+    else:
+        path = filler.fill(probe.path or "", (*at, "path"))
+        wrong = check_path(path)
+        if wrong:
+            filler.mistakes.add((*at, "path"), Redactor(filler.secrets).text(wrong))
+        elif base is None:
+            filler.mistakes.add((*at, "path"), "is below an environment's url; say which environment with --env")
+        url = replace(base, path=join(base, path)) if base is not None else None
+    body = None if probe.body is None else filler.fill(probe.body, (*at, "body"), escape=True)
+    filler.secrets.update((*secrets_in_url(url.path if url else ""), *secrets_in_json(body or "")))
+    return ResolvedProbe(
+        name, url=url, method=probe.method, headers=_headers(probe, at, filler), body=body,
+        places={gauge: parse_place(text) for gauge, text in probe.paths.items()}, collect=probe.collect,
+        timeout_s=probe.timeout, tls=_tls(spec, probe, at, filler.mistakes),
+        proxy=_proxy(probe, url, (*at, "proxy"), filler).proxy,
+    )  # fmt: skip
+
+
+def _proxy(target: Target | Probe, url: Url | None, at: Path, filler: _Filler) -> Choice:
     """The target's own proxy, else the environment's. Its credentials are secrets, wherever they stood."""
     choice = Choice()
     try:
@@ -361,7 +415,7 @@ def _expect(target: Target) -> str | None:
     return target.expect.regex if target.expect.contains is None else re.escape(target.expect.contains)
 
 
-def _headers(target: Target, at: Path, filler: _Filler) -> tuple[Header, ...]:
+def _headers(target: Target | Probe, at: Path, filler: _Filler) -> tuple[Header, ...]:
     out = []
     for name, template in target.headers.items():
         value = filler.fill(template, (*at, "headers", name))
@@ -375,7 +429,7 @@ def _headers(target: Target, at: Path, filler: _Filler) -> tuple[Header, ...]:
     return tuple(out)
 
 
-def _tls(spec: Spec, target: Target, at: Path, mistakes: Mistakes) -> TlsSettings:
+def _tls(spec: Spec, target: Target | Probe, at: Path, mistakes: Mistakes) -> TlsSettings:
     tls = target.tls
     found: dict[str, str | None] = {}
     for key in ("ca", "cert", "key"):

@@ -16,10 +16,10 @@ FILE = Path(__file__).with_name("streamgauge.schema.json")
 def schema() -> dict[str, object]:
     """The schema as a dict."""
     made = SpecModel.model_json_schema(by_alias=True)
-    criteria = made["$defs"]["Test"]["properties"]["criteria"]["anyOf"][0]["items"]
-    made["$defs"]["Test"]["properties"]["criteria"]["anyOf"][0]["items"] = {
-        "anyOf": [{"type": "string", "minLength": 1}, criteria]
-    }
+    for name, table in made["$defs"].items():
+        if name.endswith("Test"):
+            several = table["properties"]["criteria"]["anyOf"][0]
+            several["items"] = {"anyOf": [{"type": "string", "minLength": 1}, several["items"]]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made, "title": "streamgauge.toml"}
 
 

@@ -21,12 +21,24 @@ from streamgauge.errors import UsageError
 from streamgauge.spec.criteria import Criterion, criterion, default_criteria, expand, speaks_of_the_same
 from streamgauge.spec.load import Spec
 from streamgauge.spec.mistakes import Mistakes, did_you_mean
-from streamgauge.spec.model import LEAST_RATE, MOST, MOST_RATE, MOST_STREAMS, RateCourse, Test
+from streamgauge.spec.model import (
+    LEAST_RATE,
+    MOST,
+    MOST_RATE,
+    MOST_STREAMS,
+    EnduranceTest,
+    MemoryTest,
+    RateCourse,
+    StressTest,
+    Test,
+)
 from streamgauge.spec.model import Timeouts as TimeoutsTable
-from streamgauge.spec.presets import PRESETS, TABLE, Inconclusive, Preset, Settings, Timeouts
+from streamgauge.spec.presets import PRESETS, TABLE, Burst, Climb, Inconclusive, Lives, Preset, Settings, Timeouts
 from streamgauge.spec.trace import read_trace
 
 S = 1_000_000_000
+BETWEEN, SPARE_S = 1.05, 5.0
+"""What endurance's hold has beyond its streams' own time: the waits for first tokens between them."""
 CAP_S = 60.0
 """An open loop without `concurrency` may have this many seconds' arrivals open at a time (Little's law: a stream that
 takes the whole first-token time-out)."""
@@ -144,6 +156,9 @@ def settings_of(
         concurrency = preset.concurrency if arrivals is None else _cap(arrivals, streams_limit)
     if isinstance(arrivals, Rate) and arrivals.course and requests is None and duration is None:
         duration = _course_s(arrivals)
+    lives = _lives(preset, table)
+    if lives is not None and not own_end:
+        duration, own_end = lives.stream_s * lives.in_sequence * BETWEEN + SPARE_S, True
     return Settings(
         test=test,
         preset=preset.name,
@@ -165,9 +180,76 @@ def settings_of(
         stress_requests=preset.stress_requests if stress else None,
         stress_s=preset.stress_s if stress else None,
         double=preset.double and not own_end,
+        repeats=_repeats(preset, table, own_end=own_end, open_loop=arrivals is not None),
         timeouts=_timeouts(preset, table.timeouts),
         inconclusive=overrides.inconclusive or table.inconclusive or "report",
+        burst=_burst(preset, table, concurrency),
+        lives=lives,
+        climb=_climb(preset, table, overrides, arrivals),
+        allow_production=table.allow_production,
+        probes=probes_of(spec, test),
     )
+
+
+def _climb(preset: Preset, table: Test, overrides: Overrides, arrivals: Arrivals | None) -> Climb | None:
+    """What stress climbs. An own top leaves the levels below it as they are; in open loop they are shares of it."""
+    usual = preset.climb
+    if usual is None:
+        return None
+    own = table if isinstance(table, StressTest) else StressTest()
+    top = overrides.concurrency or table.concurrency
+    levels = usual.levels if own.levels is None else tuple(map(float, own.levels))
+    asked = min(usual.asked, levels[-1] if top is None else float(top))
+    if isinstance(arrivals, Rate):
+        levels = tuple(arrivals.highest * level / levels[-1] for level in levels)
+        asked = levels[-1] / 2
+    elif top is not None:
+        levels = (*(level for level in levels if level < top), float(top))
+    asked = own.capacity or asked
+    return Climb(
+        levels=tuple(sorted({*levels, *([asked] if asked <= levels[-1] else [])})),
+        asked=asked,
+        hold_s=overrides.duration_s or table.duration or usual.hold_s,
+        finer=usual.finer if own.finer is None else own.finer,
+        spike_s=own.spike or usual.spike_s,
+        recovery_s=own.recovery or usual.recovery_s,
+    )
+
+
+def _burst(preset: Preset, table: Test, concurrency: int) -> Burst | None:
+    """The burst after memory's hold: as much above the level as the preset has it, where it is not given."""
+    usual = preset.burst
+    if usual is None:
+        return None
+    own = table if isinstance(table, MemoryTest) else MemoryTest()
+    return Burst(
+        level=own.burst or math.ceil(concurrency * usual.level / preset.concurrency),
+        seconds=own.burst_duration or usual.seconds,
+        idle_s=own.idle or usual.idle_s,
+    )
+
+
+def _lives(preset: Preset, table: Test) -> Lives | None:
+    """How long each of endurance's streams is to live, and how many in sequence."""
+    usual = preset.lives
+    if usual is None:
+        return None
+    own = table if isinstance(table, EnduranceTest) else EnduranceTest()
+    return Lives(own.stream or usual.stream_s, own.in_sequence or usual.in_sequence)
+
+
+def _repeats(preset: Preset, table: Test, *, own_end: bool, open_loop: bool) -> int:
+    """How often a prompt is sent again: never where every prompt is, or where the load is to be what was asked for."""
+    if open_loop or not table.unique_prefix or preset.test != "ttft":
+        return 0
+    return table.repeats if table.repeats is not None else 0 if own_end else preset.repeats
+
+
+def probes_of(spec: Spec, test: str) -> tuple[str, ...]:
+    """The probes that are read while `test` runs."""
+    table: Test | None = getattr(spec.model.tests, test)
+    chosen = None if table is None else table.probes
+    return tuple(spec.model.probes) if chosen is None else tuple(dict.fromkeys(chosen))
 
 
 def _course_s(rate: Rate) -> float:
@@ -176,8 +258,10 @@ def _course_s(rate: Rate) -> float:
     return (last if len(rate.course) == 1 else last + first) / S
 
 
-def _requests(preset: Preset, targets: int) -> int:
-    """The preset's judged requests for each target."""
+def _requests(preset: Preset, targets: int) -> int | None:
+    """The preset's judged requests for each target; None where time alone ends it."""
+    if preset.requests is None:
+        return None
     return preset.requests if preset.test == "ttft" else math.ceil(preset.requests / max(1, targets))
 
 
@@ -203,8 +287,9 @@ def judged_by(spec: Spec, settings: Settings) -> tuple[Criterion, ...]:
         settings.test,
         settings.preset,
         prompts=settings.prompts,
-        level=settings.concurrency,
+        level=settings.concurrency if settings.climb is None else settings.climb.asked,
         open_loop=settings.open_loop is not None,
+        probes=bool(settings.probes),
     )
     table: Test | None = getattr(spec.model.tests, settings.test)
     if table is None or table.criteria is None:

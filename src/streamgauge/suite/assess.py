@@ -14,22 +14,27 @@ from pathlib import Path
 
 import msgspec
 
+from streamgauge.arrivals import Rate
 from streamgauge.columns import MISSING, BoolArray, Columns
 from streamgauge.compare import comparisons
-from streamgauge.doubt import filled, unsure
+from streamgauge.connections import Closings, TakingClosings, connections
+from streamgauge.doubt import filled, stood_still, unsure
 from streamgauge.errors import Exit
 from streamgauge.facts import Facts
-from streamgauge.findings import find
+from streamgauge.findings import Found, RunFacts, find
+from streamgauge.findings.checklist import checklist
+from streamgauge.findings.signs import trends
 from streamgauge.metrics import METRICS
 from streamgauge.plan import Hold
 from streamgauge.plan import Phase as Planned
-from streamgauge.reports.document import Document, Measurement, Run
-from streamgauge.sample import AuditTick, Outcome
+from streamgauge.reports.document import Document, Measurement, Probed, Run
+from streamgauge.sample import AuditTick, Closing, Outcome
 from streamgauge.series import series
 from streamgauge.slices import over_time, spread, starts_late
 from streamgauge.suite.baselines import baselines
 from streamgauge.suite.contract import Seen, Told
 from streamgauge.suite.folder import Head, Story, blocks, read_head, read_story, readings
+from streamgauge.suite.probing import probed, unread
 from streamgauge.suite.tests import TESTS
 from streamgauge.suite.wire import Wire, wire_of
 from streamgauge.suite.words import Words
@@ -44,6 +49,7 @@ from streamgauge.verdict import (
     points,
     run_doubts,
     set_up,
+    void,
     worth_doubling,
 )
 
@@ -82,6 +88,9 @@ class _Ticks:
     steps: list[tuple[int, int, int]] = dataclasses.field(default_factory=list)
     machine_sum: float = 0.0
     machine_n: int = 0
+    still_s: float = 0.0
+    """The longest time between two looks of one worker, where it touches a judged phase."""
+    _last: dict[Path, int] = dataclasses.field(default_factory=dict)
 
     @property
     def cpu_mean(self) -> float | None:
@@ -93,8 +102,12 @@ class _Ticks:
         """The machine's mean share in use."""
         return self.machine_sum / self.machine_n if self.machine_n else None
 
-    def add(self, tick: AuditTick, windows: list[tuple[int, int]]) -> None:
-        """Take one in. `windows`: when the judged phases ran."""
+    def add(self, tick: AuditTick, windows: list[tuple[int, int]], file: Path) -> None:
+        """Take one in. `windows`: when the judged phases ran; `file`: one a worker and round."""
+        before = self._last.get(file, tick.at_ns)
+        self._last[file] = tick.at_ns
+        if any(before < end and tick.at_ns > start for start, end in windows):
+            self.still_s = max(self.still_s, (tick.at_ns - before) / 1e9)
         self.sockets = max(self.sockets, tick.open_sockets)
         self.steps += tick.steps
         if any(start <= tick.at_ns <= end for start, end in windows):
@@ -112,7 +125,7 @@ def assess(folder: Path) -> Assessment:
     head = read_head(folder)
     story = _without_controls(head, read_story(folder))
     windows = [(p.start_ns, p.end_ns) for p in story.phases if p.name in head.judged_phases]
-    columns, ticks = _read(folder, windows)
+    columns, ticks, closings = _read(folder, windows)
     wire = wire_of(columns.facts)
     judged_targets = [str(t["name"]) for t in head.targets if t["name"] not in head.only_controls]
     scope = scope_of(
@@ -127,6 +140,8 @@ def assess(folder: Path) -> Assessment:
     test = TESTS.get(head.test)
     read = readings(folder)
     told = Told() if test is None or test.see is None else test.see(Seen(head, story, columns, scope, read))
+    probes = probed(head.probes, read)
+    measurement = msgspec.structs.replace(measurement, notes=[*measurement.notes, *unread(probes)])
     doubts = [*measurement.invalid_because, *told.doubts]
     full = _filled(head, ticks)
     judged = judge(
@@ -134,6 +149,9 @@ def assess(folder: Path) -> Assessment:
         slowed_by=full, seed=head.seed,
         given=told.weigh,
     )  # fmt: skip
+    absent = stood_still(story.slept_s, ticks.still_s)
+    if absent is not None:
+        judged, doubts = void(judged, absent), [absent, *doubts]
     p95, errors = points(summary)
     wrong = set_up(columns)
     decision = decide(
@@ -143,6 +161,11 @@ def assess(folder: Path) -> Assessment:
     measurement = _with_doubts(measurement, decision.word, [*doubts, *doubts_of(judged)])
     found = comparisons(columns, scope, controls=head.controls, seed=head.seed)
     cost = _cost(head, columns)
+    facts = RunFacts(
+        columns, scope, head.start_ns, closings=closings, readings=read, sections=told.sections, judged=judged,
+        comparisons=found, controls=head.controls, prices=head.prices, steady=_steady(head),
+    )  # fmt: skip
+    why = Found([], {}) if wrong else find(facts, head.silence)
     words = Words(head, story, judged, decision, found, columns, wrong)
     document = Document(
         test=head.test, suite=head.suite, verdict=decision.word, severity=decision.severity, partial=story.partial,
@@ -154,16 +177,24 @@ def assess(folder: Path) -> Assessment:
             columns, scope, start_ns=head.start_ns, readings=read, all_long=bool(told.sections.get("lives"))
         ),
         measurement=measurement,
-        findings=[] if wrong else find(columns, scope, start_ns=head.start_ns),
+        findings=why.findings, silenced=why.silenced, connections=connections(columns, closings),
+        trends=[] if wrong else trends(facts),
+        checklist=checklist(facts, why) if decision.word == "fail" and not wrong else [],
         warnings=words.warnings(
             summary, scope, estimated=0 if cost is None else int(_broke_off(columns).sum()), full=full,
             unsure=unsure(columns, scope),
         ),
-        run=_run(head, story, columns, folder, cost), tokens_from=summary.tokens_from, set_up=wrong,
+        run=_run(head, story, columns, folder, cost, probes), tokens_from=summary.tokens_from, set_up=wrong,
     )  # fmt: skip
     document = msgspec.structs.replace(document, **told.sections)
     doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(judged)
     return Assessment(document, decision, doubling_helps, folder, columns.facts, head.inconclusive_passes)
+
+
+def _steady(head: Head) -> bool:
+    """Whether the load of the judged phases was to stay the same."""
+    lanes = [lane for phase in head.phases if phase.name in head.judged_phases for lane in phase.lanes]
+    return all(isinstance(lane.load, Hold) or (isinstance(lane.load, Rate) and not lane.load.course) for lane in lanes)
 
 
 def _without_controls(head: Head, story: Story) -> Story:
@@ -173,14 +204,16 @@ def _without_controls(head: Head, story: Story) -> Story:
     return dataclasses.replace(story, partial=False) if whole else story
 
 
-def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[Columns, _Ticks]:
-    """Every record once: Samples to columns, ticks summed up."""
-    collector, ticks = MetricsCollector(), _Ticks()
+def _read(folder: Path, windows: list[tuple[int, int]]) -> tuple[Columns, _Ticks, Closings]:
+    """Every record once: Samples to columns, ticks summed up, the ends of connections."""
+    collector, ticks, ends = MetricsCollector(), _Ticks(), TakingClosings()
     for block in blocks(folder):
         for record in collector.take(block):
             if isinstance(record, AuditTick):
-                ticks.add(record, windows)
-    return collector.columns().stepped(ticks.steps), ticks
+                ticks.add(record, windows, block.path)
+            elif isinstance(record, Closing):
+                ends.add(record)
+    return collector.columns().stepped(ticks.steps), ticks, ends.closings()
 
 
 def _request_limits(criteria: list[Criterion]) -> dict[str, float]:
@@ -215,6 +248,7 @@ def _measurement(head: Head, story: Story, columns: Columns, scope: Scope, ticks
     control_rows = len(columns.select(targets=head.only_controls or ("",), phases=scope.judged))
     return Measurement(
         stamps=wire.stamps,
+        compiled=head.compiled,
         valid=not doubts,
         invalid_because=doubts,
         slack_ms=spread(columns.slack_ms[rows]),
@@ -261,11 +295,21 @@ def _arrivals(head: Head, phases: list[Planned]) -> str | None:
 
 def _filled(head: Head, ticks: _Ticks) -> str | None:
     """That a judged target ran on this machine and we filled it, in words."""
-    addresses = [a for t in head.targets if t["name"] not in head.only_controls
-                 for a in (t.get("addresses") or "").split(", ") if a]  # fmt: skip
-    here = any(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
+    here = _here(head) - set(head.only_controls)
     ours = None if ticks.cpu_mean is None else ticks.cpu_mean * head.workers / head.cpus
-    return filled(ticks.machine_mean, ours, on_this_machine=here)
+    return filled(ticks.machine_mean, ours, on_this_machine=bool(here))
+
+
+def _here(head: Head) -> set[str]:
+    """The targets that ran on the machine that measured; of a run of before the head told, those on loopback."""
+    if head.here is not None:
+        return set(head.here)
+    return {
+        str(t["name"])
+        for t in head.targets
+        for address in (t.get("addresses") or "").split(", ")
+        if address and not address.startswith("/") and ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    }
 
 
 def _level(head: Head, phase: Planned) -> int:
@@ -294,7 +338,7 @@ def _model(head: Head, target: str) -> str | None:
     return next((t["model"] for t in head.targets if t["name"] == target), None)
 
 
-def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float | None) -> Run:
+def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float | None, probes: list[Probed]) -> Run:
     end = story.end_ns if story.end_ns is not None else (int(columns.end.max()) if len(columns.end) else None)
     ended = None
     if end is not None:
@@ -308,7 +352,7 @@ def _run(head: Head, story: Story, columns: Columns, folder: Path, cost: float |
         ended=None if ended is None else ended.isoformat(timespec="seconds").replace("+00:00", "Z"),
         start_ns=head.start_ns, end_ns=end, phases=story.phases, judged_phases=head.judged_phases,
         stopped_by=story.stopped_by, rerun=head.rerun, cost_usd=cost,
-        tokens=_tokens(columns), folder=str(folder),
+        tokens=_tokens(columns), folder=str(folder), probes=probes, resumed=list(story.resumed),
     )  # fmt: skip
 
 

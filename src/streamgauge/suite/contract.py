@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 
 from streamgauge.columns import Columns
+from streamgauge.control import Report
 from streamgauge.evidence import Weigh
 from streamgauge.plan import Phase
+from streamgauge.run import Began, Stopping
 from streamgauge.sample import Reading
 from streamgauge.spec.presets import Settings
 from streamgauge.suite.folder import Head, Story
 from streamgauge.summary import Scope
+from streamgauge.verdict import Criterion
 
 Shape = Callable[[Settings, tuple[str, ...], tuple[str, ...]], tuple[Phase, ...]]
 """(settings, targets, controls) to the phases of the plan."""
@@ -47,6 +51,27 @@ class Told:
     """Why the run is INVALID, beyond what every run is held against."""
 
 
+class Course(Protocol):
+    """Hears what happens in a run, and decides on the phases that the plan left open."""
+
+    def hear(self, event: Began | Stopping | Report) -> None:
+        """What the run told."""
+
+    def ahead(self, why: str | None) -> tuple[Phase, ...] | None:
+        """See `run.Ahead`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A run that was cut off, as a test looks at it to say what is left of it."""
+
+    head: Head
+    story: Story
+    """As far as it was written."""
+    judged: Mapping[str, int]
+    """Target -> its requests of the judged phases that ended (whatever the outcome, less those we ended ourselves)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Test:
     """One test: its plan, and what it is about."""
@@ -56,5 +81,24 @@ class Test:
     """The metric without which a pass says nothing."""
     judged: tuple[str, ...] = ("hold",)
     """The phases whose requests are judged."""
+    collects: bool = False
+    """Whether servers are asked to collect their garbage for snapshots: it stops them for a moment, so not where
+    answers are timed."""
+    needs_probe: bool = False
+    """Whether it is about the server's memory: without a probe that reads it does not start."""
     see: Callable[[Seen], Told] | None = None
     """None: it judges its requests alone."""
+    forgiven: tuple[str, ...] = ("warmup",)
+    """Phases whose failures do not count towards the stop rule."""
+    needs: Callable[[Settings], None] | None = None
+    """Raises UsageError where the test cannot start as it is asked for."""
+    careful: bool = False
+    """Whether production is spared unless the spec allows it: it wears the service down or out."""
+    later: Shape | None = None
+    """The most that may follow the plan, where the test decides on phases while it runs."""
+    ahead: Callable[[Settings, tuple[str, ...], list[Criterion]], Course] | None = None
+    """Who decides on them."""
+    rest: Callable[[Cut], tuple[Phase, ...] | str] | None = None
+    """The phases that are left of a run that was cut off, none where nothing is, or why it cannot go on."""
+    lost: str = "what it judges was cut off and cannot be put together from two pieces"
+    """Why a run of it cannot go on, where `rest` is None."""

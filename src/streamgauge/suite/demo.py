@@ -18,6 +18,10 @@ SPEC = """\
 url = "{url}"
 kind = "local"
 
+[probes.simulator]
+kind = "json"
+path = "/probe"
+
 [targets.gpt-4o-mini]
 path = "/v1/chat/completions"
 dialect = "openai-chat"

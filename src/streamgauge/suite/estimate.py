@@ -14,6 +14,7 @@ from streamgauge.arrivals import Arrivals, Rate, most_within
 from streamgauge.clock import MS, US, S
 from streamgauge.plan import Hold, Lane, Phase, lane_end
 from streamgauge.run import workers_for
+from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved
 from streamgauge.suite.seen import Seen
 from streamgauge.target import Target, request_for
@@ -42,6 +43,8 @@ class Estimate:
     output_tokens: int
     usd: float | None
     seconds: float
+    phases_s: tuple[float, ...]
+    """Of each phase."""
     streams: int
     """Open at once at most: the level, in open loop the cap."""
     rate_per_s: float | None
@@ -65,13 +68,13 @@ def estimate_of(
     rpm = {t.name: t.rpm for t in targets}
     sent: dict[str, float] = {}
     sends: dict[str, dict[str, float]] = {}
-    seconds = max(takes.values())
+    phases_s: list[float] = []
     for phase in phases:
         within = takes if phase.max_tokens is None else _cut_short(targets, takes, first, phase.max_tokens)
         loads = [
             (lane, *_lane_load(lane, phase, max(within[name] for name in lane.targets), rpm)) for lane in phase.lanes
         ]
-        seconds += max((took for _, _, took in loads), default=0.0)
+        phases_s.append(max((took for _, _, took in loads), default=(phase.duration_ns or 0) / S))
         for lane, n, _ in loads:
             for name in lane.targets:
                 sent[name] = sent.get(name, 0.0) + n / len(lane.targets)
@@ -86,12 +89,18 @@ def estimate_of(
         input_tokens=round(sum(n * each[name] for name, n in sent.items())),
         output_tokens=round(sum(n * out[name] for name, n in sent.items())),
         usd=sum(known) if len(known) == len(sent) else None,
-        seconds=seconds,
+        seconds=sum(phases_s) + max(takes.values()),
+        phases_s=tuple(phases_s),
         streams=max(phase.streams for phase in phases),
         rate_per_s=next((phase.rate for phase in phases if phase.rate is not None), None),
         most_open=_most_open(phases, takes),
         sends=sends,
-        words=(*lengths, *_thinned(phases, takes, rpm), *_cannot_hold(phases, takes)),
+        words=(
+            *lengths,
+            *_end_early(resolved.settings, out, first),
+            *_thinned(phases, takes, rpm),
+            *_cannot_hold(phases, takes),
+        ),
     )
 
 
@@ -125,6 +134,23 @@ def _thinned(phases: tuple[Phase, ...], takes: dict[str, float], rpm: dict[str, 
             most = f"about {max(streams, 1):.0f} of {lane.load.most} streams"
             out.append(f"rpm leaves {most} open at a time to {', '.join(lane.targets)}")
     return out
+
+
+def _end_early(settings: Settings, out: dict[str, int], first: dict[str, float]) -> list[str]:
+    """Where answers are too short for the lives that endurance wants: what that leaves open, and what decides it."""
+    if settings.lives is None:
+        return []
+    wanted = settings.lives.stream_s
+    found = []
+    for name, tokens in out.items():
+        takes = first[name] + tokens / GUESSED_TOKENS_PER_S
+        if takes < wanted:
+            told = (
+                f"{name}: an answer of {tokens:,} tokens lasts {takes / 60:.1f} min at {GUESSED_TOKENS_PER_S:g} tok/s"
+            )
+            rest = f"and {wanted / 60:.3g} min are wanted. Where it ends early it is asked again, and streams_complete"
+            found.append(f"{told}, {rest} stays open: a slower upstream decides it (docs/operations.md)")
+    return found
 
 
 def _most_open(phases: tuple[Phase, ...], takes: dict[str, float]) -> int | None:

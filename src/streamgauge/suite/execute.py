@@ -11,7 +11,7 @@ import dataclasses
 import os
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,26 +19,28 @@ from pathlib import Path
 import msgspec
 
 from streamgauge import __version__
-from streamgauge.clock import Clock
+from streamgauge.clock import Clock, boot_id
+from streamgauge.compiled import part
+from streamgauge.control import Report
 from streamgauge.errors import Exit, StorageError, worst
+from streamgauge.net import is_this_machine
 from streamgauge.plan import Phase
+from streamgauge.probes.watch import Pace, Probe, watching
 from streamgauge.reports import ReportGenerator
-from streamgauge.run import Ending, Journal, Limits, Listener, conduct, workers_for
+from streamgauge.run import Began, Ending, Journal, Limits, Listener, Load, Stopping, conduct, workers_for
 from streamgauge.secrets import Redactor
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import ResolvedTarget
 from streamgauge.suite.assess import Assessment, assess
-from streamgauge.suite.folder import Head, create, new_id, write_whole
+from streamgauge.suite.folder import READINGS, Head, create, new_id, write_whole
 from streamgauge.suite.prepare import Prepared, check_descriptors, preflight
+from streamgauge.suite.probing import described, first_looks, probes_for, silent
+from streamgauge.suite.resume import Left, next_readings, take_up
 from streamgauge.suite.tests import TESTS
 from streamgauge.target import Target
 from streamgauge.worker import raise_descriptor_limit
 
-__all__ = ["Bug", "Outcome", "execute", "head_of", "write_reports"]
-
-
-class Bug(RuntimeError):
-    """A worker ended by a bug of ours; the text is its traceback."""
+__all__ = ["Bug", "Outcome", "execute", "head_of", "resume", "write_reports"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,14 @@ class Outcome:
     """Why the reports could not be written, where they could not."""
 
 
+class Bug(RuntimeError):
+    """A worker ended by a bug of ours; the text is its traceback. `outcome`: what was measured before."""
+
+    def __init__(self, text: str, outcome: Outcome) -> None:
+        super().__init__(text)
+        self.outcome = outcome
+
+
 def execute(
     prepared: Prepared,
     *,
@@ -62,34 +72,109 @@ def execute(
     rerun: str,
     listener: Listener,
     suite: str | None = None,
+    warn: Callable[[str], object] = str,
 ) -> Outcome:
     """Run the plan. TargetError where preflight fails, StorageError where nothing can be written, before any request.
 
+    `warn` hears what a user should know before the load starts.
     Bug where a worker failed by our fault: after what was measured has been kept and reported.
     """
-    limit = raise_descriptor_limit()
-    check_descriptors(prepared.estimate.streams, limit)
-    load = preflight(prepared.load, clock)
+    load, probes = _ready(prepared, clock, warn)
     prepared = dataclasses.replace(prepared, load=load)
-    folder = create(head_of(prepared, clock, out, rerun, suite, limit), root)
-    journal = Journal(folder)
+    folder = create(head_of(prepared, clock, out, rerun, suite, raise_descriptor_limit()), root)
+    return _measure(_Work(prepared, probes, folder, clock, listener), load, Journal(folder), folder / READINGS, out)
+
+
+def resume(
+    prepared: Prepared, left: Left, folder: Path, *, clock: Clock, out: Path, listener: Listener,
+    warn: Callable[[str], object] = str,
+) -> Outcome:  # fmt: skip
+    """Run what is left of the run in `folder`, whose plan `prepared` is; as `execute` in all else."""
+    if not left.phases:  # all of it had ended: what is missing is the verdict
+        with contextlib.closing(take_up(folder, left.cut_ns, clock)) as journal:
+            journal.add("end", at_ns=clock.now(), stopped_by=None, partial=False)
+        assessment, ending = assess(folder), Ending(None, partial=False)
+        files, unwritten = write_reports(assessment, out)
+        return Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
+    load, probes = _ready(prepared, clock, warn)
+    work = _Work(dataclasses.replace(prepared, load=load), probes, folder, clock, listener, left)
+    rest = msgspec.structs.replace(load, phases=left.phases, seed=left.seed)
+    return _measure(work, rest, take_up(folder, left.cut_ns, clock), next_readings(folder), out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What measuring needs besides the load itself."""
+
+    prepared: Prepared
+    probes: Sequence[Probe]
+    folder: Path
+    clock: Clock
+    listener: Listener
+    left: Left | None = None
+    """Where it goes on with what was cut off."""
+
+
+def _ready(prepared: Prepared, clock: Clock, warn: Callable[[str], object]) -> tuple[Load, Sequence[Probe]]:
+    """Everything that may refuse before a folder is written: descriptors, preflight, a probe that must read."""
+    check_descriptors(prepared.estimate.streams, raise_descriptor_limit())
+    load = preflight(prepared.load, clock)
+    probes = probes_for(prepared.resolved, clock)
+    for words in silent(first_looks(probes), needed=TESTS[prepared.resolved.settings.test].needs_probe):
+        warn(words)
+    return load, probes
+
+
+def _measure(work: _Work, load: Load, journal: Journal, readings: Path, out: Path) -> Outcome:
+    """Load and probes beside each other; then verdict and files."""
+    folder, clock, resolved = work.folder, work.clock, work.prepared.resolved
+    pace = Pace(collect=TESTS[resolved.settings.test].collects)
     try:
-        journal.add("round", number=0)
-        ending = conduct(load, folder, clock, journal, listener)
-        assessment = assess(folder)
-        if assessment.doubling_helps and _fits_twice(ending, load.limits):
-            again = msgspec.structs.replace(load, phases=_judged_only(load.phases), seed=load.seed + 1)
-            journal.add("round", number=1)
-            ending = conduct(again, folder, clock, journal, listener, number=1, before=ending)
-            assessment = assess(folder)
+        if work.probes:
+            journal.add("probes", at_ns=clock.now(), every_s=pace.every_s, probes=described(resolved))
+        with watching(work.probes, readings, pace) as book:
+            ending = _rounds(work, load, journal)
+            book.last = ending.signal is None
     finally:
         journal.close()
+    assessment = assess(folder)
     files, unwritten = write_reports(assessment, out)
+    outcome = Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
     if ending.bug is not None:
-        raise Bug(ending.bug)
-    if ending.disk is not None:
-        raise StorageError(ending.disk)
-    return Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
+        raise Bug(ending.bug, outcome)
+    disk = ending.disk or book.disk
+    if disk is not None:
+        raise StorageError(disk)
+    return outcome
+
+
+def _rounds(work: _Work, load: Load, journal: Journal) -> Ending:
+    """The load; once more as much where the test may look twice and that could settle what is open."""
+    left, whole, settings = work.left, work.prepared.load, work.prepared.resolved.settings
+    number, before = (0, None) if left is None else (left.number, left.used)
+    journal.add("round", number=number, resumed=left is not None)
+    ending = _conducted(work, load, journal, number, before)
+    if not settings.double or not assess(work.folder).doubling_helps or not _fits_twice(ending, load.limits):
+        return ending
+    again = msgspec.structs.replace(whole, phases=_judged_only(whole.phases), seed=whole.seed + 1)
+    journal.add("round", number=number + 1)
+    return conduct(again, work.folder, work.clock, journal, work.listener, number=number + 1, before=ending)
+
+
+def _conducted(work: _Work, load: Load, journal: Journal, number: int, before: Ending | None) -> Ending:
+    """The plan, and what the test decides on while it runs."""
+    resolved = work.prepared.resolved
+    decides = TESTS[resolved.settings.test].ahead
+    listener, ahead = work.listener, None
+    if decides is not None:
+        course = decides(resolved.settings, tuple(t.name for t in resolved.targets), list(work.prepared.criteria))
+        ahead = course.ahead
+
+        def listener(event: Began | Stopping | Report) -> None:
+            course.hear(event)
+            work.listener(event)
+
+    return conduct(load, work.folder, work.clock, journal, listener, number=number, before=before, ahead=ahead)
 
 
 def _fits_twice(used: Ending, limits: Limits) -> bool:
@@ -148,7 +233,10 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
         calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",
-        paces={t.name: t.rpm for t in load.targets if t.rpm is not None},
+        silence=list(resolved.silence),
+        paces={t.name: t.rpm for t in load.targets if t.rpm is not None}, probes=described(resolved),
+        boot=boot_id(), compiled=part is not None,
+        here=[t.name for t in load.targets if any(is_this_machine(a) for a, _ in t.addresses)],
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ import msgspec
 
 from streamgauge.errors import StorageError, UsageError
 from streamgauge.plan import Phase as Planned
-from streamgauge.reports.document import Calibration
+from streamgauge.reports.document import Calibration, Resumed
 from streamgauge.sample import AuditTick, Block, Reading, Record, Sample, read_blocks
 from streamgauge.summary import Phase
 from streamgauge.verdict import Criterion
@@ -31,6 +31,8 @@ from streamgauge.verdict import Criterion
 FORMAT = 1
 RUNS = Path(".streamgauge") / "runs"
 READINGS = "readings.msgpack"
+GAP = "gap"
+"""The phase of no load between the moment in which a run was cut off and that in which it went on."""
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +78,40 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     """What was known of this machine when the run began."""
     paces: dict[str, float] = {}
     """target -> its rpm, where it has one."""
+    silence: list[str] = []
+    """Findings that are not told."""
+    boot: str | None = None
+    """Which start of the machine it began in: its monotonic times mean nothing in another."""
+    probes: list[dict[str, str]] = []
+    """name, kind and what it reads, of each probe."""
+    compiled: bool | None = None
+    """Whether the compiled part waited and read; None in a run of before this was told."""
+    here: list[str] | None = None
+    """The targets that this machine serves itself, or the way to which begins on it (a proxy); None likewise."""
+
+
+class Resumption(msgspec.Struct, frozen=True):
+    """The journal's line of a run that goes on."""
+
+    cut_ns: int
+    """When it had been cut off, as far as its records reach."""
+    at_ns: int
+    at: str
+    """UTC, ISO 8601."""
+
+    def told(self, start_ns: int) -> Resumed:
+        """The same as the report has it."""
+        return Resumed(at=self.at, cut_s=(self.cut_ns - start_ns) / 1e9, gap_s=(self.at_ns - self.cut_ns) / 1e9)
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """A phase that was taken as failed."""
+
+    phase: str
+    level: int
+    why: str
+    at_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +124,15 @@ class Story:
     stopped_targets: tuple[str, ...]
     signal: int | None
     worker_died: str | None
+    slept_s: float
+    """How long the machine was suspended in it."""
     finished: bool
     partial: bool
     rounds: int
+    """Of the plan; one that only goes on with what was cut off is none."""
+    resumed: tuple[Resumed, ...] = ()
+    gave_up: tuple[GaveUp, ...] = ()
+    """Phases that the stop rule ended while the run went on."""
 
 
 def new_id(started: str, test: str) -> str:
@@ -157,22 +199,44 @@ def read_head(folder: Path) -> Head:
 def read_story(folder: Path) -> Story:
     """What happened, as far as it was written."""
     starts: list[tuple[str, int, int]] = []
+    rates: dict[int, float] = {}
+    gave_up: list[GaveUp] = []
     end_ns = None
     ends: list[dict[str, object]] = []
-    rounds = 0
+    rounds = began = slept_ns = 0
+    resumed: list[Resumed] = []
     for event in _lines(folder / "journal.jsonl"):
         if event.get("event") == "phase":
             starts.append((str(event["name"]), int(str(event["level"])), int(str(event["at_ns"]))))
+            if "rate" in event:
+                rates[starts[-1][2]] = float(str(event["rate"]))
+        elif event.get("event") == "gave_up":
+            gave_up.append(GaveUp(str(event["phase"]), int(str(event["level"])), str(event["why"]),
+                                  int(str(event["at_ns"]))))  # fmt: skip
         elif event.get("event") == "stop":  # no load is wanted any more: what follows is not the phase's
             starts.append(("drain", 0, int(str(event["at_ns"]))))
         elif event.get("event") == "end":
             ends.append(event)
             end_ns = int(str(event["at_ns"]))
+        elif event.get("event") == "slept":
+            slept_ns += int(str(event["for_ns"]))
         elif event.get("event") == "round":
-            rounds += 1
+            began += 1
+            rounds += not event.get("resumed")
+        elif event.get("event") == "resume":  # however it ended before, it goes on
+            line = msgspec.convert(event, Resumption)
+            resumed.append(line.told(starts[0][2] if starts else line.cut_ns))
+            starts.append((GAP, 0, line.cut_ns))
+            ends, end_ns, began = [], None, 0
     last = end_ns if end_ns is not None else max(itertools.chain([starts[-1][2] if starts else 0], _times(folder)))
     phases = [
-        Phase(name=name, level=level, start_ns=at, end_ns=starts[i + 1][2] if i + 1 < len(starts) else last)
+        Phase(
+            name=name,
+            level=level,
+            start_ns=at,
+            end_ns=starts[i + 1][2] if i + 1 < len(starts) else last,
+            rate=rates.get(at),
+        )
         for i, (name, level, at) in enumerate(starts)
     ]
     told = ends[-1] if ends else {}
@@ -186,9 +250,12 @@ def read_story(folder: Path) -> Story:
         stopped_targets=tuple(str(t) for t in targets),
         signal=signal if isinstance(signal, int) else None,
         worker_died=_words(told.get("worker_died")),
-        finished=len(ends) >= max(rounds, 1),
-        partial=len(ends) < max(rounds, 1) or any(bool(e.get("partial")) for e in ends),
+        slept_s=slept_ns / 1e9,
+        finished=len(ends) >= max(began, 1),
+        partial=len(ends) < max(began, 1) or any(bool(e.get("partial")) for e in ends),
         rounds=rounds,
+        gave_up=tuple(gave_up),
+        resumed=tuple(resumed),
     )
 
 
@@ -232,7 +299,5 @@ def blocks(folder: Path) -> Iterator[Block]:
 
 def readings(folder: Path) -> list[Reading]:
     """What the probes read, in order of time; none where the run had no probe."""
-    path = folder / READINGS
-    if not path.is_file():
-        return []
-    return sorted((r for block in read_blocks(path) for r in block.readings()), key=lambda r: r.at_ns)
+    paths = sorted(folder.glob(f"{Path(READINGS).stem}*"))  # a run that went on has several
+    return sorted((r for path in paths for block in read_blocks(path) for r in block.readings()), key=lambda r: r.at_ns)

@@ -28,12 +28,28 @@ from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved, ResolvedTarget
 from streamgauge.stream import Limits
 from streamgauge.suite.estimate import Estimate, estimate_of, input_tokens
+from streamgauge.suite.probing import check_files
 from streamgauge.suite.seen import key_of, recall
 from streamgauge.suite.tests import TESTS
 from streamgauge.target import Target, Tls
 from streamgauge.verdict import Criterion, gates
 
 DESCRIPTORS_SPARE = 64
+NO_PROBE = """\
+{test} is about the server's memory, and no probe reads it. Where the server runs on this machine: --probe port:3000, or
+
+  [probes.server]
+  kind = "process"
+  port = 3000
+
+Elsewhere ship one of the handlers in docs/examples/probes/, and: --probe https://HOST/api/probe, or
+
+  [probes.web]
+  kind = "json"
+  path = "/api/probe"
+  headers = {{ authorization = "Bearer ${{PROBE_TOKEN}}" }}
+
+docs/probes.md says more; streamgauge check shows what a probe sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +71,23 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
     What `check` saw of a target is looked up under `root`. calibration: what is known of this machine.
     """
     settings = resolved.settings
+    test = TESTS[settings.test]
+    if test.needs_probe and not resolved.probes:
+        raise UsageError(NO_PROBE.format(test=settings.test))
+    if test.needs is not None:
+        test.needs(settings)
+    if test.careful and resolved.kind == "production" and not settings.allow_production:
+        raise UsageError(_spared(resolved))
     names = tuple(t.name for t in resolved.targets)
     controls = tuple(t.name for t in resolved.controls)
-    phases = TESTS[settings.test].phases(settings, names, controls)
+    phases = test.phases(settings, names, controls)
+    later = () if test.later is None else test.later(settings, names, controls)
     targets = targets_of(resolved)
     for target in targets:
         if target.secure or (target.proxy is not None and target.proxy.secure):
             tls_context(target.tls)  # so that an unusable file is told before anything is connected to
-    estimate = estimate_of(resolved, targets, phases, {t.name: recall(root, key_of(t)) for t in targets})
+    check_files(resolved)
+    estimate = estimate_of(resolved, targets, (*phases, *later), {t.name: recall(root, key_of(t)) for t in targets})
     _hold_back(resolved, estimate, phases)
     price = {
         t.name: (t.usd_per_mtok.input, t.usd_per_mtok.output)
@@ -84,6 +109,7 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
         ),
         secrets=resolved.secrets,
         grace_ns=round(settings.timeouts.drain_s * S),
+        unjudged=test.forgiven,
     )
     confidence = 0.975 if settings.double else 0.95
     return Prepared(
@@ -94,6 +120,15 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
         estimate=estimate,
         notes=(*_notes(resolved, estimate), *filter(None, map(_model_note, targets)), *_beyond(estimate, calibration)),
         calibration=calibration,
+    )
+
+
+def _spared(resolved: Resolved) -> str:
+    """Why a test does not start against production."""
+    test, where = resolved.settings.test, resolved.environment or ", ".join(resolved.guarded) or "this host"
+    return (
+        f"{test} does not start: {where} counts as production, and {test} wears a service down. Run it against staging "
+        f'(kind = "staging" in [environments.NAME]), or write allow_production = true into [tests.{test}]'
     )
 
 

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from streamgauge.suite import concurrent, ttft
+from streamgauge.suite import concurrent, endurance, memory, strained, stress, ttft
 from streamgauge.suite.contract import Test
+from streamgauge.suite.rest import requests_left
 
 TESTS: dict[str, Test] = {
-    "ttft": Test(ttft.phases, "ttft_ms"),
-    "concurrent": Test(concurrent.phases, "concurrency_held"),
+    "ttft": Test(ttft.phases, "ttft_ms", rest=requests_left),
+    "concurrent": Test(concurrent.phases, "concurrency_held", lost="it judges one hold without a break"),
+    "endurance": Test(
+        endurance.phases,
+        endurance.COMPLETE,
+        see=endurance.see,
+        careful=True,
+        lost="its streams were cut off, and a stream that was cut off is lost",
+    ),
+    "memory": Test(memory.phases, memory.GROWTH, see=memory.see, collects=True, needs_probe=True, careful=True),
+    "stress": Test(
+        stress.phases,
+        "capacity",
+        see=strained.see,
+        needs=stress.needs,
+        careful=True,
+        forgiven=stress.FORGIVEN,
+        later=stress.later,
+        ahead=stress.climber,
+    ),
 }
 """By name, in the order of `spec.presets.TESTS`. A test is its file and its line here."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from streamgauge.arrivals import Arrivals, Trace
 from streamgauge.plan import Hold, Lane, Phase
+from streamgauge.sample import REPEATS
 from streamgauge.spec.presets import Settings
 
 S = 1_000_000_000
 
 
 def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ...]) -> tuple[Phase, ...]:
-    """Warm-up of every target, then the judged phase.
+    """Warm-up of every target, where asked for one prompt again and again beside new ones, then the judged phase.
 
     Closed loop: a lane of `concurrency` slots for each target and each control, kept in step. Open loop: the targets
     share one stream of arrivals, the controls another one in proportion.
@@ -31,7 +32,19 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
         lockstep=None if load is not None else 2 * settings.concurrency,
         think_ns=round(settings.think_time_s * S),
     )
-    return (*warmup(settings, arms), judged)
+    return (*warmup(settings, arms), *repeats(settings, targets), judged)
+
+
+def repeats(settings: Settings, targets: tuple[str, ...]) -> tuple[Phase, ...]:
+    """To each target one prompt again and again, and as many new ones of the same set, one of each at a time.
+
+    Of the last set of prompts, the longest as shipped: what is long gains most by a cache.
+    """
+    if settings.repeats == 0:
+        return ()
+    longest, n = settings.prompts[-1:], settings.repeats
+    lanes = tuple(Lane((name,), longest, Hold(1), n, repeats=again) for name in targets for again in (True, False))
+    return (Phase(REPEATS, lanes, 2, lockstep=2, settles=True),)
 
 
 def _arriving(settings: Settings, load: Arrivals, names: tuple[str, ...], targets: int) -> Lane:

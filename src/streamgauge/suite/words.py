@@ -131,6 +131,8 @@ class Words:
             return f"keep it: run it on every change; repeat this one with {self.head.rerun}"
         if word == "fail":
             return "look in the report at what was not ok and at the slowest; their trace ids lead to your own logs"
+        if word == "invalid" and self.story.slept_s:
+            return f"keep this machine awake while it measures, then run again: {self.head.rerun}"
         if word == "invalid":
             return "free this machine (or use a larger one, or less load), then run again"
         if self.story.partial:
@@ -169,6 +171,11 @@ class Words:
         out = []
         if self.story.partial:
             out.append(f"partial run: {self.story.stopped_by or 'not finished'}")
+        out += [
+            f"cut off {one.cut_s:,.0f} s after its start, resumed at {one.at} after {one.gap_s:,.0f} s without load: "
+            "what was open then was lost and asked again"
+            for one in self.story.resumed
+        ]
         if self.set_up is not None:
             return out
         if full is not None:

@@ -1,4 +1,4 @@
-"""A blocking line to a target's address, through its proxy where it has one: what `knock` speaks TLS over.
+"""A blocking line to a target's address, through its proxy where it has one: what looks and probes go over.
 
 The measured runs go the same way (`dial`); nothing here is measured under load, so it may wait.
 """
@@ -18,12 +18,16 @@ from streamgauge.tunnel import Reply, connect_request
 
 
 class Line:
-    """A connected socket; `go_through` opens the way behind a proxy. OSError where nobody answers."""
+    """A connected socket; `go_through` opens the way behind a proxy, `secure` speaks TLS with the target.
+
+    OSError where nobody answers.
+    """
 
     def __init__(self, target: Target, address: Address, timeout_s: float, clock: Clock) -> None:
         self._target, self._clock = target, clock
         self._deadline = clock.now() + round(timeout_s * S)
-        self._outer: Layer | None = None
+        self._layers: list[Layer] = []
+        """TLS with the proxy, with the target inside it."""
         if address[0].startswith("/"):
             self._sock = socket.socket(socket.AF_UNIX)
             self._sock.settimeout(timeout_s)
@@ -47,19 +51,26 @@ class Line:
 
     def sendall(self, data: bytes) -> None:
         """Send all of it."""
-        self._sock.sendall(data if self._outer is None else self._outer.seal(data))
+        for layer in reversed(self._layers):
+            data = layer.seal(data)
+        self._sock.sendall(data)
 
     def recv(self, size: int) -> bytes:
         """What comes next, b"" at the end."""
-        while True:
-            data = self._sock.recv(size)
-            if self._outer is None or not data:
-                return data
+        while data := self._sock.recv(size):
             with contextlib.suppress(EOFError):
-                if plain := self._outer.open(data):
-                    return plain
+                for layer in self._layers:
+                    data = layer.open(data)
+                if data:
+                    return data
                 continue
-            return b""
+            break
+        return b""
+
+    def secure(self) -> None:
+        """TLS with the target, after `go_through`. OSError or NetError where it does not come about."""
+        target = self._target
+        self._shake(Layer(tls_context(target.tls), target.tls.server_name or target.host))
 
     def go_through(self) -> None:
         """Past the proxy, where there is one: its own TLS, CONNECT for an https target. NetError is the proxy's."""
@@ -68,9 +79,7 @@ class Line:
             return
         try:
             if proxy.secure:
-                layer = Layer(tls_context(proxy_tls(target.tls)), proxy.host)
-                self._shake(layer)
-                self._outer = layer
+                self._shake(Layer(tls_context(proxy_tls(target.tls)), proxy.host))
         except NetError as error:
             raise NetError(error.outcome, f"the proxy {proxy.shown}: {error.words}") from None
         except OSError as error:
@@ -80,7 +89,7 @@ class Line:
         reply = Reply(proxy, target.host, target.port)
         try:
             self.sendall(connect_request(proxy, target.host, target.port, AGENT))
-            while reply.feed(self._next()) is None:
+            while reply.feed(self.next()) is None:
                 pass
         except TimeoutError:
             raise NetError(Outcome.CONNECT_TIMEOUT, f"no {reply.awaited}") from None
@@ -91,14 +100,18 @@ class Line:
         data = b""
         while True:
             done = layer.shake(data)
-            self._sock.sendall(layer.said())
+            self.sendall(layer.said())
             if done:
+                self._layers.append(layer)
                 return
-            data = self._next()
+            data = self.next()
 
-    def _next(self) -> bytes:
-        """What comes next before the time is up; ConnectionError at the end."""
-        self._sock.settimeout(max((self._deadline - self._clock.now()) / S, 0.01))
+    def next(self) -> bytes:
+        """What comes next before the line's time is up (TimeoutError); ConnectionError at the end."""
+        left_s = (self._deadline - self._clock.now()) / S
+        if left_s <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left_s)
         data = self.recv(65_536)
         if not data:
             raise ConnectionError("connection closed")

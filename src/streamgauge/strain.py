@@ -1,0 +1,232 @@
+"""What a stress test saw, as a section of the report: levels, capacity, degradation, spike, recovery, crashes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from streamgauge import stats
+from streamgauge.capacity import Capacity, Level
+from streamgauge.degradation import Grace, Step
+
+
+class Rung(msgspec.Struct, frozen=True, kw_only=True):
+    """One level as it was held. None is not known; a TTFT that was not reached is null with `censored` in `why`."""
+
+    level: float
+    """Users, in open loop requests a second."""
+    start_ns: int
+    seconds: float
+    held: float | None
+    """Slots in use for 95 % of the time; None in open loop."""
+    in_flight: float | None
+    n: int
+    errors: int
+    error_rate: float | None
+    ttft_p50_ms: float | None
+    ttft_p95_ms: float | None
+    served_per_s: float | None
+    """Good answers a second."""
+    goodput_per_s: float | None
+    """Of them, those within the limits."""
+    tokens_per_s: float | None
+    phase: str | None
+    """linear, queueing, shedding or collapse; None for a spike."""
+    gain: float | None = None
+    growth: float | None = None
+    kept: float | None = None
+    within: bool | None = None
+    """Whether the fit of every criterion is within here; None for a spike."""
+    gave_up: str | None = None
+    """Why the load went on before its time."""
+
+
+class Recovery(msgspec.Struct, frozen=True, kw_only=True):
+    """What followed an overload at a low level."""
+
+    after: str
+    start_ns: int
+    looked_s: float
+    seconds: float | None
+    """Until TTFT and errors were back for good; None where they were not, or could not be told (`why`)."""
+    why: str | None = None
+    """`not_back` or `too_few`."""
+
+
+class Fit(msgspec.Struct, frozen=True, kw_only=True):
+    """A criterion over the levels: its isotonic fit, and where it crosses its limit."""
+
+    name: str
+    metric: str
+    limit: float
+    levels: list[float]
+    fitted: list[float | None]
+    """ms or a share; None beyond four times the limit."""
+    crosses_at: float | None
+    """None: not among the levels."""
+
+
+class Strain(msgspec.Struct, frozen=True, kw_only=True):
+    """The section `capacity` of a report."""
+
+    unit: str
+    """`users`, or `requests/s` in open loop."""
+    asked: float
+    """What was to be within the criteria."""
+    value: float | None
+    low: float | None
+    high: float | None
+    confidence: float
+    at_least: bool
+    """The highest level held was still within."""
+    tested: float | None
+    limited_by: str | None
+    drift: float
+    levels: list[Rung]
+    spike: Rung | None
+    recoveries: list[Recovery]
+    crashes: list[str]
+    fits: list[Fit]
+    graceful: bool | None
+    errors_manageable: bool
+    failures_fast: bool | None
+    survivors_served: bool | None
+    words: list[str]
+    """What was seen, a sentence each."""
+
+
+def amount(value: float, unit: str) -> str:
+    """`62 users`, `12.5 requests/s`."""
+    shown = f"{value:,.0f}" if unit == "users" else f"{value:,.3g}"
+    return f"{shown} {'user' if unit == 'users' and value == 1 else unit}"
+
+
+def capacity_words(found: Capacity | None, unit: str) -> str:
+    """`62 users [58 to 66], limited by ttft_ms.p95 < 1000`."""
+    if found is None:
+        return "no level was held long enough to tell"
+    if found.value is None:
+        below = amount(found.crossings[0].levels[0], unit)
+        return f"not even {below} {'is' if below == '1 user' else 'are'} within {found.limited_by}"
+    if found.at_least:
+        low = "" if found.low is None or found.low >= found.value else f" (surely {amount(found.low, unit)})"
+        return f"at least {amount(found.value, unit)}, the highest level held{low}"
+    low = "below the lowest level" if found.low is None else amount(found.low, unit).split(" ")[0]
+    high = "beyond the highest" if found.high is None else amount(found.high, unit).split(" ")[0]
+    return f"{amount(found.value, unit)} [{low} to {high}], limited by {found.limited_by}"
+
+
+def phase_words(steps: Sequence[Step], unit: str) -> str:
+    """`linear up to 50 users, queueing from 75, shedding from 150`."""
+    parts: list[str] = []
+    last = None
+    for i, step in enumerate(steps):
+        if step.phase == last:
+            continue
+        last = step.phase
+        if not i and step.phase == "linear":
+            end = next((j for j, one in enumerate(steps) if one.phase != "linear"), len(steps))
+            parts.append(f"linear up to {amount(steps[end - 1].level, unit)}")
+        else:
+            parts.append(f"{step.phase} from {amount(step.level, unit)}")
+    return ", ".join(parts)
+
+
+def section(
+    rungs: Sequence[Rung],
+    found: Capacity | None,
+    steps: Sequence[Step],
+    grace: Grace,
+    *,
+    unit: str,
+    asked: float,
+    spike: Rung | None,
+    recoveries: Sequence[Recovery],
+    crashes: Sequence[str],
+    drift: float,
+    metrics: dict[str, str],
+) -> Strain:
+    """The section from its parts. `metrics`: each limit's name to its metric."""
+    by_level = {step.level: step for step in steps}
+    within = {} if found is None else _within(found)
+    told = [
+        msgspec.structs.replace(
+            rung, phase=step.phase, gain=step.gain, growth=_finite(step.growth), kept=step.kept,
+            within=within.get(rung.level),
+        )
+        if (step := by_level.get(rung.level)) is not None
+        else rung
+        for rung in rungs
+    ]  # fmt: skip
+    words = [f"Capacity: {capacity_words(found, unit)}."]
+    if steps:
+        words.append(f"{phase_words(steps, unit).capitalize()}.")
+    words.append(grace.words())
+    words += [f"Crash: {one}." for one in crashes]
+    return Strain(
+        unit=unit, asked=asked,
+        value=None if found is None else found.value, low=None if found is None else found.low,
+        high=None if found is None else found.high,
+        confidence=stats.CONFIDENCE if found is None else found.confidence,
+        at_least=found is not None and found.at_least, tested=None if found is None else found.tested,
+        limited_by=None if found is None else found.limited_by, drift=drift, levels=told, spike=spike,
+        recoveries=list(recoveries), crashes=list(crashes),
+        fits=[] if found is None else [
+            Fit(
+                name=one.limit.name, metric=metrics[one.limit.name], limit=one.limit.limit, levels=list(one.levels),
+                fitted=[_finite(value) for value in one.fitted], crosses_at=_finite(one.at),
+            )
+            for one in found.crossings
+        ],
+        graceful=grace.graceful, errors_manageable=grace.errors_manageable, failures_fast=grace.failures_fast,
+        survivors_served=grace.survivors_served, words=words,
+    )  # fmt: skip
+
+
+def _within(found: Capacity) -> dict[float, bool]:
+    """level -> whether the fit of every criterion is within there."""
+    return {
+        level: all(one.fitted[i] < one.limit.limit for one in found.crossings)
+        for i, level in enumerate(found.crossings[0].levels)
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def rung_of(level: Level, *, start_ns: int, seconds: float, held: float | None, gave_up: str | None) -> Rung:
+    """A level's row, its phase not yet named."""
+    ordered = np.sort(level.ttft_ms)
+
+    def quantile(q: float) -> float | None:
+        return _finite(stats.quantile(ordered, q)) if stats.resolves(q, len(ordered)) else None
+
+    return Rung(
+        level=level.level, start_ns=start_ns, seconds=seconds, held=held, in_flight=level.in_flight, n=level.n,
+        errors=level.errors, error_rate=level.errors / level.n if level.n else None, ttft_p50_ms=quantile(0.5),
+        ttft_p95_ms=quantile(0.95), served_per_s=level.served, goodput_per_s=level.goodput,
+        tokens_per_s=level.tokens, phase=None, gave_up=gave_up,
+    )  # fmt: skip
+
+
+def worst_errors(levels: Sequence[Level], confidence: float) -> tuple[float, float, float] | None:
+    """(rate, low, high) of the level whose error rate is highest; None without levels.
+
+    low: the highest lower bound of any level (Clopper-Pearson). high: errors do not fall with load, so what is seen at
+    a level and all above it together bounds it from above; the highest such bound.
+    """
+    ordered = sorted((one for one in levels if one.n), key=lambda one: one.level)
+    if not ordered:
+        return None
+    lows, highs = [], []
+    k = n = 0
+    for one in reversed(ordered):
+        k, n = k + one.errors, n + one.n
+        lows.append(stats.rate_bounds(one.errors, one.n, confidence).low or 0.0)
+        above = stats.rate_bounds(k, n, confidence).high
+        highs.append(1.0 if above is None else above)
+    return max(one.errors / one.n for one in ordered), max(lows), max(highs)

@@ -1,0 +1,124 @@
+"""`endurance`: do long streams live to their end, one after another, at the pace they began with.
+
+Half of the slots go on with the connection they have, the other half take a fresh one each time. A model that ends
+early is asked again until the hold is over; how long single answers lived is then still open, and the report says what
+would settle it.
+"""
+
+from __future__ import annotations
+
+import math
+
+from streamgauge.evidence import Evidence, Requirement, by_bounds, observed
+from streamgauge.findings import RunFacts
+from streamgauge.findings.cuts import cut_at_equal_ages
+from streamgauge.lives import Lives, lives_of
+from streamgauge.plan import Hold, Lane, Phase
+from streamgauge.spec.presets import Settings
+from streamgauge.stats import Bounds
+from streamgauge.suite import memory
+from streamgauge.suite.contract import Seen, Told
+from streamgauge.suite.ttft import open_lane, warmup
+
+S = 1_000_000_000
+COMPLETE, PACE = "streams_complete", "pace_kept"
+LONG_S = 900.0
+"""What the test is about; smoke and pr only try the way."""
+SHORT_PRESETS = ("smoke", "pr")
+MOST_SPREAD_S = 10.0
+RECIPE = "staging with streamgauge sim at 5 tok/s as its upstream decides it (docs/operations.md)"
+
+
+def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ...]) -> tuple[Phase, ...]:
+    """Warm-up, and the hold: lanes on kept connections and on fresh ones.
+
+    Streams begin spread over some seconds, so that deaths at one age are told from deaths at one moment.
+    """
+    lives = settings.lives
+    assert lives is not None
+    wanted = None if settings.requests is None else settings.requests * len(targets)
+    duration = None if settings.duration_s is None else round(settings.duration_s * S)
+    if settings.open_loop is not None:
+        lanes = [open_lane(settings, settings.open_loop, targets, wanted)]
+    else:
+        level = settings.concurrency
+        spread = round(min(MOST_SPREAD_S, lives.stream_s / 10) * S)
+        halves = ((level - level // 2, False), (level // 2, True))
+        lanes = [
+            Lane(targets, settings.prompts, Hold(slots, spread), _share(wanted, slots, level), fresh=fresh)
+            for slots, fresh in halves
+            if slots
+        ]
+    level = 0 if settings.open_loop is not None else settings.concurrency
+    hold = Phase("hold", tuple(lanes), level, duration_ns=duration, think_ns=round(settings.think_time_s * S))
+    return (*warmup(settings, targets), hold)
+
+
+def _share(requests: int | None, slots: int, level: int) -> int | None:
+    return None if requests is None else math.ceil(requests * slots / level)
+
+
+def see(seen: Seen) -> Told:
+    """What became of the streams, and of the server's memory where it was read."""
+    wanted_s = _wanted_s(seen)
+    rows = seen.columns.select(targets=seen.scope.targets, phases=seen.scope.judged)
+    found = lives_of(seen.columns, rows, wanted_s, seen.head.start_ns, seen.head.confidence)
+    read = memory.look(seen)
+    return Told(
+        weigh={
+            COMPLETE: lambda ask, confidence: _complete(seen, found, ask),
+            PACE: lambda ask, confidence: _pace(found, ask),
+            memory.GROWTH: lambda ask, confidence: memory.growth_evidence(seen, read, ask),
+        },
+        sections={"lives": found, "memory": memory.told(seen, read)},
+    )
+
+
+def _wanted_s(seen: Seen) -> float:
+    lives = seen.head.settings.get("lives")
+    return float(str(lives["stream_s"])) if isinstance(lives, dict) else LONG_S
+
+
+def _complete(seen: Seen, found: Lives, ask: Requirement) -> Evidence:
+    """The share of streams that lived as long as they were to; open where the model ended any of them early."""
+    n, length = found.whole + found.lost, _minutes(found.wanted_s)
+    if found.lost:
+        ages = sorted(one.age_s for one in found.lives if one.kind == "lost")
+        shown = ", ".join(f"{age:,.1f}" for age in ages[:6]) + (", ..." if len(ages) > 6 else "")
+        said = f"{found.lost:,} of {n + found.parts:,} streams were lost, at {shown} s{_alike(seen)}"
+        return Evidence(observed(ask, found.whole / n, n).answer, found.whole / n, n=n, said=said)
+    if found.parts or not found.whole:
+        longest = "none" if found.longest_s is None else f"the longest lived {_minutes(found.longest_s)}"
+        said = f"no stream was lost, and {longest}: "
+        said += f"{found.parts:,} answers ended before {length}; {RECIPE}" if found.parts else "none had ended"
+        return Evidence("inconclusive", n=n, why="not_measured" if not n else None, said=said)
+    said = f"all {found.whole:,} streams lived for {length} or more, up to {found.in_sequence} in sequence"
+    if found.wanted_s < LONG_S and seen.head.preset in SHORT_PRESETS:
+        said += f"; whether they live for {_minutes(LONG_S)} takes --preset standard"
+        return Evidence("inconclusive", 1.0, n=n, said=said)
+    return Evidence(observed(ask, 1.0, n).answer, 1.0, n=n, said=said)
+
+
+def _alike(seen: Seen) -> str:
+    """What their ages have in common, where that is evidence."""
+    facts = RunFacts(seen.columns, seen.scope, seen.head.start_ns)
+    for target in seen.scope.targets:
+        for finding in cut_at_equal_ages(facts.of(target)):
+            return f": {finding.words}"
+    return ""
+
+
+def _pace(found: Lives, ask: Requirement) -> Evidence:
+    """Pace at the end against the beginning, with its bounds."""
+    pace = found.pace
+    if pace is None:
+        said = "no stream was long enough to compare the pace at its end with that at its beginning"
+        return Evidence("inconclusive", why="not_measured", said=said)
+    said = f"{pace.begin_per_s:.1f} reads a second at the beginning, {pace.end_per_s:.1f} at the end: {pace.kept:.0%}"
+    said += f" ({pace.low:.0%} to {pace.high:.0%}, {pace.streams:,} streams)"
+    answer = by_bounds(ask, Bounds(pace.low, pace.high))
+    return Evidence(answer, pace.kept, pace.low, pace.high, n=pace.streams, said=said)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.3g} min"

@@ -1,0 +1,293 @@
+"""What a stress run showed, from its folder: levels, capacity, degradation, crashes and recovery; and how its criteria
+are met."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamgauge import capacity as cap
+from streamgauge.capacity import Capacity, Level
+from streamgauge.columns import Columns, IntArray, population
+from streamgauge.degradation import grace, recovery_s, steps
+from streamgauge.evidence import NOT_MEASURED, Answer, Evidence, Requirement, Weigh
+from streamgauge.metrics import METRICS
+from streamgauge.sample import GOOD, Outcome, Reading
+from streamgauge.slices import over_time
+from streamgauge.strain import Recovery, Rung, amount, capacity_words, rung_of, section, worst_errors
+from streamgauge.suite.contract import Seen, Told
+from streamgauge.suite.stress import LEVELS, limits_of
+from streamgauge.summary import Phase
+
+REFUSED_IN_A_ROW = 10
+"""So many connections refused, and no answer in between: nobody listens."""
+BACK, BACK_MS = 1.5, 20.0
+"""TTFT is back within so many times the lowest level's p95, or so many ms above it."""
+USUAL_ERRORS = 0.05
+USUAL_FAST_MS = 1_000.0
+ENOUGH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A phase with what it came to."""
+
+    phase: Phase
+    level: Level
+    rung: Rung
+
+
+def see(seen: Seen) -> Told:
+    """The section `capacity`, and how the criteria of kind `run` are met."""
+    limits = limits_of(seen.head.criteria)
+    held = [_stretch(seen, phase) for phase in seen.story.phases if phase.name in LEVELS]
+    spikes = [_stretch(seen, phase) for phase in seen.story.phases if phase.name == "spike"]
+    levels = [one.level for one in held]
+    open_loop = any(one.phase.rate is not None for one in held)
+    rng = np.random.default_rng(seen.head.seed)
+
+    def fitted(confidence: float) -> Capacity | None:
+        rng = np.random.default_rng(seen.head.seed)
+        return cap.capacity(levels, limits, rng, whole=not open_loop, confidence=confidence)
+
+    found = cap.capacity(levels, limits, rng, whole=not open_loop, confidence=seen.head.confidence)
+    error_limit = min((one.limit for one in limits if one.of == "errors"), default=USUAL_ERRORS)
+    fast_ms = max((one.limit for one in limits if one.of == "ttft"), default=USUAL_FAST_MS)
+    crashes = _crashes(seen)
+    recoveries = _recoveries(seen, levels)
+    named = steps(_merged(levels), error_limit)
+    told = grace(
+        named,
+        _failure_ms(seen),
+        [math.inf if one.why == "not_back" else one.seconds for one in recoveries],
+        error_limit=error_limit,
+        fast_ms=fast_ms,
+    )
+    unit = "requests/s" if open_loop else "users"
+    asked = _asked(seen.head.settings)
+    part = section(
+        [one.rung for one in held], found, named, told, unit=unit, asked=asked,
+        spike=spikes[0].rung if spikes else None, recoveries=recoveries, crashes=crashes, drift=cap.DRIFT,
+        metrics={one.name: "ttft_ms" if one.of == "ttft" else "error_rate" for one in limits},
+    )  # fmt: skip
+    weigh: dict[str, Weigh] = {
+        "capacity": lambda ask, confidence: weigh_capacity(fitted(confidence), ask, unit),
+        "level_error_rate": lambda ask, confidence: weigh_errors(levels, ask, confidence),
+        "crashes": lambda ask, _: weigh_crashes(crashes, ask, sum(one.n for one in levels)),
+        "recovery_s": lambda ask, _: weigh_recovery(recoveries, ask),
+    }
+    return Told(weigh=weigh, sections={"capacity": part})
+
+
+def _asked(settings: Mapping[str, object]) -> float:
+    climb = settings.get("climb")
+    assert isinstance(climb, dict)
+    return float(climb["asked"])
+
+
+# Levels
+
+
+def _stretch(seen: Seen, phase: Phase) -> Stretch:
+    """What one phase came to. A level that was given up ends where that was."""
+    columns = seen.columns
+    rows = _rows(seen, phase)
+    within = columns.counted("error_rate", rows)
+    waited = population(columns, METRICS["ttft_ms"], rows)
+    alongside = columns.select(targets=seen.scope.targets)
+    pace = over_time(columns, alongside, [(phase.start_ns, phase.end_ns)], seen.scope.limits)
+    level = Level(
+        level=float(phase.level) if phase.rate is None else phase.rate,
+        ttft_ms=waited.values[np.argsort(columns.due[waited.rows], kind="stable")],
+        n=len(within), errors=int((~columns.having(within, GOOD)).sum()), served=pace["requests_per_s"],
+        goodput=pace["goodput"], tokens=pace["tokens_per_s"], in_flight=pace["open_streams_mean"],
+    )  # fmt: skip
+    seconds = (phase.end_ns - phase.start_ns) / 1e9
+    held = pace["concurrency_held"] if phase.rate is None else None
+    gave_up = next((one.why for one in seen.story.gave_up if phase.start_ns < one.at_ns <= phase.end_ns), None)
+    return Stretch(phase, level, rung_of(level, start_ns=phase.start_ns, seconds=seconds, held=held, gave_up=gave_up))
+
+
+def _rows(seen: Seen, phase: Phase) -> IntArray:
+    """Requests to judged targets that came due in this phase."""
+    columns = seen.columns
+    rows = columns.select(targets=seen.scope.targets, phases=(phase.name,))
+    due = columns.due[rows]
+    return rows[(due >= phase.start_ns) & (due < phase.end_ns)]
+
+
+def _merged(levels: Sequence[Level]) -> list[Level]:
+    """A level that was held twice counts once: the longer of the two."""
+    best: dict[float, Level] = {}
+    for one in levels:
+        if one.level not in best or one.n > best[one.level].n:
+            best[one.level] = one
+    return list(best.values())
+
+
+# Crashes and recovery
+
+
+def _crashes(seen: Seen) -> list[str]:
+    """Each time the service was gone or began anew, in words."""
+    columns = seen.columns
+    rows = columns.select(targets=seen.scope.targets)
+    return [*refusals(columns, rows, seen.head.start_ns), *restarts(seen.readings, seen.head.start_ns)]
+
+
+def refusals(columns: Columns, rows: IntArray, start_ns: int) -> list[str]:
+    """Stretches in which every connection was refused: 10 in a row, in order of their ends."""
+    rows = rows[~columns.having(rows, [Outcome.CANCELLED, Outcome.SHED, Outcome.CLIENT_LIMIT])]
+    rows = rows[np.argsort(columns.end[rows], kind="stable")]
+    refused = columns.having(rows, [Outcome.CONNECT_REFUSED])
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], refused, [False])).astype(np.int8)))
+    found = []
+    for first, after in zip(edges[::2], edges[1::2], strict=True):
+        if after - first >= REFUSED_IN_A_ROW:
+            at = (columns.end[rows[first]] - start_ns) / 1e9
+            found.append(f"nobody listened from {at:.1f} s on: {after - first} connections refused in a row")
+    return found
+
+
+def restarts(readings: Sequence[Reading], start_ns: int) -> list[str]:
+    """Where a probe saw another process, or one that had just begun."""
+    found = []
+    last: dict[tuple[str, str], Reading] = {}
+    for one in readings:
+        if one.error is not None:
+            continue
+        before = last.get((one.probe, one.instance))
+        last[one.probe, one.instance] = one
+        if before is None:
+            continue
+        changed = one.pid is not None and before.pid is not None and one.pid != before.pid
+        younger = one.uptime_s is not None and before.uptime_s is not None and one.uptime_s < before.uptime_s
+        if changed or younger:
+            at = (one.at_ns - start_ns) / 1e9
+            how = f"process {one.pid} instead of {before.pid}" if changed else f"up for {one.uptime_s:.1f} s only"
+            found.append(f"probe {one.probe} saw a restart by {at:.1f} s: {how}")
+    return found
+
+
+def _recoveries(seen: Seen, levels: Sequence[Level]) -> list[Recovery]:
+    """Each recovery phase: what it followed, and how long it took."""
+    back_ms = _back_ms(levels)
+    out = []
+    after = "the climb"
+    columns = seen.columns
+    for i, phase in enumerate(seen.story.phases):
+        if phase.name == "spike":
+            after = "the spike"
+        elif any(one.at_ns == phase.start_ns or _just_before(one.at_ns, phase) for one in seen.story.gave_up):
+            after = "a level that was given up"
+        if phase.name != "recovery":
+            continue
+        end_ns = _until(seen.story.phases, i)
+        rows = columns.counted("error_rate", _rows(seen, replace_end(phase, end_ns)))
+        rows = rows[np.argsort(columns.due[rows], kind="stable")]
+        ttft = columns.values["ttft_ms"][rows]
+        waited = np.where(np.isnan(ttft), np.inf, ttft)
+        due_s = (columns.due[rows] - phase.start_ns) / 1e9
+        seconds = None if back_ms is None else recovery_s(due_s, columns.having(rows, GOOD), waited, back_ms)
+        why = "too_few" if seconds is None else "not_back" if math.isinf(seconds) else None
+        out.append(
+            Recovery(
+                after=after, start_ns=phase.start_ns, looked_s=(end_ns - phase.start_ns) / 1e9,
+                seconds=None if why else seconds, why=why,
+            )
+        )  # fmt: skip
+    return out
+
+
+def _just_before(at_ns: int, phase: Phase) -> bool:
+    return 0 <= phase.start_ns - at_ns < 1_000_000_000 and phase.name == "recovery"
+
+
+def _until(phases: Sequence[Phase], i: int) -> int:
+    """The end of a recovery: `settle`, at the same level, belongs to it."""
+    following = phases[i + 1] if i + 1 < len(phases) else None
+    return following.end_ns if following is not None and following.name == "settle" else phases[i].end_ns
+
+
+def replace_end(phase: Phase, end_ns: int) -> Phase:
+    """The same phase with another end."""
+    return Phase(name=phase.name, level=phase.level, start_ns=phase.start_ns, end_ns=end_ns, rate=phase.rate)
+
+
+def _back_ms(levels: Sequence[Level]) -> float | None:
+    """Until when a first token counts as before: by the p95 of the lowest levels, of at least 10 requests."""
+    values: list[float] = []
+    for one in sorted(levels, key=lambda one: one.level):
+        values += [value for value in one.ttft_ms.tolist() if math.isfinite(value)]
+        if len(values) >= ENOUGH:
+            p95 = sorted(values)[math.ceil(0.95 * len(values)) - 1]
+            return max(BACK * p95, p95 + BACK_MS)
+    return None
+
+
+def _failure_ms(seen: Seen) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """How long each request that failed in a level or a spike took to say so."""
+    columns = seen.columns
+    rows = columns.counted("error_rate", columns.select(targets=seen.scope.targets, phases=(*LEVELS, "spike")))
+    rows = rows[~columns.having(rows, GOOD)]
+    took: np.ndarray[tuple[int], np.dtype[np.float64]] = (columns.end[rows] - columns.due[rows]) / 1e6
+    return took
+
+
+# Criteria
+
+
+def weigh_capacity(found: Capacity | None, ask: Requirement, unit: str) -> Evidence:
+    """Passed where the lower bound meets it, failed where the upper one does not."""
+    if found is None:
+        return NOT_MEASURED
+    said = f"{capacity_words(found, unit)}; {amount(ask.limit, unit)} asked"
+    n = sum(1 for _ in found.crossings[0].levels)
+    passed = found.low is not None and ask.met_by(found.low)
+    failed = found.high is not None and not ask.met_by(found.high)
+    if found.value is None:
+        failed = failed or not ask.met_by(found.crossings[0].levels[0])
+    answer: Answer = "pass" if passed else "fail" if failed else "inconclusive"
+    if answer == "inconclusive" and found.at_least and not ask.met_by(found.value or 0.0):
+        said += "; climb higher (--concurrency) to tell"
+    return Evidence(answer, value=found.value, low=found.low, high=found.high, n=n, said=said)
+
+
+def weigh_errors(levels: Sequence[Level], ask: Requirement, confidence: float) -> Evidence:
+    """The worst level: failed where it is surely above, passed where none can be."""
+    worst = worst_errors(levels, confidence)
+    if worst is None:
+        return NOT_MEASURED
+    value, low, high = worst
+    most = max((one for one in levels if one.n), key=lambda one: one.errors / one.n)
+    n = sum(one.n for one in levels)
+    said = f"at worst {value:.2%} of {most.n:,} requests failed, at {most.level:g}"
+    answer: Answer = "pass" if ask.met_by(high) else "inconclusive" if ask.met_by(low) else "fail"
+    return Evidence(answer, value=value, low=low, high=high, n=n, said=said)
+
+
+def weigh_crashes(crashes: Sequence[str], ask: Requirement, n: int) -> Evidence:
+    """Counted as observed."""
+    if not n:
+        return NOT_MEASURED
+    said = crashes[0] if crashes else "it was there all the time"
+    met = ask.met_by(float(len(crashes)))
+    return Evidence("pass" if met else "fail", value=float(len(crashes)), n=n, said=said)
+
+
+def weigh_recovery(recoveries: Sequence[Recovery], ask: Requirement) -> Evidence:
+    """The longest one, as observed; one that did not come back fails, whatever the limit."""
+    lost = [one for one in recoveries if one.why == "not_back"]
+    if lost:
+        said = f"{lost[0].looked_s:.0f} s after {lost[0].after} it was not back"
+        return Evidence("fail", n=len(recoveries), why="censored", said=said)
+    known = [one for one in recoveries if one.seconds is not None]
+    if not known:
+        return NOT_MEASURED
+    worst = max(known, key=lambda one: one.seconds or 0.0)
+    value = worst.seconds or 0.0
+    said = f"back {value:.1f} s after {worst.after}"
+    return Evidence("pass" if ask.met_by(value) else "fail", value=value, n=len(known), said=said)
