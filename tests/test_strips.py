@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from made import START, collected, made
+from made import START, collected
+from pictured import stream
 from streamgauge.reports import charts
 from streamgauge.reports.charts.strips import end_of
 from streamgauge.reports.svg import NARROW, WIDE, Frame
@@ -18,10 +19,6 @@ from streamgauge.strips import Strips, equal_ages, strips
 
 def lives_of(samples: list[Sample], *targets: str, all_long: bool = False) -> Strips | None:
     return strips(collected(samples).columns(), targets or ("app",), start_ns=START, all_long=all_long)
-
-
-def stream(n: int, at_s: float, age_s: float, outcome: Outcome = Outcome.OK, **facts: object) -> Sample:
-    return made(200, n=n, due_ms=at_s * 1_000, end_ms=age_s * 1_000, outcome=outcome, **facts)  # type: ignore[arg-type]
 
 
 def test_streams_of_a_slot_share_a_lane_and_each_is_there_from_birth_to_death():

@@ -8,16 +8,16 @@ they are snapshots, and no part of the line unless most are such.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import msgspec
 import numpy as np
 
 from streamgauge.bins import FloatArray
+from streamgauge.memory import restarts_of
 from streamgauge.sample import Reading
+from streamgauge.trend import MB
 
 GAUGES = ("heap_used", "rss")
-MB = 1e6
 LEAST_READINGS = 5
 """Fewer are no course."""
 MOST_COURSES = 40
@@ -25,8 +25,6 @@ MOST_POINTS = 4_800
 """Of all courses together; one has from 60 to 600 a gauge."""
 GAP = 3.0
 """So many times the usual time between two readings is a gap."""
-SAME_START_S = 3.0
-"""A process that its uptime says began so much later is a new one."""
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +40,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     gaps_s: list[tuple[float, float]]
     """From and to, where readings are missing."""
     restarts_s: list[float]
+    """When another process was seen to answer; none are told where several do by turns."""
     limit_mb: float | None
     """The memory limit that the server tells."""
 
@@ -77,6 +76,7 @@ def _course(probe: str, instance: str, readings: list[Reading], start_ns: int, m
             at = (np.array([one.at_ns for one in having], dtype=np.int64) - start_ns) / 1e9
             gauges[gauge] = thinned(at, np.array([one.values[gauge] for one in having]) / MB, most)
     first = next(iter(gauges))
+    restarts, mixed = restarts_of(readings)
     limits = [one.values["memory_limit"] for one in readings if one.values.get("memory_limit", 0) > 0]
     return Course(
         probe=probe,
@@ -89,7 +89,7 @@ def _course(probe: str, instance: str, readings: list[Reading], start_ns: int, m
             if one.snapshot and first in one.values
         ][:most],
         gaps_s=_gaps((np.array([one.at_ns for one in readings], dtype=np.int64) - start_ns) / 1e9),
-        restarts_s=[round((at - start_ns) / 1e9, 1) for at in _restarts(readings)][:most],
+        restarts_s=[] if mixed else [round((at - start_ns) / 1e9, 1) for at in restarts[:most]],
         limit_mb=round(limits[-1] / MB, 3) if limits else None,
     )
 
@@ -116,18 +116,3 @@ def _gaps(at_s: FloatArray) -> list[tuple[float, float]]:
     wide = np.flatnonzero(apart > GAP * max(float(np.median(apart)), 1e-9))
     wide = np.sort(wide[np.argsort(-apart[wide], kind="stable")][:100])
     return [(round(float(at_s[i]), 1), round(float(at_s[i + 1]), 1)) for i in wide]
-
-
-def _restarts(readings: Sequence[Reading]) -> list[int]:
-    """When the process was seen to be another one, ns."""
-    found = []
-    for before, now in pairwise(readings):
-        other = None not in (before.pid, now.pid) and before.pid != now.pid
-        began = (
-            before.uptime_s is not None
-            and now.uptime_s is not None
-            and (now.at_ns - before.at_ns) / 1e9 - (now.uptime_s - before.uptime_s) > SAME_START_S
-        )
-        if other or began or now.values.get("restarts", 0) > before.values.get("restarts", 0):
-            found.append(now.at_ns)
-    return found

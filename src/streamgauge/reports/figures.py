@@ -10,10 +10,12 @@ from dataclasses import dataclass
 
 import streamgauge.reports.charts as charts
 import streamgauge.reports.wording as say
+from streamgauge.courses import Course
 from streamgauge.heat import Heat
 from streamgauge.reports.document import Document
 from streamgauge.reports.svg import NARROW, WIDE, Frame
 from streamgauge.series import Ecdf, Gaps
+from streamgauge.strain import Strain
 from streamgauge.strips import Strips
 
 _TABLE_POINTS = 20
@@ -67,6 +69,8 @@ def figures(document: Document) -> dict[str, Figure]:
         found["heat"] = _heat(document, limits)
     if series.strips is not None:
         found["strips"] = _strips(document, series.strips)
+    if series.courses:
+        found["memory"] = _memory(document)
     return found
 
 
@@ -167,6 +171,7 @@ def _usual(one: Heat, i: int) -> str:
 def _strips(document: Document, lives: Strips) -> Figure:
     run = document.run
     title = "Lives of the streams: when each began, when and how it ended"
+    wanted_s = None if document.lives is None else document.lives.wanted_s
     lanes = len({one.lane for one in lives.shown})
     text = ""
     if lanes < lives.lanes:
@@ -182,5 +187,73 @@ def _strips(document: Document, lives: Strips) -> Figure:
          say.seconds(one.to_s), say.seconds(one.to_s - one.from_s), say.outcome_name(one.outcome), one.id]
         for one in ordered
     ]  # fmt: skip
-    pair = _both("lives", title, text, lambda frame: charts.strips(frame, lives, run.phases, run.start_ns))
+    pair = _both("lives", title, text, lambda frame: charts.strips(frame, lives, run.phases, run.start_ns, wanted_s))
     return Figure(*pair, text, ["Lane", "Target", "From", "To", "Age", "Ended", "Trace"], rows)
+
+
+def _memory(document: Document) -> Figure:
+    run, every = document.run, document.series.courses
+    found = _growing(document)
+    judged = {(line.probe, line.instance): i for i, line in reversed(list(enumerate(found)))}
+    ordered = sorted(every, key=lambda one: judged.get((one.probe, one.instance), len(judged)))  # the worst first
+    shown = ordered[: charts.MOST_PANELS]
+    text = ""
+    if len(every) > len(shown):
+        text = f"The {len(shown)} of {len(every)} instances that grew most are drawn. "
+    if found:
+        text += (
+            "Black: the growth that was judged, its bounds as a fan about its middle; the bar below: the warm-up "
+            "that was cut. "
+        )
+    text += "Each stretch keeps its highest and its lowest reading, however many there were."
+    rows = [row for one in shown for row in _readings(one)]
+    pair = _both("memory", "The server's memory over the run", text,
+                 lambda frame: charts.memory(frame, shown, found, run.phases, run.start_ns))  # fmt: skip
+    return Figure(*pair, text, ["Instance", "At", "Heap, MB", "RSS, MB", "Remark"], rows)
+
+
+def _growing(document: Document) -> list[charts.Growing]:
+    """The growth that the section `memory` tells, as lines; the worst one first."""
+    lines = [] if document.memory is None else document.memory.series
+    phases = [(p.start_ns - document.run.start_ns) / 1e9 for p in document.run.phases]
+    return [
+        charts.Growing(
+            probe=one.probe, instance=one.instance, gauge=one.gauge, mb_per_h=one.growth_mb_per_h, low=one.low,
+            high=one.high, from_s=one.judged_from_s, to_s=one.judged_to_s, minima=one.by == "minima",
+            begin_s=max((at for at in phases if at <= one.judged_from_s), default=0.0),
+        )
+        for one in lines
+        if one.judged and not one.mixed
+        and one.growth_mb_per_h is not None and one.judged_from_s is not None and one.judged_to_s is not None
+    ]  # fmt: skip
+
+
+def _readings(one: Course) -> list[list[str]]:
+    """Some readings of an instance, its gaps and its restarts, in order of time."""
+    name = charts.name_of(one)
+    rows: list[tuple[float, list[str]]] = []
+    first, points = next(iter(one.gauges.items()))
+    beside = one.gauges.get("rss", []) if first != "rss" else []
+    for at, value in points[:: max(1, -(-len(points) // _TABLE_POINTS))]:
+        near = min(beside, key=lambda point: abs(point[0] - at), default=None)
+        heap, rss = (None, value) if first == "rss" else (value, None if near is None else near[1])
+        rows.append((at, [name, say.seconds(at), say.number(heap), say.number(rss), ""]))
+    for low, high in one.gaps_s[:_TABLE_POINTS]:
+        rows.append((low, [name, say.seconds(low), "", "", f"no reading until {say.seconds(high)}"]))
+    for at in one.restarts_s[:_TABLE_POINTS]:
+        rows.append((at, [name, say.seconds(at), "", "", "another process: a restart"]))
+    return [row for _, row in sorted(rows, key=lambda item: item[0])]
+
+
+def _levels(strain: Strain) -> Figure:
+    """The levels' table stands in the section itself, so the picture has none of its own."""
+    title = "What users got at each level: TTFT p95, failed requests, good answers a second"
+    text = "Red: the limits. "
+    if strain.at_least:
+        text += "The capacity lies beyond the highest level held. "
+    text += (
+        "The fit is the measured curve made to rise with load; where the first one crosses its limit lies the capacity."
+    )
+    if strain.spike is not None:
+        text += " ◆: the same number at once."
+    return Figure(*_both("levels", title, text, lambda frame: charts.levels(frame, strain)), text)

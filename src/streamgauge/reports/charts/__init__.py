@@ -8,7 +8,7 @@ One file a picture; what they share is in `habits`.
 
 from streamgauge.reports.charts.heat import heat
 from streamgauge.reports.charts.levels import levels
-from streamgauge.reports.charts.memory import Growing, memory
+from streamgauge.reports.charts.memory import MOST_PANELS, Growing, memory, name_of
 from streamgauge.reports.charts.requests import (
     MOST_LINES,
     Limit,
@@ -23,6 +23,6 @@ from streamgauge.reports.charts.requests import (
 from streamgauge.reports.charts.strips import strips
 
 __all__ = [
-    "MOST_LINES", "Growing", "Limit", "against_limit", "ecdf", "gaps", "heat", "levels", "limits_of", "memory",
-    "steps_of", "strips", "timeline", "waterfall",
+    "MOST_LINES", "MOST_PANELS", "Growing", "Limit", "against_limit", "ecdf", "gaps", "heat", "levels", "limits_of",
+    "memory", "name_of", "steps_of", "strips", "timeline", "waterfall",
 ]  # fmt: skip

@@ -28,7 +28,8 @@ def levels(frame: Frame, strain: Strain) -> str:
         top.set_xlim(0, most * 1.04)
         knee = _knee(panels, strain, most)
         names = _phases(top, panels, rungs, frame)
-        drawn = _times(top, rungs, [one for one in strain.fits if one.name.startswith("ttft_ms.p95")])
+        spike = () if strain.spike is None else (strain.spike.ttft_p95_ms,)
+        drawn = _times(top, rungs, [one for one in strain.fits if one.name.startswith("ttft_ms.p95")], spike)
         drawn |= _errors(middle, rungs, [one for one in strain.fits if one.metric == "error_rate"])
         drawn |= knee
         rates, labels = _pace(bottom, rungs)
@@ -78,12 +79,12 @@ def _knee(panels: Sequence[Any], strain: Strain, most: float) -> dict[str, Any]:
     return drawn
 
 
-def _times(axes: Any, rungs: Sequence[Rung], fits: Sequence[Fit]) -> dict[str, Any]:
-    """p95 of each level; where it was not reached an arrow at the upper edge."""
+def _times(axes: Any, rungs: Sequence[Rung], fits: Sequence[Fit], besides: Sequence[float | None]) -> dict[str, Any]:
+    """p95 of each level; where it was not reached an arrow at the upper edge. `besides` must have room as well."""
     drawn: dict[str, Any] = {}
     known = [(one.level, one.ttft_p95_ms) for one in rungs if one.ttft_p95_ms is not None]
     never = [one.level for one in rungs if one.n and one.ttft_p95_ms is None]
-    values = [value for _, value in known if value] + [fit.limit for fit in fits]
+    values = [value for value in (*(value for _, value in known), *besides, *(fit.limit for fit in fits)) if value]
     low, high = (min(values) * 0.7, max(values) * 1.5) if values else (1.0, 10.0)
     axes.set_yscale("log")
     axes.set_ylim(low, high)
@@ -131,7 +132,7 @@ def _spike(panels: Sequence[Any], spike: Rung | None) -> dict[str, Any]:
             low, high = axes.get_ylim()
             axes.set_ylim(low, max(high, value * 1.1))
             drawn["spike"] = axes.plot(
-                [spike.level], [value], "D", color=HEX["series-4"], markersize=7, markeredgewidth=0, clip_on=False
+                [spike.level], [value], "D", color=HEX["series-6"], markersize=7, markeredgewidth=0, clip_on=False
             )[0]
     return drawn
 
