@@ -24,10 +24,12 @@ NAMES = {
     "scale": "how many streams are held open, and the memory each takes",
     "openloop": "1,000 arrivals a second: how late they start, and where the wait goes when they cannot",
     "judge": "from samples on disk to written reports: time and memory",
+    "long": "memory and files of a run with as many events as 8 hours of 10 streams give",
     "simulator": "how late the simulator sends at 1,000 streams",
     "fuzz": "hostile streams: wild bytes in every dialect, with known truth where there is one",
     "decides": "how often ttft and concurrent pass a healthy service",
     "levels": "capacity from level tables of known truth: bias, width and coverage of three intervals",
+    "signs": "false alarms and power of the warning signs within a run, over generated runs",
     "leaks": "false alarms and power of the memory criteria, over generated series",
 }
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from folders import end, phase, run_folder
 from made import MS, START, made
+from streamgauge.dialects import with_options
+from streamgauge.reports.document import Document
 from streamgauge.sample import Outcome, Reading, Sample, SampleWriter
 from streamgauge.spec.criteria import default_criteria, expand
+from streamgauge.spec.load import from_url
+from streamgauge.spec.presets import Settings
+from streamgauge.spec.resolve import resolve
+from streamgauge.spec.settings import Overrides
 from streamgauge.suite.assess import assess
 from streamgauge.suite.folder import READINGS
 from streamgauge.verdict import Criterion
@@ -105,9 +112,11 @@ def folder_of(
     return folder
 
 
-def memory_run(root: Path, read: Iterable[Reading], plan: Plan = Plan(), good: float = 1.0, **head: Any):
+def memory_run(
+    root: Path, read: Iterable[Reading], plan: Plan = Plan(), good: float = 1.0, journal: Any = None, **head: Any
+) -> Document:
     """The document of a `memory` run over planted readings."""
-    journal = [
+    journal = journal or [
         {"event": "round", "number": 0}, phase("hold", 0, 10), phase("burst", 1_000 * plan.hold, 50),
         phase("idle", 1_000 * (plan.hold + plan.burst), 0), phase("drain", 1_000 * plan.over, 0),
         end(1_000 * plan.over),
@@ -115,16 +124,17 @@ def memory_run(root: Path, read: Iterable[Reading], plan: Plan = Plan(), good: f
     return assess(folder_of(root, "memory", memory_samples(plan, good), read, journal, **head)).document
 
 
-def verdicts(document) -> dict[str, str]:
+def verdicts(document: Document) -> dict[str, str]:
     """metric -> verdict."""
     return {one.metric: one.verdict for one in document.criteria}
 
 
+def settings_of(test: str, **overrides: Any) -> Settings:
+    """What a test runs by, with these flags."""
+    spec = from_url("http://127.0.0.1:9", dialect="openai-chat", speak=with_options, environ={})
+    return resolve(spec, None, {}, test, Overrides(**overrides)).settings
+
+
 def shifted(read: Iterable[Reading], **facts: Any) -> list[Reading]:
     """The same readings with other facts."""
-    import msgspec
-
     return [msgspec.structs.replace(one, **facts) for one in read]
-
-
-__all__ = ["MB", "Plan", "replace"]

@@ -49,8 +49,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("run", ""), ["ttft", "concurrent", "all"]),
-        (("run", "ttft", ""), ["concurrent", "all"]),
+        (("run", ""), ["ttft", "concurrent", "endurance", "memory", "stress", "all"]),
+        (("run", "ttft", ""), ["concurrent", "endurance", "memory", "stress", "all"]),
         (("run", "--preset", ""), ["smoke", "pr", "standard", "full"]),
         (("check", "--dialect", "a"), ["anthropic", "ai-sdk"]),
         (("run", "--env", ""), ["staging", "prod-eu"]),

@@ -87,10 +87,10 @@ def test_every_flag_is_documented_and_no_other(verb: str) -> None:
 
 def spec_keys() -> list[tuple[str, str]]:
     """(table, key) of everything a spec may hold."""
-    from streamgauge.spec import model
+    from streamgauge.spec import model, targets
 
     tables = (
-        model.Environment, model.Max, model.Target, model.UsdPerMtok, model.Tls, model.Expect, model.Prompts,
+        model.Environment, model.Max, targets.Target, targets.UsdPerMtok, targets.Tls, targets.Expect, model.Prompts,
         model.Probe, model.Test, model.Timeouts, model.Criterion,
     )  # fmt: skip
     return [(table.__name__, field.alias or name) for table in tables for name, field in table.model_fields.items()]

@@ -224,13 +224,18 @@ SAMPLES = st.builds(
     slack_ms=st.floats(0, 90),
     conn=st.integers(-1, 8),
     conn_requests=st.integers(0, 9),
-    http_status=st.sampled_from([None, 200, 504]),
+    http_status=st.sampled_from([None, 200, 401, 429, 500, 503, 504]),
+    phase=st.sampled_from(["hold", "hold", "reference", "repeats"]),
+    prompt=st.sampled_from(["short", "repeated"]),
+    instance=st.sampled_from(["", "web-1", "web-2"]),
+    cached_tokens=st.sampled_from([None, 0, 12]),
+    due_ms=st.one_of(st.none(), st.floats(0, 30_000)),
     encoded=st.booleans(),
     bytes_in=st.integers(0, 10**7),
 )
 
 
-@given(st.lists(SAMPLES, max_size=30))
+@given(st.lists(SAMPLES, max_size=60))
 def test_whatever_came_each_finding_is_a_rules_own_and_has_its_evidence(samples: list[Sample]) -> None:
     for one in found(samples).values():
         assert one.name in RULES

@@ -23,25 +23,28 @@ from streamgauge.dialects import DIALECTS, with_options
 from streamgauge.errors import UsageError
 from streamgauge.metrics import METRICS
 from streamgauge.spec import model as m
+from streamgauge.spec import targets as t
 from streamgauge.spec.load import load_spec
 from streamgauge.spec.presets import PHASES, PRESETS, TESTS
 from streamgauge.spec.prompt_files import MAX_BYTES, paragraphs, read_prompts, shipped
 from streamgauge.spec.schema import FILE, schema, text
+from streamgauge.spec.values import Table
 
 DOCS = (Path(__file__).parent.parent / "docs" / "spec.md").read_text("utf-8")
 TABLES: dict[str, type[BaseModel]] = {
     "environments.NAME": m.Environment,
     "environments.NAME.max": m.Max,
-    "targets.NAME": m.Target,
-    "targets.NAME.usd_per_mtok": m.UsdPerMtok,
-    "targets.NAME.tls": m.Tls,
-    "targets.NAME.expect": m.Expect,
+    "targets.NAME": t.Target,
+    "targets.NAME.usd_per_mtok": t.UsdPerMtok,
+    "targets.NAME.tls": t.Tls,
+    "targets.NAME.expect": t.Expect,
     "prompts.NAME": m.Prompts,
     "probes.NAME": m.Probe,
     "tests.TEST": m.Test,
     "tests.endurance": m.EnduranceTest,
     "tests.memory": m.MemoryTest,
     "findings": m.Findings,
+    "tests.stress": m.StressTest,
     "tests.TEST.rate": m.RateCourse,
     "tests.TEST.timeouts": m.Timeouts,
     "a criterion": m.Criterion,
@@ -122,7 +125,9 @@ def test_every_key_is_documented_with_type_default_and_example(where: str, key: 
 
 def test_no_table_is_left_out_of_the_documentation() -> None:
     known = {table.__name__ for table in TABLES.values()} | {"SpecModel", "Tests", "Table"}
-    assert {name for name, one in vars(m).items() if isinstance(one, type) and issubclass(one, m.Table)} == known
+    assert {
+        name for name, one in {**vars(m), **vars(t)}.items() if isinstance(one, type) and issubclass(one, Table)
+    } == known
 
 
 def test_the_docs_name_each_metric_dialect_test_preset_and_phase() -> None:

@@ -113,6 +113,7 @@ def test_files_of_one_kind_never_import_each_other() -> None:
                 "view",
                 "lasting",
                 "causes",
+                "levels",
                 "suite_document",
                 "suite_view",
                 "escalation",

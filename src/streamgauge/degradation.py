@@ -88,7 +88,7 @@ class Grace:
             never = "it had not recovered when the run ended"
             parts.append(never if np.isinf(self.recovery_s) else f"it recovered in {self.recovery_s:.1f} s")
         verdict = {True: "Graceful", False: "Not graceful", None: "Graceful or not cannot be told"}[self.graceful]
-        return f"{verdict}: {', '.join(parts)}."
+        return f"{verdict}: {', '.join(parts)}"
 
 
 def steps(levels: Sequence[Level], error_limit: float) -> tuple[Step, ...]:

@@ -6,14 +6,15 @@ Rules:
 - A reading after a collection that was asked for lies lower than the others: it is left out of growth, and where the
   idle time has some, they say what is left after the burst.
 - A restart is told by another process, an uptime that begins anew, or the probe's own count. Where a process comes back
-  that had made way, several answer by turns under one name: such a series is not judged.
+  that had made way, several answer by turns under one name, and where some are told apart by their start alone (their
+  names begin with #), nobody knows how many there are that were never met: such series are not judged.
 - Failed readings are gaps; nothing is put in their place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import msgspec
@@ -193,12 +194,16 @@ def read(readings: Sequence[Reading], windows: Windows, ended_ns: IntArray, conf
     """Every series there is. ended_ns: when each request of the hold ended, ascending."""
     gauges = (HEAP, RSS)
     found: dict[str, list[Held]] = {gauge: [] for gauge in gauges}
-    for (probe, instance), mine in _by_instance(readings).items():
+    series = _by_instance(readings)
+    nameless = {probe for probe, instance in series if instance.startswith("#")}
+    for (probe, instance), mine in series.items():
+        own_id = probe not in nameless or instance.partition("#")[0] != ""
         failed = sum(1 for one in readings if one.probe == probe and one.error is not None)
         for gauge in gauges:
             having = [one for one in mine if gauge in one.values]
             if having:
-                found[gauge].append(_held(probe, instance, gauge, having, failed, windows, ended_ns, confidence))
+                one = _held(probe, instance, gauge, having, failed, windows, ended_ns, confidence)
+                found[gauge].append(one if own_id else replace(one, mixed=True, cleanup=None))
     chosen = next((gauge for gauge in gauges if found[gauge]), None)
     if chosen is None:
         return Read((), (), None, windows)

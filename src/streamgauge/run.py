@@ -24,7 +24,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -113,9 +113,21 @@ class Stopping:
 
 
 Listener = Callable[["Began | Stopping | Report"], None]
-Ahead = Callable[[str | None], "tuple[Phase, ...] | None"]
-"""Decides on phases while the load runs. Asked when the plan is over (None), and when the stop rule strikes (why, in
-words). What it gives takes the place of what is left of the plan; () ends it; None lets the stop rule stop the load."""
+
+
+class Course(Protocol):
+    """Decides on phases while the load runs."""
+
+    def ahead(self, why: str | None) -> tuple[Phase, ...] | None:
+        """What follows, asked when the plan is over (None), and when a phase must not go on (why, in words).
+
+        It takes the place of what is left of the plan; () ends it; None lets the stop rule stop the load.
+        """
+
+    def alarm(self) -> str | None:
+        """Why the phase must not go on, by what others than the workers saw."""
+
+
 GONE = frozenset({Outcome.CONNECT_REFUSED})
 """Nobody listens any more: where phases are decided on while the load runs, it is not held against this for longer."""
 
@@ -236,11 +248,11 @@ class _Conductor:
         listener: Listener,
         number: int,
         before: Ending | None,
-        ahead: Ahead | None = None,
+        course: Course | None = None,
     ) -> None:
         self.load = load
         self.phases = list(load.phases)
-        self.ahead = ahead
+        self.course = course
         self.clock = clock
         self.journal = journal
         self.listener = listener
@@ -272,7 +284,7 @@ class _Conductor:
         over = self.hands_done()
         self.phase += 1
         if self.phase >= len(self.phases):
-            self.phases += (self.ahead(None) or ()) if self.ahead is not None else ()
+            self.phases += (self.course.ahead(None) or ()) if self.course is not None else ()
         if self.phase >= len(self.phases):
             return False
         phase = self.phases[self.phase]
@@ -333,9 +345,9 @@ class _Conductor:
             return over
         if self.phases[min(self.phase, len(self.phases) - 1)].name in self.load.unjudged:
             return None
-        at_once = GONE if self.ahead is not None else frozenset()
+        at_once = GONE if self.course is not None else frozenset()
         words = self.guard.hopeless(self.clock.now(), self.last_output, at_once)
-        if self._gives_up(words):
+        if self.course is not None and self._gives_up(self.course, words):
             return None
         for target, why in words.items():
             if target not in self.stopped_targets:
@@ -347,13 +359,11 @@ class _Conductor:
             return "; ".join(words.values())
         return None
 
-    def _gives_up(self, words: dict[str, str]) -> bool:
+    def _gives_up(self, course: Course, words: dict[str, str]) -> bool:
         """Whether the phase is taken as failed and the load goes on with another one."""
         judged = {t.name for t in self.load.targets if not t.control}
-        if self.ahead is None or not words or not judged <= set(words):
-            return False
-        why = "; ".join(words.values())
-        more = self.ahead(why)
+        why = "; ".join(words.values()) if judged <= set(words) else course.alarm()
+        more = None if why is None else course.ahead(why)
         if more is None:
             return False
         self.journal.add("gave_up", phase=self.phases[self.phase].name, level=self.phases[self.phase].level, why=why,
@@ -372,16 +382,16 @@ def conduct(
     *,
     number: int = 0,
     before: Ending | None = None,
-    ahead: Ahead | None = None,
+    course: Course | None = None,
     resolve_every_s: float = RESOLVE_EVERY_S,
 ) -> Ending:
     """Run the plan to its end, heeding Ctrl-C and SIGTERM. Whatever happens, what was measured stays in `folder`.
 
     `number` counts the rounds of one run: a doubled run has two, each with its own sample files, and what the one
-    `before` used counts towards the hard stops. `ahead` decides on further phases; the plan's widest phase must be as
-    wide as any of them.
+    `before` used counts towards the hard stops. `course` decides on further phases; the plan's widest phase must be
+    as wide as any of them.
     """
-    conductor = _Conductor(load, folder, clock, journal, listener, number, before, ahead)
+    conductor = _Conductor(load, folder, clock, journal, listener, number, before, course)
     selector = selectors.DefaultSelector()
     for hand in conductor.hands:
         selector.register(hand.line, selectors.EVENT_READ, hand)

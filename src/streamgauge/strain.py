@@ -161,11 +161,11 @@ def section(
         else rung
         for rung in rungs
     ]  # fmt: skip
-    words = [f"Capacity: {capacity_words(found, unit)}."]
+    words = [f"Capacity: {capacity_words(found, unit)}"]
     if steps:
-        words.append(f"{phase_words(steps, unit).capitalize()}.")
+        words.append(phase_words(steps, unit).capitalize())
     words.append(grace.words())
-    words += [f"Crash: {one}." for one in crashes]
+    words += [f"Crash: {one}" for one in crashes]
     return Strain(
         unit=unit, asked=asked,
         value=None if found is None else found.value, low=None if found is None else found.low,

@@ -165,7 +165,7 @@ def _probed(resolved: list[Resolved], clock: Clock) -> dict[str, Finding]:
 
 def _references(spec: Spec, name: str) -> References:
     """The variables in a target's headers; the spec has seen to it that none is empty."""
-    from streamgauge.spec.model import REFERENCE
+    from streamgauge.spec.values import REFERENCE
 
     headers = spec.model.targets[name].headers.items()
     found = {header.lower(): tuple(REFERENCE.findall(template)) for header, template in headers}

@@ -53,7 +53,7 @@ def _rate(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
 def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
     if value is None:
         return None
-    from streamgauge.spec.model import parse_duration
+    from streamgauge.spec.values import parse_duration
 
     try:
         return parse_duration(float(value) if value.replace(".", "", 1).isdigit() else value)

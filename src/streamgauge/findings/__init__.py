@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from streamgauge.findings.caching import cached, not_cached
+from streamgauge.findings.capacity import collapses, crashed, scale_out, sheds, slows_within
 from streamgauge.findings.connections import keep_alive_cut, no_keep_alive
 from streamgauge.findings.cuts import cut_at_equal_ages
 from streamgauge.findings.failures import gave_up, not_let_in, provider_errors, server_errors, slow_failures
@@ -19,7 +20,16 @@ from streamgauge.findings.flow import answer_at_once, compression_merges, lumps
 from streamgauge.findings.instances import uneven_instances
 from streamgauge.findings.limits import limit_at_once, rate_limited, requests_run_out_first
 from streamgauge.findings.losses import lost_at_any_age, lost_together
+from streamgauge.findings.memory import (
+    collector_sawtooth,
+    left_by_requests,
+    memory_grows,
+    memory_limit_near,
+    memory_not_given_back,
+    outside_heap,
+)
 from streamgauge.findings.network import connections_refused, connects_again, far_away
+from streamgauge.findings.probes import connections_kept, cpu_busy, gauge_rises, restart_seen
 from streamgauge.findings.provider import app_adds, cheaper_target, faster_target, provider_slow
 from streamgauge.findings.signs import errors_rising, pace_falling, ttft_rising
 from streamgauge.findings.steps import database_slow, slower_under_load, step_slow
@@ -67,6 +77,23 @@ RUN_RULES: dict[str, RunRule] = {
     "app_adds": app_adds,
     "faster_target": faster_target,
     "cheaper_target": cheaper_target,
+    # the server, by its probes
+    "memory_grows": memory_grows,
+    "left_by_requests": left_by_requests,
+    "memory_not_given_back": memory_not_given_back,
+    "outside_heap": outside_heap,
+    "memory_limit_near": memory_limit_near,
+    "connections_kept": connections_kept,
+    "gauge_rises": gauge_rises,
+    "restart_seen": restart_seen,
+    "cpu_busy": cpu_busy,
+    "collector_sawtooth": collector_sawtooth,
+    # capacity and long lives
+    "crashed": crashed,
+    "sheds": sheds,
+    "collapses": collapses,
+    "scale_out": scale_out,
+    "slows_within": slows_within,
 }
 """The same for rules that look at the whole run."""
 

@@ -17,6 +17,8 @@ from streamgauge.columns import MISSING
 from streamgauge.findings import Finding, Found, RunFacts
 from streamgauge.findings.cuts import ENDED, died_alike
 from streamgauge.findings.cuts import LEAST as ALIKE_FROM
+from streamgauge.findings.memory import section
+from streamgauge.findings.probes import HEAP, MB, cpu_share, series_of
 from streamgauge.findings.steps import DATABASE, MODEL, timed, under_load
 from streamgauge.sample import GOOD, Outcome
 
@@ -105,7 +107,12 @@ def _network(run: RunFacts) -> str | None:
 
 
 def _load(run: RunFacts) -> str | None:
-    """More streams make it no slower."""
+    """More streams make it no slower, or the processor is not used up."""
+    cores = [
+        (one.name, share) for one in series_of(run.readings, "cpu_s") if (share := cpu_share(run, one)) is not None
+    ]
+    if cores:
+        return "; ".join(f"{name} used {share:.0%} of one core" for name, share in cores)
     told = [under_load(run.of(target)) for target in run.scope.targets]
     if not told or any(one is None for one in told):
         return None
@@ -192,8 +199,43 @@ def _no_front(run: RunFacts) -> str | None:
     return "CloudFront is on the way, and no streams ended at equal ages or after equal silences"
 
 
-def _not_measured(run: RunFacts) -> str | None:
-    return None
+def _memory(run: RunFacts) -> str | None:
+    """Growth was fitted, and is none."""
+    told = [one for one in section(run) if one.judged and not one.mixed and one.high is not None]
+    if not told:
+        return None
+    return "; ".join(f"{one.gauge} of {one.probe} grows by at most {one.high:,.0f} MB/h" for one in told)
+
+
+def _per_request(run: RunFacts) -> str | None:
+    told = [one for one in section(run) if one.judged and one.growth_kb_per_request is not None]
+    return "; ".join(f"{one.growth_kb_per_request:,.1f} KB a request ({one.probe})" for one in told) or None
+
+
+def _heap(run: RunFacts) -> str | None:
+    told = [one for one in section(run) if one.gauge == HEAP and one.high is not None]
+    return "; ".join(f"the heap of {one.probe} grows by at most {one.high:,.0f} MB/h" for one in told) or None
+
+
+def _counts(*gauges: str) -> Callable[[RunFacts], str | None]:
+    """Counts were read, and do not rise."""
+
+    def seen(run: RunFacts) -> str | None:
+        told = [(gauge, one) for gauge in gauges for one in series_of(run.readings, gauge)]
+        words = (
+            f"{gauge} of {one.name}: {one.values[0]:,.0f}, at the end {one.values[-1]:,.0f}" for gauge, one in told
+        )
+        return "; ".join(words) or None
+
+    return seen
+
+
+def _collected(run: RunFacts) -> str | None:
+    """What is left after a collection is not held by circles alone."""
+    after = [one.values[HEAP] / MB for one in run.readings if one.collected and HEAP in one.values]
+    if len(after) < TIMED:
+        return None
+    return f"after a collection {after[0]:,.0f} MB at first, {after[-1]:,.0f} MB at last: circles are collected"
 
 
 _PROBE = "the server's memory over time: streamgauge run memory with a probe ([probes.NAME])"
@@ -218,7 +260,8 @@ ROOT_CAUSES: dict[str, tuple[Line, ...]] = {
         Line("Verify network connectivity", ("far_away", "connects_again", "connections_refused"), _network,
              "new connections: this run made too few to time them"),
         Line("Review server resource usage (CPU, memory)",
-             ("slower_under_load", "uneven_instances", "ttft_rising", "pace_falling"), _load,
+             ("cpu_busy", "slower_under_load", "uneven_instances", "ttft_rising", "pace_falling", "memory_limit_near",
+              "collapses"), _load,
              "a probe of the server ([probes.NAME]), and the test concurrent, which compares with one stream alone"),
         Line("Check database query performance", ("database_slow",), _database,
              "the app's own word: have it send Server-Timing: db;dur=MILLISECONDS with each answer"),
@@ -226,7 +269,7 @@ ROOT_CAUSES: dict[str, tuple[Line, ...]] = {
              "more requests than streams, so that a connection could be used again"),
     ),
     "High error rates": (
-        Line("Review server logs for exceptions", ("server_errors", "connections_refused"),
+        Line("Review server logs for exceptions", ("server_errors", "connections_refused", "crashed", "restart_seen"),
              _none_of("failed with a 5xx or an error in the stream",
                       Outcome.HTTP_ERROR, Outcome.STREAM_ERROR, Outcome.TRUNCATED, Outcome.EMPTY),
              FEW),
@@ -234,18 +277,22 @@ ROOT_CAUSES: dict[str, tuple[Line, ...]] = {
              'a control: control = "NAME" in the target, a target that asks the provider itself'),
         Line("Verify authentication/authorization", ("not_let_in",),
              _none_of("were not let in", Outcome.AUTH_ERROR), FEW),
-        Line("Monitor rate limits", ("rate_limited", "limit_at_once", "requests_run_out_first"),
+        Line("Monitor rate limits", ("rate_limited", "limit_at_once", "requests_run_out_first", "sheds"),
              _none_of("were refused for their rate", Outcome.RATE_LIMITED), FEW),
         Line("Check timeout configurations", ("cut_at_equal_ages", "gave_up", "slow_failures"),
              _none_of("ran into a time-out of ours", Outcome.CONNECT_TIMEOUT,
                       Outcome.FIRST_TOKEN_TIMEOUT, Outcome.STALL_TIMEOUT, Outcome.TOTAL_TIMEOUT), FEW),
     ),
     "Memory leaks": (
-        Line("Analyze heap snapshots", (), _not_measured, _PROBE),
-        Line("Review connection cleanup", (), _not_measured, _PROBE),
-        Line("Check for circular references", (), _not_measured, _PROBE),
-        Line("Verify event listener cleanup", (), _not_measured, _PROBE),
-        Line("Profile with Chrome DevTools", (), _not_measured, _PROBE),
+        Line("Analyze heap snapshots", ("memory_grows", "memory_not_given_back"), _memory, _PROBE),
+        Line("Review connection cleanup", ("connections_kept",), _counts("connections", "descriptors"),
+             "a probe that tells connections or descriptors ([probes.NAME]; kind = \"process\" does)"),
+        Line("Check for circular references", ("collector_sawtooth",), _collected,
+             "heap_used after a collection: a JSON probe that can ask for one"),
+        Line("Verify event listener cleanup", ("left_by_requests", "gauge_rises"), _per_request,
+             "the server's memory beside its requests: streamgauge run memory with a probe; a gauge of listeners"),
+        Line("Profile with Chrome DevTools", ("outside_heap", "memory_grows"), _heap,
+             "a probe that tells heap_used (the shipped route handlers do); DevTools themselves: node --inspect"),
     ),
     "Connection drops": (
         Line("Check load balancer timeout settings", ("cut_at_equal_ages",),
@@ -285,18 +332,18 @@ OPTIMISATIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "Request Batching": ("requests_run_out_first",),
     },
     "Concurrency Optimization": {
-        "Auto-scaling": ("limit_at_once", "slower_under_load"),
+        "Auto-scaling": ("scale_out", "limit_at_once", "slower_under_load"),
         "Load Balancing": ("uneven_instances",),
-        "Connection Limits": ("limit_at_once", "connections_refused"),
-        "Resource Allocation": ("slower_under_load", "ttft_rising", "pace_falling"),
-        "Circuit Breakers": ("slow_failures", "provider_errors"),
+        "Connection Limits": ("limit_at_once", "sheds", "collapses", "connections_refused"),
+        "Resource Allocation": ("cpu_busy", "slower_under_load", "ttft_rising", "pace_falling"),
+        "Circuit Breakers": ("slow_failures", "provider_errors", "collapses"),
     },
     "Memory Optimization": {
-        "Stream Cleanup": (),
-        "Connection Cleanup": (),
-        "Buffer Management": (),
-        "Garbage Collection": (),
-        "Memory Limits": (),
+        "Stream Cleanup": ("memory_grows", "left_by_requests"),
+        "Connection Cleanup": ("connections_kept",),
+        "Buffer Management": ("memory_not_given_back", "outside_heap", "slows_within"),
+        "Garbage Collection": ("collector_sawtooth",),
+        "Memory Limits": ("memory_limit_near", "restart_seen"),
     },
 }
 """The strategy's optimisations, and the rules that suggest each where the data does."""

@@ -11,6 +11,7 @@ How often a steady service alarms all the same stands in docs/findings.md, and `
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -56,26 +57,60 @@ class Trend(msgspec.Struct, frozen=True, kw_only=True):
     words: str
 
 
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """How a number went over a run; None where it did not change at all. Times and pace: `change` is a share."""
+
+    way: Way
+    first: float
+    last: float
+    change: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+def drift(at_s: FloatArray, values: FloatArray, *, shares: bool) -> Drift:
+    """Whether `values`, in order of due at `at_s`, have a trend. shares: they are 0 or 1, and their share is meant."""
+    from scipy import stats as tests  # takes half a second to load, and most commands judge nothing
+
+    at = np.array([part.mean() for part in np.array_split(at_s, BINS)])
+    binned = np.array([part.mean() if shares else np.median(part) for part in np.array_split(values, BINS)])
+    third = BINS // 3
+    first, last = float(binned[:third].mean()), float(binned[-third:].mean())
+    scaled = binned if shares else np.log(binned)
+    if np.ptp(scaled) == 0 or np.ptp(at) == 0:
+        return Drift("steady", first, last)
+    p = float(tests.kendalltau(at, scaled).pvalue)
+    slope, _, low, high = (float(x) for x in tests.theilslopes(scaled, at, alpha=0.95))
+    change, low, high = (x * float(np.ptp(at)) for x in (slope, low, high))
+    if shares:
+        change = last - first  # of counts as small as errors are, most pairs of bins are equal
+        much = abs(change) >= ERRORS_MORE and values.sum() >= LEAST_FAILED
+        much = much and max(first, last) >= ERRORS_TIMES * min(first, last)
+    else:
+        change, low, high = (float(np.expm1(x)) for x in (change, low, high))
+        much = abs(change) >= CHANGE and low * high > 0
+    way: Way = "steady" if p >= ALPHA or not much else "rising" if change > 0 else "falling"
+    return Drift(way, first, last, change, low, high, p)
+
+
 def trends(run: RunFacts) -> list[Trend]:
     """Of each judged target: first tokens, pace, errors."""
-    return [
-        trend(run.of(target), metric)
-        for target in run.scope.targets
-        for metric in ("ttft_ms", "output_rate", "error_rate")
-    ]
+    return [trend(run.of(target), metric) for target in run.scope.targets for metric in _SAYS]
 
 
 def trend(facts: TargetFacts, metric: str) -> Trend:
     """How one number went."""
-    rows, values = _values(facts.columns, facts.counted, metric)
-    if not facts.run.steady or len(rows) < BINS * LEAST_A_BIN or not _one_level(facts.columns, rows):
-        why = "the load was to change" if not facts.run.steady else "too few requests of one level to tell"
-        return _trend(facts, metric, None, len(rows), why)
-    order = np.argsort(facts.columns.due[rows], kind="stable")
-    at = [float(np.mean(part)) for part in np.array_split(facts.columns.due[rows][order] / 1e9, BINS)]
-    parts = np.array_split(values[order], BINS)
-    binned = np.array([part.mean() if metric == "error_rate" else np.median(part) for part in parts])
-    return _judged(facts, metric, np.array(at), binned, len(rows), float(values.sum()))
+    columns = facts.columns
+    rows, values = _values(columns, facts.counted, metric)
+    if not facts.run.steady:
+        return _trend(facts, metric, None, len(rows), "the load was to change")
+    if len(rows) < BINS * LEAST_A_BIN or len(np.unique(columns.level[rows])) > 1:
+        return _trend(facts, metric, None, len(rows), "too few requests of one level to tell")
+    order = np.argsort(columns.due[rows], kind="stable")
+    found = drift((columns.due[rows][order] - facts.start_ns) / 1e9, values[order], shares=metric == "error_rate")
+    return _trend(facts, metric, found, len(rows), "")
 
 
 def _values(columns: Columns, rows: IntArray, metric: str) -> tuple[IntArray, FloatArray]:
@@ -92,61 +127,31 @@ def _values(columns: Columns, rows: IntArray, metric: str) -> tuple[IntArray, Fl
     return rows, values
 
 
-def _one_level(columns: Columns, rows: IntArray) -> bool:
-    return len(np.unique(columns.level[rows])) == 1
-
-
-def _judged(facts: TargetFacts, metric: str, at: FloatArray, binned: FloatArray, n: int, total: float) -> Trend:
-    """A trend by its bins."""
-    from scipy import stats as tests  # takes half a second to load, and most commands judge nothing
-
-    shares = metric == "error_rate"
-    values = binned if shares else np.log(binned)
-    if np.ptp(values) == 0 or np.ptp(at) == 0:
-        return _trend(facts, metric, "steady", n, "did not change", first=float(binned[0]), last=float(binned[-1]))
-    p = float(tests.kendalltau(at, values).pvalue)
-    slope, _, low, high = (float(x) for x in tests.theilslopes(values, at, alpha=0.95))
-    change, low, high = (x * float(np.ptp(at)) for x in (slope, low, high))
-    if not shares:
-        change, low, high = (float(np.expm1(x)) for x in (change, low, high))
-    third = BINS // 3
-    first, last = float(np.mean(binned[:third])), float(np.mean(binned[-third:]))
-    if shares:
-        change = last - first  # of counts as small as errors are, most pairs of bins are equal
-    way: Way = "steady"
-    enough = (
-        total >= LEAST_FAILED and (last >= ERRORS_TIMES * first or first >= ERRORS_TIMES * last) if shares else True
-    )
-    if p < ALPHA and abs(change) >= (ERRORS_MORE if shares else CHANGE) and enough and (shares or low * high > 0):
-        way = "rising" if change > 0 else "falling"
-    return _trend(facts, metric, way, n, "", change=change, low=low, high=high, first=first, last=last, p=p)
-
-
 _WARNS = {("ttft_ms", "rising"), ("output_rate", "falling"), ("error_rate", "rising")}
 _GOOD = {("ttft_ms", "falling"), ("output_rate", "rising"), ("error_rate", "falling"), ("error_rate", "steady")}
 _SAYS = {"ttft_ms": "TTFT", "output_rate": "pace of answers", "error_rate": "share of errors"}
 
 
-def _trend(facts: TargetFacts, metric: str, way: Way | None, n: int, why: str, **numbers: float | None) -> Trend:
-    told = {name: None if (x := numbers.get(name)) is None else round(x, 6)
-            for name in ("change", "low", "high", "first", "last", "p")}  # fmt: skip
-    what = _SAYS[metric]
-    if way is None:
+def _trend(facts: TargetFacts, metric: str, found: Drift | None, n: int, why: str) -> Trend:
+    way = None if found is None else found.way
+    what, over = _SAYS[metric], "over the run"
+    if found is None:
         words = f"{what}: not looked at: {why}"
     elif way == "steady":
         words = f"{what}: steady"
     elif metric == "error_rate":
-        words = f"{what} {way}: from {told['first'] or 0:.1%} to {told['last'] or 0:.1%} over the run"
+        words = f"{what} {way}: from {found.first:.1%} to {found.last:.1%} {over}"
     else:
-        words = (
-            f"{what} {way}: {told['change'] or 0:+.0%} over the run "
-            f"[{told['low'] or 0:+.0%} to {told['high'] or 0:+.0%}]"
-        )
+        words = f"{what} {way}: {found.change or 0:+.0%} {over} [{found.low or 0:+.0%} to {found.high or 0:+.0%}]"
     sign: Literal["warning", "positive"] | None = None
     if (metric, way) in _WARNS:
         sign = "warning"
     elif (metric, way) in _GOOD:
         sign = "positive"
+    told = {
+        name: None if found is None or (x := getattr(found, name)) is None else round(x, 6)
+        for name in ("change", "low", "high", "first", "last", "p")
+    }
     return Trend(target=facts.target, metric=metric, way=way, n=n, sign=sign, words=words, **told)
 
 

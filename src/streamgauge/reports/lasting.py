@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import streamgauge.reports.levels as levels
 import streamgauge.reports.wording as say
 from streamgauge.lives import Lives
 from streamgauge.memory import Memory, MemorySeries, Snapshot
@@ -40,6 +41,9 @@ class Part:
 def parts(document: Document) -> list[Part]:
     """The sections that this test has beyond those of every test."""
     found = []
+    if document.capacity is not None:
+        climbed = ((document.capacity.unit, levels.table(document.capacity)),)
+        found.append(Part("Capacity", tuple(levels.words(document.capacity)), climbed))
     if document.lives is not None:
         lines = tuple(line for line in (lives_line(document.lives), pace_line(document.lives)) if line)
         table = lives_table(document.lives)
@@ -91,7 +95,7 @@ def memory_lines(memory: Memory) -> list[str]:
     """What qualifies the series, a sentence each."""
     lines = [say.plain(note, 300) for note in memory.notes]
     for one in memory.series:
-        if one.judged and one.judged_from_s is not None:
+        if one.judged and one.judged_from_s is not None and one.growth_mb_per_h is not None:
             span = f"{say.seconds(one.judged_from_s)} to {say.seconds(one.judged_to_s)}"
             how = f"{one.by} of equal parts, {one.readings:,} readings, {one.failed:,} failed"
             lines.append(f"{series_name(one)}: judged from {span} into the run by {how}")

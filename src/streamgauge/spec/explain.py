@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from streamgauge.spec.mistakes import Path, did_you_mean
-from streamgauge.spec.model import TAG
+from streamgauge.spec.values import TAG
 
 _SECRET = {"headers", "body", "extra", "url", "path", "proxy"}
 _KINDS = {

@@ -31,7 +31,6 @@ from streamgauge.spec.explain import explain, keys_of, shown, unknown_key
 from streamgauge.spec.locate import locate
 from streamgauge.spec.mistakes import Mistakes, Path, Places, did_you_mean, nearest
 from streamgauge.spec.model import (
-    REFERENCE,
     EnduranceTest,
     Environment,
     Findings,
@@ -40,12 +39,8 @@ from streamgauge.spec.model import (
     Prompts,
     SpecModel,
     StressTest,
-    Table,
-    Target,
     Test,
     Tests,
-    body_mistake,
-    header_mistakes,
 )
 from streamgauge.spec.presets import PHASES_OF, SHIPPED, TESTS
 from streamgauge.spec.probe_flag import parse_probe
@@ -61,7 +56,9 @@ from streamgauge.spec.read import (
     read_text,
     read_toml,
 )
+from streamgauge.spec.targets import Target, body_mistake, header_mistakes
 from streamgauge.spec.trace import read_trace
+from streamgauge.spec.values import REFERENCE, Table
 
 FILE = "streamgauge.toml"
 TARGET = "target"

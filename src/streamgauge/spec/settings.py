@@ -21,20 +21,11 @@ from streamgauge.errors import UsageError
 from streamgauge.spec.criteria import Criterion, criterion, default_criteria, expand, speaks_of_the_same
 from streamgauge.spec.load import Spec
 from streamgauge.spec.mistakes import Mistakes, did_you_mean
-from streamgauge.spec.model import (
-    LEAST_RATE,
-    MOST,
-    MOST_RATE,
-    MOST_STREAMS,
-    EnduranceTest,
-    MemoryTest,
-    RateCourse,
-    StressTest,
-    Test,
-)
+from streamgauge.spec.model import EnduranceTest, MemoryTest, RateCourse, StressTest, Test
 from streamgauge.spec.model import Timeouts as TimeoutsTable
 from streamgauge.spec.presets import PRESETS, TABLE, Burst, Climb, Inconclusive, Lives, Preset, Settings, Timeouts
 from streamgauge.spec.trace import read_trace
+from streamgauge.spec.values import LEAST_RATE, MOST, MOST_RATE, MOST_STREAMS
 
 S = 1_000_000_000
 BETWEEN, SPARE_S = 1.05, 5.0
@@ -183,9 +174,9 @@ def settings_of(
         repeats=_repeats(preset, table, own_end=own_end, open_loop=arrivals is not None),
         timeouts=_timeouts(preset, table.timeouts),
         inconclusive=overrides.inconclusive or table.inconclusive or "report",
+        climb=_climb(preset, table, overrides, arrivals),
         burst=_burst(preset, table, concurrency),
         lives=lives,
-        climb=_climb(preset, table, overrides, arrivals),
         allow_production=table.allow_production,
         probes=probes_of(spec, test),
     )

@@ -6,5 +6,8 @@ FINDINGS = (
     "ttft_rising", "errors_rising", "pace_falling", "answer_at_once", "lumps", "compression_merges", "database_slow",
     "step_slow", "slower_under_load", "uneven_instances", "no_keep_alive", "keep_alive_cut", "connects_again",
     "far_away", "not_cached", "cached", "provider_slow", "app_adds", "faster_target", "cheaper_target",
+    "memory_grows", "left_by_requests", "memory_not_given_back", "outside_heap", "memory_limit_near",
+    "connections_kept", "gauge_rises", "restart_seen", "cpu_busy", "collector_sawtooth", "crashed", "sheds",
+    "collapses", "scale_out", "slows_within",
 )  # fmt: skip
 """A test holds them equal to the rules there are."""

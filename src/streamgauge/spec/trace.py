@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from streamgauge.errors import UsageError
-from streamgauge.spec.model import LONGEST_S
 from streamgauge.spec.read import read_text
+from streamgauge.spec.values import LONGEST_S
 
 MAX_BYTES, MOST = 50_000_000, 1_000_000
 _PARTED = re.compile(r"[,;\t]")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -16,7 +17,7 @@ from streamgauge.columns import Columns
 from streamgauge.control import Report
 from streamgauge.evidence import Weigh
 from streamgauge.plan import Phase
-from streamgauge.run import Began, Stopping
+from streamgauge.run import Began, Course, Stopping
 from streamgauge.sample import Reading
 from streamgauge.spec.presets import Settings
 from streamgauge.suite.folder import Head, Story
@@ -51,14 +52,11 @@ class Told:
     """Why the run is INVALID, beyond what every run is held against."""
 
 
-class Course(Protocol):
-    """Hears what happens in a run, and decides on the phases that the plan left open."""
+class Climbing(Course, Protocol):
+    """A course that hears what happens in the run."""
 
     def hear(self, event: Began | Stopping | Report) -> None:
         """What the run told."""
-
-    def ahead(self, why: str | None) -> tuple[Phase, ...] | None:
-        """See `run.Ahead`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +94,8 @@ class Test:
     """Whether production is spared unless the spec allows it: it wears the service down or out."""
     later: Shape | None = None
     """The most that may follow the plan, where the test decides on phases while it runs."""
-    ahead: Callable[[Settings, tuple[str, ...], list[Criterion]], Course] | None = None
-    """Who decides on them."""
+    course: Callable[[Settings, tuple[str, ...], list[Criterion], Path], Climbing] | None = None
+    """Who decides on them: of settings, judged targets, criteria and the run's folder."""
     rest: Callable[[Cut], tuple[Phase, ...] | str] | None = None
     """The phases that are left of a run that was cut off, none where nothing is, or why it cannot go on."""
     lost: str = "what it judges was cut off and cannot be put together from two pieces"

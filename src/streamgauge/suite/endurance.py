@@ -18,7 +18,7 @@ from streamgauge.spec.presets import Settings
 from streamgauge.stats import Bounds
 from streamgauge.suite import memory
 from streamgauge.suite.contract import Seen, Told
-from streamgauge.suite.ttft import open_lane, warmup
+from streamgauge.suite.ttft import open_lane
 
 S = 1_000_000_000
 COMPLETE, PACE = "streams_complete", "pace_kept"
@@ -30,8 +30,9 @@ RECIPE = "staging with streamgauge sim at 5 tok/s as its upstream decides it (do
 
 
 def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ...]) -> tuple[Phase, ...]:
-    """Warm-up, and the hold: lanes on kept connections and on fresh ones.
+    """The hold: lanes on kept connections and on fresh ones.
 
+    No warm-up: where the dialect has no limit on an answer's length, it would last as long as the streams.
     Streams begin spread over some seconds, so that deaths at one age are told from deaths at one moment.
     """
     lives = settings.lives
@@ -51,7 +52,7 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
         ]
     level = 0 if settings.open_loop is not None else settings.concurrency
     hold = Phase("hold", tuple(lanes), level, duration_ns=duration, think_ns=round(settings.think_time_s * S))
-    return (*warmup(settings, targets), hold)
+    return (hold,)
 
 
 def _share(requests: int | None, slots: int, level: int) -> int | None:

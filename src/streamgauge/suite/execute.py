@@ -164,17 +164,17 @@ def _rounds(work: _Work, load: Load, journal: Journal) -> Ending:
 def _conducted(work: _Work, load: Load, journal: Journal, number: int, before: Ending | None) -> Ending:
     """The plan, and what the test decides on while it runs."""
     resolved = work.prepared.resolved
-    decides = TESTS[resolved.settings.test].ahead
-    listener, ahead = work.listener, None
-    if decides is not None:
-        course = decides(resolved.settings, tuple(t.name for t in resolved.targets), list(work.prepared.criteria))
-        ahead = course.ahead
+    make = TESTS[resolved.settings.test].course
+    if make is None:
+        return conduct(load, work.folder, work.clock, journal, work.listener, number=number, before=before)
+    names = tuple(t.name for t in resolved.targets)
+    course = make(resolved.settings, names, list(work.prepared.criteria), work.folder)
 
-        def listener(event: Began | Stopping | Report) -> None:
-            course.hear(event)
-            work.listener(event)
+    def both(event: Began | Stopping | Report) -> None:
+        course.hear(event)
+        work.listener(event)
 
-    return conduct(load, work.folder, work.clock, journal, listener, number=number, before=before, ahead=ahead)
+    return conduct(load, work.folder, work.clock, journal, both, number=number, before=before, course=course)
 
 
 def _fits_twice(used: Ending, limits: Limits) -> bool:

@@ -123,12 +123,13 @@ def _short(held: Held | None, limit: float) -> str:
         return "no reading of it during the hold"
     grown = held.growth
     needed = hours_needed(grown, limit)
-    seen_min = (grown.end_ns - grown.start_ns) / 60e9
+    seen_s = (grown.end_ns - grown.start_ns) / 1e9
+    seen = f"{seen_s:.0f} s" if seen_s < 100 else f"{seen_s / 60:.0f} min"
     if needed is None and grown.whole is not None and grown.long_enough:
         return "too close to the limit for a run of two days to tell"
     wanted = 1.0 if needed is None else needed
     length = f"{wanted * 60:.0f} min" if wanted < 1.95 else f"{wanted:.1f} h"
-    return f"{seen_min:.0f} min of load are too short to decide; about {length} would (--duration)"
+    return f"{seen} of load are too short to decide; about {length} would (--duration)"
 
 
 def _nothing(seen: Seen, found: Read, worst: Held | None) -> str | None:

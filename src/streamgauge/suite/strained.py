@@ -15,11 +15,11 @@ from streamgauge.columns import Columns, IntArray, population
 from streamgauge.degradation import grace, recovery_s, steps
 from streamgauge.evidence import NOT_MEASURED, Answer, Evidence, Requirement, Weigh
 from streamgauge.metrics import METRICS
-from streamgauge.sample import GOOD, Outcome, Reading
+from streamgauge.sample import GOOD, Outcome
 from streamgauge.slices import over_time
 from streamgauge.strain import Recovery, Rung, amount, capacity_words, rung_of, section, worst_errors
 from streamgauge.suite.contract import Seen, Told
-from streamgauge.suite.stress import LEVELS, limits_of
+from streamgauge.suite.stress import LEVELS, limits_of, restarts
 from streamgauge.summary import Phase
 
 REFUSED_IN_A_ROW = 10
@@ -152,26 +152,6 @@ def refusals(columns: Columns, rows: IntArray, start_ns: int) -> list[str]:
     return found
 
 
-def restarts(readings: Sequence[Reading], start_ns: int) -> list[str]:
-    """Where a probe saw another process, or one that had just begun."""
-    found = []
-    last: dict[tuple[str, str], Reading] = {}
-    for one in readings:
-        if one.error is not None:
-            continue
-        before = last.get((one.probe, one.instance))
-        last[one.probe, one.instance] = one
-        if before is None:
-            continue
-        changed = one.pid is not None and before.pid is not None and one.pid != before.pid
-        younger = one.uptime_s is not None and before.uptime_s is not None and one.uptime_s < before.uptime_s
-        if changed or younger:
-            at = (one.at_ns - start_ns) / 1e9
-            how = f"process {one.pid} instead of {before.pid}" if changed else f"up for {one.uptime_s:.1f} s only"
-            found.append(f"probe {one.probe} saw a restart by {at:.1f} s: {how}")
-    return found
-
-
 def _recoveries(seen: Seen, levels: Sequence[Level]) -> list[Recovery]:
     """Each recovery phase: what it followed, and how long it took."""
     back_ms = _back_ms(levels)
@@ -265,6 +245,8 @@ def weigh_errors(levels: Sequence[Level], ask: Requirement, confidence: float) -
     most = max((one for one in levels if one.n), key=lambda one: one.errors / one.n)
     n = sum(one.n for one in levels)
     said = f"at worst {value:.2%} of {most.n:,} requests failed, at {most.level:g}"
+    if not value:
+        said = f"none of {n:,} requests failed at any level"
     answer: Answer = "pass" if ask.met_by(high) else "inconclusive" if ask.met_by(low) else "fail"
     return Evidence(answer, value=value, low=low, high=high, n=n, said=said)
 
@@ -279,10 +261,13 @@ def weigh_crashes(crashes: Sequence[str], ask: Requirement, n: int) -> Evidence:
 
 
 def weigh_recovery(recoveries: Sequence[Recovery], ask: Requirement) -> Evidence:
-    """The longest one, as observed; one that did not come back fails, whatever the limit."""
+    """The longest one, as observed. One that did not come back fails where it was looked at for the limit at least."""
     lost = [one for one in recoveries if one.why == "not_back"]
     if lost:
-        said = f"{lost[0].looked_s:.0f} s after {lost[0].after} it was not back"
+        worst_seen = max(lost, key=lambda one: one.looked_s)
+        said = f"{worst_seen.looked_s:.0f} s after {worst_seen.after} it was not back"
+        if ask.met_by(worst_seen.looked_s):
+            return Evidence("inconclusive", n=len(recoveries), why="not_measured", said=f"{said}; nobody looked longer")
         return Evidence("fail", n=len(recoveries), why="censored", said=said)
     known = [one for one in recoveries if one.seconds is not None]
     if not known:

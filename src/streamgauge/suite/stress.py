@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
 
 from streamgauge.arrivals import Rate
 from streamgauge.capacity import Level, Limit, next_level
@@ -18,8 +20,9 @@ from streamgauge.control import Report
 from streamgauge.errors import UsageError
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.run import Began, Stopping
-from streamgauge.sample import GOOD, Outcome
+from streamgauge.sample import GOOD, Outcome, Reading
 from streamgauge.spec.presets import Climb, Settings
+from streamgauge.suite.folder import readings
 from streamgauge.suite.ttft import warmup
 from streamgauge.verdict import Criterion
 
@@ -27,6 +30,7 @@ LEVELS = ("hold", "stress")
 """Phases in which a level is held."""
 FORGIVEN = ("warmup", "recovery", "settle")
 """Phases whose failures stop nothing: they follow an overload."""
+RESTART = "saw a restart"
 LOW = 5
 """Users during recovery; a twentieth of the asked rate in open loop."""
 RAMP_S, STARTS_PER_S = 1.0, 100.0
@@ -143,6 +147,10 @@ class Climber:
     """What comes next: finer, spike, end."""
     finer: int = 0
     crashed: bool = False
+    folder: Path | None = None
+    """The run's folder, where probes leave their readings."""
+    now_ns: int = 0
+    looked_ns: int = 0
 
     def hear(self, event: Began | Stopping | Report) -> None:
         """Note when levels were held, and what ended in them."""
@@ -152,6 +160,7 @@ class Climber:
             if event.phase.name in LEVELS:
                 self.steps.append((level_of(event.phase), event.at_ns, event.at_ns + (event.phase.duration_ns or 0)))
         elif isinstance(event, Report):
+            self.now_ns = max(self.now_ns, event.at_ns)
             for brief in event.ended:
                 if brief.phase in LEVELS and brief.target in self.targets and brief.outcome not in _LEFT_OUT:
                     ttft = None if brief.ttft_ns is None else brief.ttft_ns / 1e6
@@ -160,7 +169,7 @@ class Climber:
     def ahead(self, why: str | None) -> tuple[Phase, ...] | None:
         """What follows: after a level that was given up its recovery, else the next finer step, the spike, the end."""
         if why is not None:
-            self.crashed = self.crashed or str(Outcome.CONNECT_REFUSED) in why
+            self.crashed = self.crashed or str(Outcome.CONNECT_REFUSED) in why or RESTART in why
             if self.stage == "finer" and self.finer:
                 self.stage = "spike"
             return (recovery(self.settings, self.targets),)
@@ -177,6 +186,13 @@ class Climber:
             self.stage = "end"
             return spike(self.settings, self.targets)
         return ()
+
+    def alarm(self) -> str | None:
+        """A restart that a probe saw, looked for once a second."""
+        if self.folder is None or self.crashed or self.now_ns - self.looked_ns < S:
+            return None
+        self.looked_ns = self.now_ns
+        return next(iter(restarts(readings(self.folder), 0)), None)
 
     def _next(self) -> float | None:
         return next_level(self.seen(), self.limits, whole=self.settings.open_loop is None)
@@ -199,6 +215,38 @@ def level_of(phase: Phase) -> float:
     return float(phase.level) if phase.rate is None else phase.rate
 
 
-def climber(settings: Settings, targets: tuple[str, ...], criteria: list[Criterion]) -> Climber:
+def climber(settings: Settings, targets: tuple[str, ...], criteria: list[Criterion], folder: Path) -> Climber:
     """Who decides on the phases of one run."""
-    return Climber(settings, targets, limits_of(criteria))
+    return Climber(settings, targets, limits_of(criteria), folder=folder)
+
+
+def restarts(found: Sequence[Reading], start_ns: int) -> list[str]:
+    """Where a probe saw a server that had begun since its last reading.
+
+    By its uptime; without one by another process, where that one stays and the former never comes back: several servers
+    behind one address take turns.
+    """
+    series: dict[tuple[str, str], list[Reading]] = {}
+    for one in found:
+        if one.error is None:
+            series.setdefault((one.probe, one.instance), []).append(one)
+    out = []
+    for (probe, _), mine in series.items():
+        for i, (before, one) in enumerate(pairwise(mine)):
+            how = _began(before, one, mine[i + 2 :])
+            if how is not None:
+                at = f" by {(one.at_ns - start_ns) / S:.1f} s" if start_ns else ""
+                out.append(f"probe {probe} {RESTART}{at}: {how}")
+    return out
+
+
+def _began(before: Reading, one: Reading, later: Sequence[Reading]) -> str | None:
+    """How the server shows that it began between two readings; None where it does not."""
+    if one.uptime_s is not None:
+        younger = before.uptime_s is None or one.uptime_s < before.uptime_s
+        since_s = (one.at_ns - before.at_ns) / S
+        return f"up for {one.uptime_s:.1f} s only" if younger and one.uptime_s < since_s + 1 else None
+    if one.pid is None or before.pid is None or one.pid == before.pid or not later:
+        return None
+    stays = all(after.pid == one.pid for after in later[:1]) and all(after.pid != before.pid for after in later)
+    return f"process {one.pid} instead of {before.pid}" if stays else None

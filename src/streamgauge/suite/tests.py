@@ -25,7 +25,7 @@ TESTS: dict[str, Test] = {
         careful=True,
         forgiven=stress.FORGIVEN,
         later=stress.later,
-        ahead=stress.climber,
+        course=stress.climber,
     ),
 }
 """By name, in the order of `spec.presets.TESTS`. A test is its file and its line here."""

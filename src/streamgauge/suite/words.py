@@ -33,6 +33,14 @@ _FAILED_AT_ONCE = (
 _OF_THE_TARGET = frozenset(("--config", "--env", "--url", "--dialect", "--model", "-H", "--header", "--set"))
 
 
+_AFTER = {
+    "memory_growth_mb_per_h": "take a heap snapshot early and one late under the same load: what grew between is kept",
+    "memory_unbounded": "take a heap snapshot early and one late under the same load: what grew between is kept",
+    "memory_cleanup": "take a heap snapshot before the burst and one after it, and look at what stayed",
+}
+"""What to do next where it failed, in place of the usual."""
+
+
 @dataclass(frozen=True, slots=True)
 class Words:
     """What the report says in words of its own."""
@@ -130,6 +138,9 @@ class Words:
         if word == "pass":
             return f"keep it: run it on every change; repeat this one with {self.head.rerun}"
         if word == "fail":
+            memory = next((one for one in self.judged if one.verdict == "fail" and one.metric in _AFTER), None)
+            if memory is not None and not memory.advisory:
+                return _AFTER[memory.metric]
             return "look in the report at what was not ok and at the slowest; their trace ids lead to your own logs"
         if word == "invalid" and self.story.slept_s:
             return f"keep this machine awake while it measures, then run again: {self.head.rerun}"
@@ -154,6 +165,8 @@ class Words:
             return f"leave out --requests, the preset's own number decides more: {again}"
         if self.head.preset in ("smoke", "pr") and "streamgauge run" in again:
             return f"a larger preset decides more: {re.sub(r' --preset [a-z]+', '', again)} --preset standard"
+        if any(METRICS[one.metric].kind == "run" for one in open_):
+            return "each open criterion says what would settle it"
         return "what was seen lies close to a limit: the criteria say how close, and what would settle each"
 
     def warnings(

@@ -1,0 +1,181 @@
+"""Capacity and what lies beyond it, and the life of long streams: the sections `capacity` and `lives` in words.
+
+What was fitted stands in those sections, which only some tests have; they are taken by their fields alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, cast
+
+from streamgauge.findings.finding import Basis, Finding, RunFacts
+from streamgauge.findings.instances import instances
+
+SLOWER = 0.85
+
+
+class Rung(Protocol):
+    """One level."""
+
+    level: float
+    n: int
+    errors: int
+    error_rate: float | None
+    ttft_p95_ms: float | None
+    phase: str | None
+
+
+class Strain(Protocol):
+    """The section `capacity`."""
+
+    unit: str
+    value: float | None
+    low: float | None
+    high: float | None
+    at_least: bool
+    limited_by: str | None
+    levels: Sequence[Rung]
+    crashes: Sequence[str]
+    failures_fast: bool | None
+
+
+class Pace(Protocol):
+    """Of the section `lives`."""
+
+    streams: int
+    kept: float
+    low: float
+    high: float
+    begin_per_s: float
+    end_per_s: float
+
+
+def _strain(run: RunFacts) -> Strain | None:
+    found = run.sections.get("capacity")
+    return None if found is None else cast(Strain, found)
+
+
+def scale_out(run: RunFacts) -> Iterator[Finding]:
+    """How many there may be for each instance."""
+    found = _strain(run)
+    if found is None or found.value is None or found.at_least:
+        return
+    several = max([len(instances(run.of(target)).names) for target in run.scope.targets] or [1]) or 1
+    each = (found.low if found.low else found.value) / several
+    behind = f" of {several} instances" if several > 1 else ""
+    what = "open streams" if found.unit == "users" else found.unit
+    yield Finding(
+        name="scale_out",
+        target=None,
+        words=(
+            f"the capacity{behind} is {found.value:,.3g} {found.unit}, limited by {found.limited_by}: scale out at "
+            f"{each:,.3g} {what} an instance"
+        ),
+        evidence=_basis(
+            found, len(found.levels), value=found.value, low=found.low, high=found.high, instances=float(several),
+            per_instance=each,
+        ),
+        cause="what one instance can do within the criteria",
+        check="hold that many and one more step: streamgauge run concurrent --concurrency N",
+        remedy="scale by the number of open streams, not by CPU alone; a limit an instance just above that number",
+    )  # fmt: skip
+
+
+def sheds(run: RunFacts) -> Iterator[Finding]:
+    """From a level on requests are refused, or queue without an end."""
+    found = _strain(run)
+    first = _first(found, "shedding")
+    if found is None or first is None:
+        return
+    slow = found.failures_fast is False
+    yield Finding(
+        name="sheds",
+        target=None,
+        words=(
+            f"from {first.level:,.3g} {found.unit} on requests are refused, {first.error_rate or 0:.1%} of them there"
+            + ("; they are told so late" if slow else "")
+        ),
+        evidence=_basis(found, _from(found, first), level=first.level, error_rate=first.error_rate),
+        cause="a limit of connections, workers or a queue before them that is full",
+        check="what was not ok says who refused, and with which status",
+        remedy="refuse at once with 429 or 503 and Retry-After; set the limit of the queue to what is served in time",
+        lost=first.error_rate,
+    )  # fmt: skip
+
+
+def collapses(run: RunFacts) -> Iterator[Finding]:
+    """From a level on less is served than before."""
+    found = _strain(run)
+    first = _first(found, "collapse")
+    if found is None or first is None:
+        return
+    yield Finding(
+        name="collapses",
+        target=None,
+        words=(
+            f"from {first.level:,.3g} {found.unit} on less is served than with fewer: it collapses instead of refusing"
+        ),
+        evidence=_basis(found, _from(found, first), level=first.level, error_rate=first.error_rate),
+        cause="all take what is there from each other: threads, memory, locks, retries that add load",
+        check="CPU, memory and the run queue at that level (a probe: [probes.NAME])",
+        remedy="a limit of streams an instance below that level; circuit breakers; no retries without a pause",
+        lost=first.error_rate,
+        later=not first.error_rate,
+    )
+
+
+def crashed(run: RunFacts) -> Iterator[Finding]:
+    """The service went away under load."""
+    found = _strain(run)
+    if found is None or not found.crashes:
+        return
+    yield Finding(
+        name="crashed",
+        target=None,
+        words=f"it crashed: {found.crashes[0]}",
+        evidence=_basis(found, len(found.crashes), crashes=float(len(found.crashes))),
+        cause="a limit of memory or descriptors, or an error that nobody caught",
+        check="its exit code and last words; the platform's events (137: killed, mostly for memory)",
+        remedy="limits of streams and memory below which it refuses instead of dying",
+        lost=1.0,
+    )
+
+
+def slows_within(run: RunFacts) -> Iterator[Finding]:
+    """Long streams get slower towards their end."""
+    lives = run.sections.get("lives")
+    pace = cast("Pace | None", getattr(lives, "pace", None))
+    if pace is None or pace.high >= SLOWER:
+        return
+    yield Finding(
+        name="slows_within",
+        target=None,
+        words=(
+            f"long streams end at {pace.kept:.0%} of the pace they begin with: {pace.begin_per_s:,.1f} reads/s, "
+            f"{pace.end_per_s:,.1f} at the end"
+        ),
+        evidence=Basis(
+            k=pace.streams, n=pace.streams, of="streams",
+            values={"kept": pace.kept, "low": pace.low, "high": pace.high, "begin_per_s": pace.begin_per_s,
+                    "end_per_s": pace.end_per_s},
+            from_s=None, to_s=None, samples=[],
+        ),
+        cause="work for each token that grows with the answer: it is joined, parsed or stored anew each time",
+        check="the same answer in two halves: is the second one as slow?",
+        remedy="work on what is new only; write it down once at the end",
+        later=True,
+    )  # fmt: skip
+
+
+def _first(found: Strain | None, phase: str) -> Rung | None:
+    levels = [] if found is None else sorted(found.levels, key=lambda one: one.level)
+    return next((one for one in levels if one.phase == phase), None)
+
+
+def _from(found: Strain, first: Rung) -> int:
+    return sum(one.level >= first.level for one in found.levels)
+
+
+def _basis(found: Strain, k: int, **values: float | None) -> Basis:
+    told = {name: None if value is None else round(value, 4) for name, value in values.items()}
+    return Basis(k=k, n=max(len(found.levels), k), of="levels", values=told, from_s=None, to_s=None, samples=[])
