@@ -63,4 +63,6 @@ def everything(leaks: Document) -> Document:
         for name, level, at, to in (*when, ("idle", 0, 3_660, 3_960))
     ]
     run = replace(document.run, start_ns=START, phases=phases)
-    return replace(document, memory=leaks.memory, series=series, run=run)
+    assert leaks.memory is not None
+    told = [replace(leaks.memory.series[0], instance=f"pod-{k}") for k in (3, 0)]
+    return replace(document, memory=replace(leaks.memory, series=told), series=series, run=run)

@@ -114,10 +114,11 @@ def _panel(axes: Any, one: Course, found: Sequence[Growing]) -> dict[str, Any]:
     if _limit_shown(one):
         drawn["memory limit"] = axes.axhline(one.limit_mb, color=HEX["fail"], linewidth=1)
     low, high = axes.get_ylim()
+    if one.limit_mb is not None and _limit_shown(one):
+        high = max(high, one.limit_mb + (one.limit_mb - low) / 30)
     if high - low < 1:  # MB: less is no picture of anything
-        axes.set_ylim((low + high) / 2 - 0.5, (low + high) / 2 + 0.5)
-    else:
-        axes.set_ylim(low, high)
+        low, high = (low + high) / 2 - 0.5, (low + high) / 2 + 0.5
+    axes.set_ylim(low, high)
     axes.locator_params(axis="y", nbins=6)
     axes.yaxis.set_major_formatter(lambda value, _: say.number(value))
     return drawn
