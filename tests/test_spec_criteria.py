@@ -95,6 +95,11 @@ def strategy() -> dict[str, set[str]]:
             "ttft_ms.cv < 50%", "error_rate < 0.5%",
         },
         "concurrent": {"concurrency_held >= 100", "error_rate < 0.5%", "drops == 0", "ttft_degradation <= 1.5"},
+        "endurance": {
+            "streams_complete >= 100%", "drops == 0", "timeouts == 0", "pace_kept > 80%",
+            "memory_growth_mb_per_h < 100", "stalls == 0",
+        },
+        "memory": {"memory_growth_mb_per_h < 100", "memory_cleanup > 50%", "memory_unbounded == 0"},
         "stress": {
             "capacity >= 100", "ttft_ms.p95 < 1000", "level_error_rate < 5%", "crashes == 0", "recovery_s < 30",
         },
@@ -106,7 +111,7 @@ def strategy() -> dict[str, set[str]]:
 def test_default_criteria_are_the_strategys(test: str, preset: str) -> None:
     found = default_criteria(test, preset, prompts=("short", "medium", "long"), level=100, open_loop=False)
     assert {one.text for one in found} == strategy()[test]
-    assert {one.text for one in found if one.advisory} == {"ttft_degradation <= 1.5"} & strategy()[test]
+    assert {one.text for one in found if one.advisory} == {"ttft_degradation <= 1.5", "stalls == 0"} & strategy()[test]
 
 
 def test_variation_may_gate_only_at_full() -> None:

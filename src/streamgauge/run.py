@@ -76,6 +76,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     unjudged: tuple[str, ...] = ("warmup",)
     """Phases whose failures do not count towards the stop rule."""
 
+    widest: int = 0
+    """Streams at once that may follow the plan's own: it gets as many workers as they need."""
+
     def __repr__(self) -> str:
         """Without what is secret."""
         return f"<Load of {len(self.targets)} targets, {len(self.phases)} phases>"
@@ -268,7 +271,7 @@ class _Conductor:
         self.bug: str | None = None
         self.disk: str | None = None
         self.last_output: dict[str, int] = {}
-        count = workers_for(max(phase.streams for phase in load.phases))
+        count = workers_for(max(load.widest, *(phase.streams for phase in load.phases)))
         self.hands = [
             Hand(
                 Job(

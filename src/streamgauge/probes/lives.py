@@ -2,7 +2,8 @@
 
 Rules: an answer of the same id whose process began at another time is a restart where it began after the last answer
 of that id, else another process under the same id: it gets the id with `#2`, `#3`..., so that each series is of one
-process at a time. Where nothing of that is told, all answers are one series and no restart can be seen.
+process at a time. Without an uptime no restart can be seen: another pid is another process. Where neither is told, all
+answers are one series.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Lives:
         lives = self._by_id.setdefault(instance, [])
         life = next((one for one in lives if _same(one, pid, began)), None)
         if life is None:
-            over = [one for one in lives if began is None or began >= one.last_ns - SAME_NS]
+            over = [] if began is None else [one for one in lives if began >= one.last_ns - SAME_NS]
             if over:  # the one that has been silent for longest made way
                 life = min(over, key=lambda one: one.last_ns)
                 life.restarts += 1

@@ -141,7 +141,9 @@ def told(document: Document) -> Document:
             trends=[],
             checklist=[],
             silenced={},
-            series=msgspec.structs.replace(document.series, ecdf=[], timeline=[], slowest=[], gaps=[]),
+            series=msgspec.structs.replace(
+                document.series, ecdf=[], timeline=[], slowest=[], gaps=[], heat=[], strips=None, courses=[]
+            ),
         )
     if document.criteria and not judged_requests(document):
         return msgspec.structs.replace(document, criteria=[], baselines=[], trends=[], checklist=[])
