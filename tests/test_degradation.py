@@ -53,8 +53,10 @@ def test_less_for_more_is_collapse():
     assert found[2].kept == pytest.approx(0.5)
 
 
-def test_half_of_all_failing_is_collapse_at_whatever_pace():
-    assert phases(level(1, 1, 200), level(100, 90, 200, errors=50))[1] == "collapse"
+def test_half_of_all_failing_is_collapse_only_where_the_pace_is_not_known():
+    """Twice what a rate limit lets through: half is refused, and the others are served as ever."""
+    assert phases(level(50, 50, 200), level(100, 50, 200, errors=50))[1] == "shedding"
+    assert phases(level(50, 1, 200, errors=60)) == ["collapse"]
 
 
 def test_steps_of_one_user_make_no_gain_of_noise():

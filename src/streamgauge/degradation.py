@@ -2,8 +2,8 @@
 
 Definitions, from numbers alone; the first that holds names the level:
 
-- collapse: good answers a second fell below 80 % of the most at any lower level, or half of the requests failed. More
-  load gives less to everybody.
+- collapse: good answers a second fell below 80 % of the most at any lower level (where they were not counted: half of
+  the requests failed). More load gives less to everybody.
 - shedding: the share of errors is at or above its limit, while the others are served at the pace of before.
 - queueing: a further user adds less than half of what the first ones added to the good answers a second, or the median
   TTFT is at least 1.5 times that of the lowest level (and 20 ms above it). Nobody is refused, everybody waits.
@@ -106,7 +106,7 @@ def steps(levels: Sequence[Level], error_limit: float) -> tuple[Step, ...]:
         slower = growth is not None and growth >= GROWN and median is not None and median - (base or 0.0) >= GROWN_MS
         rate = one.errors / one.n
         phase: Phase = "linear"
-        if (kept is not None and kept < FALLEN) or rate >= HALF:
+        if rate >= HALF if kept is None else kept < FALLEN:
             phase = "collapse"
         elif rate >= error_limit:
             phase = "shedding"

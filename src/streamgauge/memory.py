@@ -12,7 +12,6 @@ from streamgauge.slope import Slope
 from streamgauge.trend import MB, hours_needed, hours_until
 
 KB = 1e3
-MOST_POINTS = 400
 
 
 class MemorySeries(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +55,6 @@ class MemorySeries(msgspec.Struct, frozen=True, kw_only=True):
     after_mb: float | None
     cleanup: float | None
     """(peak - after) / (peak - before); null where the burst raised nothing."""
-    points: list[tuple[float, float]]
-    """(s, MB), thinned out evenly to at most 400."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +107,6 @@ def _told(held: Held, start: int, limit: float, *, judged: bool) -> MemorySeries
     open_ = grown is not None and held.grows(limit) == "inconclusive"
     rate, each, cleaned = _three(whole), _three(held.requests), held.cleanup
     levels = (None, None, None) if cleaned is None else (cleaned.before, cleaned.peak, cleaned.after)
-    step = -(-len(held.times) // MOST_POINTS)
     return MemorySeries(
         probe=held.probe, instance=held.instance, gauge=held.gauge, judged=judged, mixed=held.mixed,
         readings=len(held.times), failed=held.failed, restarts=len(held.restarts_ns),
@@ -128,8 +124,6 @@ def _told(held: Held, start: int, limit: float, *, judged: bool) -> MemorySeries
         limit_reached_in_h_least=None if until is None else round(until[1], 2),
         before_mb=_scaled(levels[0], MB), peak_mb=_scaled(levels[1], MB), after_mb=_scaled(levels[2], MB),
         cleanup=None if cleaned is None or cleaned.efficiency is None else round(cleaned.efficiency, 4),
-        points=[(round((t - start) / 1e9, 1), round(v / MB, 3))
-                for t, v in zip(held.times[::step].tolist(), held.values[::step].tolist(), strict=True)],
     )  # fmt: skip
 
 

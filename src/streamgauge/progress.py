@@ -77,6 +77,8 @@ class State:
             return
         if isinstance(event, Began):
             self._began = self._began or event.at_ns
+            if event.phase not in self.phases:  # decided on while the load ran
+                self.phases = (*self.phases, event.phase)
             self.phase, self.phase_began, self.phase_ended = event.phase, event.at_ns, 0
             self.ttft_ms.clear()
             self._stride = 1
@@ -292,7 +294,9 @@ class Progress:
         done = state.fraction(now)
         bar = "" if done is None else "█" * round(done * 24) + "░" * (24 - round(done * 24)) + f" {done:.0%}"
         left, in_all = state.left_s(now), state.left_in_all_s(now)
-        phases = " › ".join(f"[bold]{p.name}[/]" if p is state.phase else f"[dim]{p.name}[/]" for p in state.phases)
+        now_in = None if state.phase is None else state.phase.name
+        names = dict.fromkeys(p.name for p in state.phases)  # each once: a climb has a ramp and a hold a level
+        phases = " › ".join(f"[bold]{name}[/]" if name == now_in else f"[dim]{name}[/]" for name in names)
         table.add_row(Text.from_markup(f"[bold]{state.name}[/]"), Text.from_markup(phases))
         rest = "judging, writing the reports" if state.over(now) else "" if left is None else f"{_span(left)} left"
         if in_all is not None and not state.over(now):

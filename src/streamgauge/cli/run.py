@@ -124,7 +124,8 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 def run(resume: str | None, **flags: Any) -> int:
     """Run tests against the spec's targets (or --url) and judge them.
 
-    Tests: ttft (time to first token), concurrent (many streams at a time), or all. None named: those of the spec;
+    Tests: ttft (time to first token), concurrent (many streams at a time), endurance (streams of many minutes),
+    memory (the server's), stress (how many users it carries), or all. None named: those of the spec;
     ttft with --url. Several run one after another, with a wait between until the targets answer as before. One that
     cannot run stops no other, and an index (suite_*.html) says what became of each. Before anything is sent it prints
     where it goes, requests, tokens, cost, duration, and what so many requests can decide. With no spec in this folder

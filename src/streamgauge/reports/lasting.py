@@ -34,6 +34,8 @@ class Part:
     """(heading of the first column, table)."""
     folded: tuple[tuple[str, str, Table], ...] = ()
     """(summary, heading of the first column, table)."""
+    picture: str = ""
+    """The picture that stands in it, where there is one."""
 
 
 def parts(document: Document) -> list[Part]:
@@ -45,12 +47,14 @@ def parts(document: Document) -> list[Part]:
     if document.lives is not None:
         lines = tuple(line for line in (lives_line(document.lives), pace_line(document.lives)) if line)
         table = lives_table(document.lives)
-        found.append(Part("Lives of the streams", lines, () if table is None else (("stream", table),)))
+        found.append(
+            Part("Lives of the streams", lines, () if table is None else (("stream", table),), picture="strips")
+        )
     if document.memory is not None:
         table, snapshots = memory_table(document.memory), snapshot_table(document.memory)
         folded = () if snapshots is None else (("Snapshots", "time", snapshots),)
         whose = () if table is None else (("series", table),)
-        found.append(Part("Memory of the server", tuple(memory_lines(document.memory)), whose, folded))
+        found.append(Part("Memory of the server", tuple(memory_lines(document.memory)), whose, folded, "memory"))
     return found
 
 

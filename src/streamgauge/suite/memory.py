@@ -69,8 +69,9 @@ def look(seen: Seen) -> Read:
     """The series of a run, its windows by what happened."""
     at: dict[str, tuple[int, int]] = {}
     for phase in seen.story.phases:
-        first = at.get(phase.name, (phase.start_ns, 0))[0]
-        at[phase.name] = (first, phase.end_ns)
+        before, now = at.get(phase.name), (phase.start_ns, phase.end_ns)
+        # A run that was cut off and went on has two: the longer hold is judged; a burst was run anew.
+        at[phase.name] = now if before is None or phase.name != "hold" else max(before, now, key=_length)
     none = (seen.head.start_ns, seen.head.start_ns)
     idle = at.get("idle")
     over = idle if idle is None or seen.story.end_ns is None else (idle[0], max(idle[1], seen.story.end_ns))
@@ -78,6 +79,10 @@ def look(seen: Seen) -> Read:
     rows = seen.columns.select(targets=seen.scope.targets, phases=("hold",))
     ended: IntArray = np.sort(seen.columns.end[rows])
     return read(seen.readings, windows, ended, seen.head.confidence)
+
+
+def _length(window: tuple[int, int]) -> int:
+    return window[1] - window[0]
 
 
 def told(seen: Seen, found: Read) -> Memory | None:

@@ -19,6 +19,7 @@ from streamgauge.sample import GOOD, Outcome
 from streamgauge.slices import over_time
 from streamgauge.strain import Recovery, Rung, amount, capacity_words, rung_of, section, worst_errors
 from streamgauge.suite.contract import Seen, Told
+from streamgauge.suite.folder import GAP
 from streamgauge.suite.stress import LEVELS, limits_of, restarts
 from streamgauge.summary import Phase
 
@@ -43,7 +44,7 @@ class Stretch:
 def see(seen: Seen) -> Told:
     """The section `capacity`, and how the criteria of kind `run` are met."""
     limits = limits_of(seen.head.criteria)
-    held = [_stretch(seen, phase) for phase in seen.story.phases if phase.name in LEVELS]
+    held = [_stretch(seen, phase) for phase in seen.story.phases if _is_level(seen, phase)]
     spikes = [_stretch(seen, phase) for phase in seen.story.phases if phase.name == "spike"]
     levels = [one.level for one in held]
     open_loop = any(one.phase.rate is not None for one in held)
@@ -91,6 +92,15 @@ def _asked(settings: Mapping[str, object]) -> float:
 # Levels
 
 
+def _is_level(seen: Seen, phase: Phase) -> bool:
+    """Whether a level was held here, or would have been: one that was given up on its way there has failed."""
+    return phase.name in LEVELS or (phase.name == "ramp" and _gave_up(seen, phase) is not None)
+
+
+def _gave_up(seen: Seen, phase: Phase) -> str | None:
+    return next((one.why for one in seen.story.gave_up if phase.start_ns < one.at_ns <= phase.end_ns), None)
+
+
 def _stretch(seen: Seen, phase: Phase) -> Stretch:
     """What one phase came to. A level that was given up ends where that was."""
     columns = seen.columns
@@ -107,7 +117,7 @@ def _stretch(seen: Seen, phase: Phase) -> Stretch:
     )  # fmt: skip
     seconds = (phase.end_ns - phase.start_ns) / 1e9
     held = pace["concurrency_held"] if phase.rate is None else None
-    gave_up = next((one.why for one in seen.story.gave_up if phase.start_ns < one.at_ns <= phase.end_ns), None)
+    gave_up = _gave_up(seen, phase)
     return Stretch(phase, level, rung_of(level, start_ns=phase.start_ns, seconds=seconds, held=held, gave_up=gave_up))
 
 
@@ -135,7 +145,8 @@ def _crashes(seen: Seen) -> list[str]:
     """Each time the service was gone or began anew, in words."""
     columns = seen.columns
     rows = columns.select(targets=seen.scope.targets)
-    return [*refusals(columns, rows, seen.head.start_ns), *restarts(seen.readings, seen.head.start_ns)]
+    gaps = [(one.start_ns, one.end_ns) for one in seen.story.phases if one.name == GAP]
+    return [*refusals(columns, rows, seen.head.start_ns), *restarts(seen.readings, seen.head.start_ns, gaps)]
 
 
 def refusals(columns: Columns, rows: IntArray, start_ns: int) -> list[str]:

@@ -141,8 +141,9 @@ class Climber:
     limits: tuple[Limit, ...]
     steps: list[tuple[float, int, int]] = field(default_factory=list)
     """(level, from, until ns) of each level held so far."""
+    current: tuple[float, int, int] | None = None
     ended: list[tuple[int, float | None, bool]] = field(default_factory=list)
-    """(due ns, TTFT in ms, good) of each request in a level."""
+    """(due ns, TTFT in ms, good) of each request in a level, or on the way there."""
     stage: str = "finer"
     """What comes next: finer, spike, end."""
     finer: int = 0
@@ -151,24 +152,29 @@ class Climber:
     """The run's folder, where probes leave their readings."""
     now_ns: int = 0
     looked_ns: int = 0
+    since_ns: int = 0
+    """Where the run goes on: when it had been cut off."""
 
     def hear(self, event: Began | Stopping | Report) -> None:
         """Note when levels were held, and what ended in them."""
         if isinstance(event, Began):
             if self.steps and self.steps[-1][2] > event.at_ns:
                 self.steps[-1] = (*self.steps[-1][:2], event.at_ns)
+            self.current = (level_of(event.phase), event.at_ns, event.at_ns + (event.phase.duration_ns or 0))
             if event.phase.name in LEVELS:
-                self.steps.append((level_of(event.phase), event.at_ns, event.at_ns + (event.phase.duration_ns or 0)))
+                self.steps.append(self.current)
         elif isinstance(event, Report):
             self.now_ns = max(self.now_ns, event.at_ns)
             for brief in event.ended:
-                if brief.phase in LEVELS and brief.target in self.targets and brief.outcome not in _LEFT_OUT:
+                if brief.phase in ("ramp", *LEVELS) and brief.target in self.targets and brief.outcome not in _LEFT_OUT:
                     ttft = None if brief.ttft_ns is None else brief.ttft_ns / 1e6
                     self.ended.append((brief.due_ns, ttft, brief.outcome in GOOD))
 
     def ahead(self, why: str | None) -> tuple[Phase, ...] | None:
         """What follows: after a level that was given up its recovery, else the next finer step, the spike, the end."""
         if why is not None:
+            if self.current is not None and self.current not in self.steps:  # given up on its way there: it has failed
+                self.steps.append(self.current)
             self.crashed = self.crashed or str(Outcome.CONNECT_REFUSED) in why or RESTART in why
             if self.stage == "finer" and self.finer:
                 self.stage = "spike"
@@ -187,12 +193,18 @@ class Climber:
             return spike(self.settings, self.targets)
         return ()
 
+    def goes_on(self) -> None:
+        """Count the finer steps that were taken before the run was cut off."""
+        self.finer = sum(level not in climb_of(self.settings).levels for level, _, _ in self.steps)
+        self.since_ns = self.now_ns
+
     def alarm(self) -> str | None:
         """A restart that a probe saw, looked for once a second."""
         if self.folder is None or self.crashed or self.now_ns - self.looked_ns < S:
             return None
         self.looked_ns = self.now_ns
-        return next(iter(restarts(readings(self.folder), 0)), None)
+        now = [one for one in readings(self.folder) if one.at_ns > self.since_ns]
+        return next(iter(restarts(now, 0)), None)
 
     def _next(self) -> float | None:
         return next_level(self.seen(), self.limits, whole=self.settings.open_loop is None)
@@ -217,11 +229,14 @@ def level_of(phase: Phase) -> float:
 
 def climber(settings: Settings, targets: tuple[str, ...], criteria: list[Criterion], folder: Path) -> Climber:
     """Who decides on the phases of one run."""
+    import scipy.optimize  # noqa: F401  (takes a second to import: before the load, not between two of its phases)
+
     return Climber(settings, targets, limits_of(criteria), folder=folder)
 
 
-def restarts(found: Sequence[Reading], start_ns: int) -> list[str]:
-    """Where a probe saw a server that had begun since its last reading.
+def restarts(found: Sequence[Reading], start_ns: int, gaps: Sequence[tuple[int, int]] = ()) -> list[str]:
+    """Where a probe saw a server that had begun since its last reading. gaps: when nobody loaded it, since the run had
+    been cut off: what happened to it then is no crash.
 
     By its uptime; without one by another process, where that one stays and the former never comes back: several servers
     behind one address take turns.
@@ -233,6 +248,8 @@ def restarts(found: Sequence[Reading], start_ns: int) -> list[str]:
     out = []
     for (probe, _), mine in series.items():
         for i, (before, one) in enumerate(pairwise(mine)):
+            if any(before.at_ns <= until and one.at_ns >= since for since, until in gaps):
+                continue
             how = _began(before, one, mine[i + 2 :])
             if how is not None:
                 at = f" by {(one.at_ns - start_ns) / S:.1f} s" if start_ns else ""

@@ -1,0 +1,263 @@
+"""`stress` against services whose breaking point is known: the simulator, a real proxy's limit, real servers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from behind import program, proxy
+from cli import environment, inline, valid_report
+from streamgauge.simulator import read, start
+
+SERVER = Path(__file__).parent / "strained_server.py"
+MODEL = "sim-t200-i10-n10"
+FIRST_S, WHOLE_S = 0.2, 0.3
+"""Of the model: its first token, and (nearly) its whole answer."""
+SPEC = """
+[targets.service]
+url = "{url}"
+dialect = "openai-chat"
+model = "{model}"
+
+[tests.stress]
+duration = 1.2
+spike = 1
+recovery = 3
+finer = 2
+{more}
+"""
+USERS = "levels = [1, 10, 20, 40, 60]"
+AT_ONCE = threading.Semaphore(3)
+"""So many runs at a time: they mostly sleep, but not at their beginnings."""
+
+
+def fits(places: int) -> float:
+    """Users of so many places whose first token comes within 1 s: a turn of all places takes WHOLE_S."""
+    return places * (1 + (1.0 - FIRST_S) / WHOLE_S)
+
+
+@contextmanager
+def strained(kind: str, amount: float) -> Iterator[str]:
+    """A real server that bears so much; its url."""
+    process = subprocess.Popen([sys.executable, SERVER, kind, str(amount)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1/chat/completions"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+class Run:
+    """One run in a thread of its own: its report, or what it said instead."""
+
+    def __init__(self, folder: Path, url: str, more: str, *flags: str) -> None:
+        self.folder, self.report, self.said, self.code = folder, {}, "", -1
+        (folder / "streamgauge.toml").write_text(SPEC.format(url=url, model=MODEL, more=more))
+        self._flags = flags
+        self._thread = threading.Thread(target=self._go)
+        self._thread.start()
+
+    def _go(self) -> None:
+        with AT_ONCE:
+            done = subprocess.run(
+                [sys.executable, "-m", "streamgauge", "run", "stress", "-q", "--json", "--seed", "1", *self._flags],
+                cwd=self.folder,
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=240,
+            )
+        self.code, self.said = done.returncode, done.stderr
+        self.report: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+
+    def ended(self) -> dict[str, Any]:
+        self._thread.join()
+        assert self.report, self.said
+        return self.report
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
+    """All of them, started at once."""
+    with ExitStack() as stack:
+        found = {}
+
+        def begin(name: str, url: str, more: str, *flags: str) -> None:
+            found[name] = Run(tmp_path_factory.mktemp(name), url, more, *flags)
+
+        log = tmp_path_factory.mktemp("log") / "truth"
+        sim = stack.enter_context(start(log=str(log), model=MODEL, capacity=10))
+        begin("queue", f"{sim.url}/v1/chat/completions", USERS)
+        found["queue"].log = log  # type: ignore[attr-defined]
+        sim = stack.enter_context(start(log=False, model=MODEL, capacity=10, queue=20))
+        begin("shed", f"{sim.url}/v1/chat/completions", USERS)
+        begin("thrash", stack.enter_context(strained("thrash", 15)), USERS)
+        begin("dies", stack.enter_context(strained("dies", 30)), USERS)
+        begin("limits", stack.enter_context(strained("limits", 50)), "", "--rate", "100", "--concurrency", "300")
+        if program("haproxy"):
+            plain = stack.enter_context(start(log=False, model=MODEL))
+            folder = tmp_path_factory.mktemp("haproxy")
+            front = stack.enter_context(proxy("haproxy", plain.port, folder))
+            begin("maxconn", front.url("maxconn"), USERS)
+        yield found
+        for run in found.values():
+            run._thread.join()
+
+
+def part(report: dict[str, Any]) -> dict[str, Any]:
+    valid_report(json.dumps(report))
+    found: dict[str, Any] = report["capacity"]
+    return found
+
+
+def within(found: dict[str, Any], truth: float) -> bool:
+    return (found["low"] or 0) <= truth <= (found["high"] or 1e9)
+
+
+def criterion(report: dict[str, Any], metric: str) -> dict[str, Any]:
+    return next(one for one in report["criteria"] if one["metric"] == metric)
+
+
+def test_the_capacity_of_a_queue_is_found_and_every_level_held(runs: dict[str, Run]) -> None:
+    report = runs["queue"].ended()
+    found = part(report)
+
+    assert within(found, fits(10))
+    assert found["high"] - found["low"] < 25
+    assert found["limited_by"] == "ttft_ms.p95 < 1000"
+    assert found["unit"] == "users"
+    asked = [one for one in found["levels"] if one["level"] in (1, 10, 20, 40, 60)]
+    assert [one["level"] for one in asked] == [1, 10, 20, 40, 60]
+    assert all(one["held"] == one["level"] for one in asked)
+    assert len(found["levels"]) > 5, "finer steps followed"
+    assert all(20 < one["level"] < 60 for one in found["levels"][5:])
+    assert {one["phase"] for one in found["levels"] if one["level"] >= 40} == {"queueing"}
+    assert found["levels"][0]["phase"] == "linear"
+    assert found["spike"]["level"] == 60
+    assert [one["after"] for one in found["recoveries"]] == ["the climb", "the spike"]
+    assert found["crashes"] == []
+
+
+def test_what_is_told_of_each_level_is_what_the_service_did(runs: dict[str, Run]) -> None:
+    """By the simulator's own log, which shares nothing with us: p95 from request to first token, level by level."""
+    run = runs["queue"]
+    levels = part(run.ended())["levels"]
+    records = [one for one in read(run.log) if one.ttft_ns is not None]  # type: ignore[attr-defined]
+    for one in levels:
+        if one["level"] == 1:
+            continue
+        end = one["start_ns"] + one["seconds"] * 1e9
+        true = [record.ttft_ns / 1e6 for record in records if one["start_ns"] <= record.request_complete_ns < end]
+        assert abs(len(true) - one["n"]) <= 0.2 * one["n"] + 3
+        assert one["ttft_p95_ms"] == pytest.approx(np.quantile(true, 0.95), rel=0.25, abs=40)
+
+
+def test_capacity_behind_a_real_proxy_is_the_one_it_is_set_to(runs: dict[str, Run]) -> None:
+    if "maxconn" not in runs:
+        pytest.skip("haproxy (Debian package haproxy) is not here")
+    found = part(runs["maxconn"].ended())
+    assert within(found, fits(12))
+    assert found["high"] - found["low"] < 30
+
+
+def test_a_full_queue_that_refuses_is_shedding_and_limits_the_capacity(runs: dict[str, Run]) -> None:
+    """30 users have a place; the others are told 503 at once and come back a second later."""
+    report = runs["shed"].ended()
+    found = part(report)
+
+    assert within(found, 31)
+    assert "shedding" in {one["phase"] for one in found["levels"] if one["level"] > 35}
+    assert found["failures_fast"] is True
+    assert found["errors_manageable"] is False
+    assert criterion(report, "level_error_rate")["verdict"] == "fail"
+    assert report["verdict"] == "fail"
+
+
+def test_less_for_more_is_named_collapse(runs: dict[str, Run]) -> None:
+    found = part(runs["thrash"].ended())
+    top = next(one for one in found["levels"] if one["level"] == 60)
+    assert top["phase"] == "collapse"
+    assert top["kept"] < 0.8
+    assert found["graceful"] is False
+    assert "collapse from" in " ".join(found["words"])
+
+
+def test_a_server_that_dies_is_a_crash_and_ends_the_climb(runs: dict[str, Run]) -> None:
+    """31 connections are too many: nobody listens any more."""
+    run = runs["dies"]
+    report = run.ended()
+    found = part(report)
+
+    assert run.code == 1
+    assert found["crashes"]
+    assert "nobody listened" in found["crashes"][0]
+    assert criterion(report, "crashes")["verdict"] == "fail"
+    assert criterion(report, "capacity")["verdict"] == "fail"
+    assert within(found, 30)
+    assert max(one["level"] for one in found["levels"]) == 40, "60 was not tried any more"
+    assert found["levels"][-1]["gave_up"]
+    assert found["spike"] is None
+    assert [one["why"] for one in found["recoveries"]] == ["not_back"]
+    assert not report["partial"], "what was planned beyond a crash is not missing"
+
+
+def test_a_rate_limit_is_found_in_open_loop(runs: dict[str, Run]) -> None:
+    """50 requests a second are answered, the others told 429: 5 % of them fail at 52.6."""
+    report = runs["limits"].ended()
+    found = part(report)
+
+    assert found["unit"] == "requests/s"
+    assert within(found, 50 / 0.95)
+    assert found["high"] - found["low"] < 30
+    assert [round(one["level"], 1) for one in found["levels"][:8]] == [0.5, 5, 12.5, 25, 37.5, 50, 75, 100]
+    assert criterion(report, "capacity")["verdict"] != "fail"
+    assert next(one["phase"] for one in found["levels"] if one["level"] == 75) == "shedding"
+
+
+SAYS = """
+[environments.prod]
+url = "https://example.com"
+kind = "production"
+[targets.a]
+url = "https://example.com/v1"
+dialect = "openai-chat"
+model = "m"
+"""
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--rate", "20", "--requests", "50"), "--duration instead of --requests"),
+        (("--requests", "50"), "--duration instead of --requests"),
+    ],
+)
+def test_what_cannot_be_climbed_is_refused_with_the_next_step(
+    tmp_path: Path, flags: tuple[str, ...], words: str
+) -> None:
+    done = inline("run", "stress", "--url", "http://127.0.0.1:9/v1/chat/completions", *flags, "--dry-run", cwd=tmp_path)
+    assert done.code == 2
+    assert words in done.err
+
+
+def test_production_is_spared_unless_the_spec_allows_it(tmp_path: Path) -> None:
+    (tmp_path / "streamgauge.toml").write_text(SAYS)
+    done = inline("run", "stress", "--dry-run", cwd=tmp_path)
+    assert done.code == 2
+    assert "counts as production" in done.err
+    assert "allow_production" in done.err
+
+    (tmp_path / "streamgauge.toml").write_text(SAYS + "[tests.stress]\nallow_production = true\n")
+    assert "counts as production" not in inline("run", "stress", "--dry-run", cwd=tmp_path).err
