@@ -20,13 +20,24 @@
 #define MS 1000000LL
 #define S 1000000000LL
 #define STAMP 35 /* SO_TIMESTAMPNS, and the type of its ancillary data */
-enum { READ_SIZE = 65536, MOST = 32 };
-static const int64_t REST = 500 * US, PATIENCE = 5 * MS, LONG = 10 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US,
+enum { READ_SIZE = 65536, MOST = 32, MOST_BYTES = 65536, MOST_READS = 256, SPARE = 8192 };
+static const int64_t REST = 500 * US, PATIENCE = 100 * MS, COMPANY = 10 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US,
                      OVERSLEPT = 2 * MS;
 
 typedef struct {
+    int64_t wall, look;
+    Py_ssize_t end; /* in the entry's data */
+} Read;
+
+typedef struct {
     int64_t looked; /* the recv that emptied it */
-    char reads;
+    int64_t since;  /* the first of its reads that wait */
+    char *data;
+    Read *read;
+    Py_ssize_t size, room;
+    int reads, slots;
+    int next, before; /* in the line of those that wait */
+    char waits, taken;  /* taken: it is read here, not only told of */
 } Entry;
 
 typedef struct {
@@ -37,7 +48,10 @@ typedef struct {
     struct epoll_event *ready;
     Entry *entry;
     char *buffer;
-    int64_t floor, found, pace, delay;
+    int first, last; /* of the line of those that wait, the longest first; -1: nobody */
+    int64_t floor, found, delay;
+    int64_t counted, since; /* so many ready sockets since then */
+    int busy;
 } Drain;
 
 /* Time. -1 with an exception set where the callable failed. */
@@ -100,12 +114,12 @@ static int make_room(Drain *self, int fd) {
     return 0;
 }
 
-static PyObject *add(Drain *self, int fd, unsigned mask, char reads) {
+static PyObject *add(Drain *self, int fd, unsigned mask, Entry fresh) {
     PyObject *done;
     if (fd >= 0 && make_room(self, fd) < 0) return PyErr_NoMemory();
     done = control(self, EPOLL_CTL_ADD, fd, mask);
     if (done) {
-        self->entry[fd] = (Entry){.reads = reads};
+        self->entry[fd] = fresh;
         self->size++;
     }
     return done;
@@ -114,15 +128,16 @@ static PyObject *add(Drain *self, int fd, unsigned mask, char reads) {
 static PyObject *drain_register(Drain *self, PyObject *args) {
     int fd;
     unsigned mask;
-    if (!PyArg_ParseTuple(args, "iI:register", &fd, &mask)) return NULL;
-    return add(self, fd, mask, 1);
+    long long looked = 0;
+    if (!PyArg_ParseTuple(args, "iI|L:register", &fd, &mask, &looked)) return NULL;
+    return add(self, fd, mask, (Entry){.taken = 1, .looked = looked});
 }
 
 static PyObject *drain_watch(Drain *self, PyObject *args) {
     int fd;
     unsigned mask;
     if (!PyArg_ParseTuple(args, "iI:watch", &fd, &mask)) return NULL;
-    return add(self, fd, mask, 0);
+    return add(self, fd, mask, (Entry){0});
 }
 
 static PyObject *drain_modify(Drain *self, PyObject *args) {
@@ -132,11 +147,23 @@ static PyObject *drain_modify(Drain *self, PyObject *args) {
     return control(self, EPOLL_CTL_MOD, fd, mask);
 }
 
+/* Out of the line. */
+static void leave(Drain *self, int fd) {
+    Entry *entry = &self->entry[fd];
+    if (!entry->waits) return;
+    *(entry->before < 0 ? &self->first : &self->entry[entry->before].next) = entry->next;
+    *(entry->next < 0 ? &self->last : &self->entry[entry->next].before) = entry->before;
+    entry->waits = 0;
+}
+
 static PyObject *drain_unregister(Drain *self, PyObject *args) {
     int fd;
     if (!PyArg_ParseTuple(args, "i:unregister", &fd)) return NULL;
     PyObject *done = control(self, EPOLL_CTL_DEL, fd, 0);
     if (done) {
+        leave(self, fd);
+        PyMem_Free(self->entry[fd].data);
+        PyMem_Free(self->entry[fd].read);
         self->entry[fd] = (Entry){0};
         self->size--;
     }
@@ -176,12 +203,84 @@ static int look(Drain *self, int64_t wake, int64_t *woke, int64_t *floor) {
     return n;
 }
 
-/* One item of the answer; steals `data`. */
-static int tell(PyObject *items, int fd, unsigned mask, PyObject *data, int64_t wall, int64_t looked) {
-    PyObject *item = data ? Py_BuildValue("iINLL", fd, mask, data, (long long)wall, (long long)looked) : NULL;
+/* Reads as a tuple of (end, wall, look). */
+static PyObject *told_reads(const Read *read, int reads) {
+    PyObject *all = PyTuple_New(reads);
+    for (int i = 0; all && i < reads; i++) {
+        PyObject *one = Py_BuildValue("nLL", read[i].end, (long long)read[i].wall, (long long)read[i].look);
+        if (!one) Py_CLEAR(all);
+        else PyTuple_SET_ITEM(all, i, one);
+    }
+    return all;
+}
+
+/* One item; steals `data`. */
+static PyObject *item_of(int fd, unsigned mask, PyObject *data, const Read *read, int reads) {
+    PyObject *all = data ? told_reads(read, reads) : NULL;
+    if (!all) {
+        Py_XDECREF(data);
+        return NULL;
+    }
+    return Py_BuildValue("iINN", fd, mask, data, all);
+}
+
+/* Puts an item, which it steals, at the end of `items`. */
+static int put(PyObject *items, PyObject *item) {
     int bad = !item || PyList_Append(items, item) < 0;
     Py_XDECREF(item);
     return bad ? -1 : 0;
+}
+
+/* Something with a descriptor that is no bytes; steals `data`. */
+static int tell(PyObject *items, int fd, unsigned mask, PyObject *data, int64_t looked) {
+    Read only = {.look = looked};
+    return put(items, item_of(fd, mask, data, &only, 1));
+}
+
+/* What waits of a descriptor, as an item. */
+static PyObject *hand_on(Drain *self, int fd, unsigned mask) {
+    Entry *entry = &self->entry[fd];
+    PyObject *item = item_of(fd, mask, PyBytes_FromStringAndSize(entry->data, entry->size), entry->read, entry->reads);
+    leave(self, fd);
+    entry->reads = 0;
+    entry->size = 0;
+    if (entry->room > SPARE) {
+        PyMem_Free(entry->data);
+        entry->data = NULL;
+        entry->room = 0;
+    }
+    return item;
+}
+
+/* Have a read of `got` bytes in the buffer wait; -1 with an exception. */
+static int keep(Drain *self, int fd, Py_ssize_t got, int64_t wall, int64_t look, int64_t at) {
+    Entry *entry = &self->entry[fd];
+    if (entry->size + got > entry->room) {
+        Py_ssize_t room = 2 * (entry->size + got) + 512;
+        char *more = PyMem_Realloc(entry->data, room);
+        if (!more) return PyErr_NoMemory(), -1;
+        entry->data = more;
+        entry->room = room;
+    }
+    if (entry->reads >= entry->slots) {
+        int slots = entry->slots ? 2 * entry->slots : 4;
+        Read *more = PyMem_Realloc(entry->read, slots * sizeof *more);
+        if (!more) return PyErr_NoMemory(), -1;
+        entry->read = more;
+        entry->slots = slots;
+    }
+    memcpy(entry->data + entry->size, self->buffer, got);
+    entry->size += got;
+    entry->read[entry->reads++] = (Read){.wall = wall, .look = look, .end = entry->size};
+    if (!entry->waits) {
+        entry->waits = 1;
+        entry->since = at;
+        entry->next = -1;
+        entry->before = self->last;
+        *(self->last < 0 ? &self->first : &self->entry[self->last].next) = fd;
+        self->last = fd;
+    }
+    return 0;
 }
 
 static int ends(const char *data, ssize_t size, const char *with) {
@@ -189,12 +288,12 @@ static int ends(const char *data, ssize_t size, const char *with) {
     return size >= length && !memcmp(data + size - length, with, length);
 }
 
-/* One read of a ready descriptor: 1 where anything of it must not wait, 0 where it can, -1 with an exception. */
+/* One read of a ready descriptor, which waits or goes to `items`; -1 with an exception. */
 static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject *items) {
     int fd = event->data.fd;
     unsigned mask = event->events;
     Entry *entry = &self->entry[fd];
-    if (!entry->reads || mask == EPOLLOUT) return tell(items, fd, mask, Py_NewRef(Py_None), 0, floor) < 0 ? -1 : 1;
+    if (!entry->taken || mask == EPOLLOUT) return tell(items, fd, mask, Py_NewRef(Py_None), floor);
     union {
         struct cmsghdr head;
         char room[CMSG_SPACE(sizeof(struct timespec))];
@@ -206,11 +305,12 @@ static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject 
     int64_t before = now(self), wall = 0;
     if (before == -1) return -1;
     ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT);
-    if (got < 0) {
-        int code = errno;
-        if (code == EAGAIN || code == EWOULDBLOCK || code == EINTR)
-            return !(mask & EPOLLOUT) ? 0 : tell(items, fd, mask, Py_NewRef(Py_None), 0, floor) < 0 ? -1 : 1;
-        return tell(items, fd, mask, PyLong_FromLong(code), 0, before) < 0 ? -1 : 1;
+    int code = got < 0 ? errno : 0;
+    if (code == EAGAIN || code == EWOULDBLOCK || code == EINTR)
+        return mask & EPOLLOUT ? tell(items, fd, mask, Py_NewRef(Py_None), floor) : 0;
+    if (got <= 0) {
+        if (entry->waits && put(items, hand_on(self, fd, EPOLLIN)) < 0) return -1;
+        return tell(items, fd, mask, code ? PyLong_FromLong(code) : PyBytes_FromStringAndSize("", 0), before);
     }
     struct cmsghdr *head = CMSG_FIRSTHDR(&message);
     if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == STAMP) {
@@ -220,8 +320,10 @@ static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject 
     }
     int64_t since = entry->looked > floor ? entry->looked : floor;
     if (got < READ_SIZE) entry->looked = before;
-    if (tell(items, fd, mask, PyBytes_FromStringAndSize(self->buffer, got), wall, since) < 0) return -1;
-    return !wall || mask != EPOLLIN || !(ends(self->buffer, got, "\n\n\r\n") || ends(self->buffer, got, "\r\n\r\n\r\n"));
+    if (keep(self, fd, got, wall, since, before) < 0) return -1;
+    int can_wait = self->busy && wall && mask == EPOLLIN && entry->size < MOST_BYTES && entry->reads < MOST_READS &&
+                   (ends(self->buffer, got, "\n\n\r\n") || ends(self->buffer, got, "\r\n\r\n\r\n"));
+    return can_wait ? 0 : put(items, hand_on(self, fd, mask));
 }
 
 /* Sleep until so long after the last look that found something, where that is before `limit`. */
@@ -239,36 +341,63 @@ static int rest(Drain *self, int64_t limit) {
     return 0;
 }
 
+/* So many were ready: how busy it is. */
+static void count(Drain *self, int ready, int64_t at) {
+    self->found = at;
+    self->counted += ready;
+    if (at - self->since < PATIENCE) return;
+    self->busy = at - self->since < self->counted * REST;
+    self->since = at;
+    self->counted = 0;
+}
+
+/* Until when to wait, with those in line in mind. */
+static int64_t patience(Drain *self, int64_t limit) {
+    int64_t until = self->first < 0 ? limit : self->entry[self->first].since + PATIENCE;
+    return until < limit ? until : limit;
+}
+
+/* Hand on what has waited long enough, or almost, a few streams at a time; -1 with an exception. */
+static int let_go(Drain *self, int64_t at, PyObject *items) {
+    for (int given = 0; given < MOST && self->first >= 0;) {
+        Entry *entry = &self->entry[self->first];
+        if (entry->since + PATIENCE - COMPANY > at) break;
+        given += entry->reads;
+        if (put(items, hand_on(self, self->first, EPOLLIN)) < 0) return -1;
+    }
+    return 0;
+}
+
 static PyObject *drain_wait(Drain *self, PyObject *args) {
     PyObject *wake, *items;
     int eager;
-    int64_t limit = INT64_MAX, woke = 0, floor;
+    int64_t wake_ns = INT64_MAX, woke = 0, floor;
     if (!PyArg_ParseTuple(args, "Op:wait", &wake, &eager)) return NULL;
-    if (wake != Py_None && (limit = PyLong_AsLongLong(wake)) == -1 && PyErr_Occurred()) return NULL;
+    if (wake != Py_None && (wake_ns = PyLong_AsLongLong(wake)) == -1 && PyErr_Occurred()) return NULL;
     if (!(items = PyList_New(0))) return NULL;
     for (;;) {
-        if (self->pace < REST && !eager && rest(self, limit) < 0) goto failed;
-        Py_ssize_t had = PyList_GET_SIZE(items);
-        int urgent = 0, n = look(self, limit, &woke, &floor);
+        int64_t limit = patience(self, wake_ns);
+        if (self->busy && !eager && rest(self, limit) < 0) goto failed;
+        int n = look(self, limit, &woke, &floor);
         if (n < 0) goto failed;
-        for (int i = 0; i < n; i++) {
-            int one = take(self, &self->ready[i], floor, items);
-            if (one < 0) goto failed;
-            urgent |= one;
-        }
-        if (n > 0) {
-            int64_t since = (woke - self->found) / n;
-            self->pace += ((since < LONG ? since : LONG) - self->pace) / 8;
-            self->found = woke;
-        }
-        if (urgent || PyList_GET_SIZE(items) == 0 || eager || self->pace >= REST || PyList_GET_SIZE(items) >= MOST) break;
-        if (!had && woke + PATIENCE < limit) limit = woke + PATIENCE;
-        if (woke >= limit) break;
+        if (n > 0) count(self, n, woke);
+        for (int i = 0; i < n; i++)
+            if (take(self, &self->ready[i], floor, items) < 0) goto failed;
+        if (self->first >= 0 && self->entry[self->first].since + PATIENCE <= woke && let_go(self, woke, items) < 0)
+            goto failed;
+        if (n == 0 || PyList_GET_SIZE(items) || woke >= wake_ns) break;
     }
     return Py_BuildValue("NL", items, (long long)woke);
 failed:
     Py_DECREF(items);
     return NULL;
+}
+
+static PyObject *drain_held(Drain *self, PyObject *args) {
+    int fd;
+    if (!PyArg_ParseTuple(args, "i:held", &fd)) return NULL;
+    if (fd < 0 || fd >= self->entries || !self->entry[fd].waits) Py_RETURN_NONE;
+    return hand_on(self, fd, EPOLLIN);
 }
 
 /* Reading the commonest read. */
@@ -303,6 +432,37 @@ static PyObject *whole_event(PyObject *Py_UNUSED(module), PyObject *read) {
     if (!plain && !(plain = PyUnicode_InternFromString("message"))) return NULL;
     if (!name) return Py_BuildValue("Oy#", plain, at, (Py_ssize_t)(line_end - at));
     return Py_BuildValue("s#y#", name, (Py_ssize_t)(name_end - name), at, (Py_ssize_t)(line_end - at));
+}
+
+/* Whether `at` .. `end` is one chunk with head, some text as JSON has it where nothing is escaped, tail. */
+static int is_alike(const char *at, const char *end, PyObject *head, PyObject *tail) {
+    Py_ssize_t size = end - at, before = PyBytes_GET_SIZE(head), behind = PyBytes_GET_SIZE(tail), cut = 0, chunk = 0;
+    for (; cut < size && cut < 7 && hex_digit(at[cut]) >= 0; cut++) chunk = 16 * chunk + hex_digit(at[cut]);
+    if (size >= READ_SIZE || cut == 0 || cut > 6 || chunk != size - cut - 4 || memcmp(at + cut, "\r\n", 2)) return 0;
+    at += cut + 2;
+    if (end - at <= before + behind || memcmp(at, PyBytes_AS_STRING(head), before) ||
+        memcmp(end - behind, PyBytes_AS_STRING(tail), behind))
+        return 0;
+    for (at += before; at < end - behind; at++)
+        if ((unsigned char)*at < 32 || (unsigned char)*at > 127 || *at == '"' || *at == '\\') return 0;
+    return 1;
+}
+
+static PyObject *alike(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *data, *reads, *head, *tail;
+    int first, found = 0;
+    if (!PyArg_ParseTuple(args, "SO!iSS:alike", &data, &PyTuple_Type, &reads, &first, &head, &tail)) return NULL;
+    Py_ssize_t at = 0, end;
+    for (Py_ssize_t i = first ? first - 1 : 0; i < PyTuple_GET_SIZE(reads); i++, at = end) {
+        PyObject *read = PyTuple_GET_ITEM(reads, i);
+        if (!PyTuple_Check(read) || PyTuple_GET_SIZE(read) != 3) break;
+        end = PyLong_AsSsize_t(PyTuple_GET_ITEM(read, 0));
+        if (end < at || end > PyBytes_GET_SIZE(data)) break;
+        if (i < first) continue;
+        if (!is_alike(PyBytes_AS_STRING(data) + at, PyBytes_AS_STRING(data) + end, head, tail)) break;
+        found++;
+    }
+    return PyErr_Occurred() ? NULL : PyLong_FromLong(found);
 }
 
 /* Life. */
@@ -341,8 +501,8 @@ static int drain_init(Drain *self, PyObject *args, PyObject *names) {
         return -1;
     }
     run_delay(self);
-    self->pace = LONG;
-    self->floor = self->found = now(self);
+    self->first = self->last = -1;
+    self->floor = self->found = self->since = now(self);
     return self->floor == -1 ? -1 : 0;
 }
 
@@ -356,6 +516,10 @@ static void drain_dealloc(Drain *self) {
     Py_XDECREF(drain_close(self, NULL));
     Py_XDECREF(self->clock);
     PyMem_Free(self->ready);
+    for (int fd = 0; fd < self->entries; fd++) {
+        PyMem_Free(self->entry[fd].data);
+        PyMem_Free(self->entry[fd].read);
+    }
     PyMem_Free(self->entry);
     PyMem_Free(self->buffer);
     Py_TYPE(self)->tp_free((PyObject *)self);
@@ -371,6 +535,7 @@ static PyMethodDef methods[] = {
     {"modify", (PyCFunction)drain_modify, METH_VARARGS, "Other events of a descriptor."},
     {"unregister", (PyCFunction)drain_unregister, METH_VARARGS, "Forget a descriptor."},
     {"wait", (PyCFunction)drain_wait, METH_VARARGS, "What came, and when the last look began."},
+    {"held", (PyCFunction)drain_held, METH_VARARGS, "What waits of a descriptor, or None."},
     {"on_continued", (PyCFunction)drain_on_continued, METH_NOARGS, "This process was stopped and goes on."},
     {"close", (PyCFunction)drain_close, METH_NOARGS, "Give back what the system lent."},
     {0},
@@ -390,6 +555,7 @@ static PyTypeObject type = {
 
 static PyMethodDef functions[] = {
     {"whole_event", whole_event, METH_O, "The event (type, data) of a read that is one chunk with one event, else None."},
+    {"alike", alike, METH_VARARGS, "How many reads, from the first on, are like a known event; streamgauge.alike says how."},
     {0},
 };
 

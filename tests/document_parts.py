@@ -14,6 +14,7 @@ from typing import Any
 
 from scipy.stats import binom  # type: ignore[import-untyped, unused-ignore]
 
+from streamgauge.heat import Heat
 from streamgauge.sample import Outcome, Sample
 from streamgauge.series import Bin, Ecdf, Gaps, NotOk, Slow, Timeline
 from streamgauge.summary import Distribution, Group, Rate
@@ -347,6 +348,31 @@ def timeline(samples: list[Sample], target: str | None, bins: int = 60) -> Timel
             )
         )
     return Timeline(target=target, bin_s=width / 1e9, bins=made)
+
+
+def heat(samples: list[Sample], target: str, bins: int = 40) -> Heat:
+    """Time in so many equal parts, TTFT in ten a decade; bins in which more than 5 % gave no token have no p95."""
+    last = max(s.due_ns for s in samples)
+    width = (last - START) / bins + 1
+    own = [s for s in samples if s.target == target]
+    ttfts = [v for v in _values(samples, "ttft_ms") if v is not None]
+    first, end = math.floor(10 * math.log10(min(ttfts))), math.floor(10 * math.log10(max(ttfts))) + 1
+    parts: list[list[Sample]] = [[s for s in own if int((s.due_ns - START) / width) == i] for i in range(bins)]
+    counts, p95 = [], []
+    for part in parts:
+        values = _values(part, "ttft_ms")
+        rows = Counter(math.floor(10 * math.log10(v)) - first for v in values if v is not None)
+        counts.append([rows[row] for row in range(end - first)])
+        p95.append(_rank(sorted(INF if v is None else v for v in values), 0.95))
+    return Heat(
+        target=target,
+        bin_s=width / 1e9,
+        edges_ms=[10 ** (i / 10) for i in range(first, end + 1)],
+        n=[len(part) for part in parts],
+        failed=[sum(s.outcome not in GOOD for s in part) for part in parts],
+        p95_ms=p95,
+        counts=counts,
+    )
 
 
 def slowest(samples: list[Sample], count: int = 10) -> list[Slow]:

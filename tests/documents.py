@@ -17,6 +17,7 @@ from document_parts import (
     ecdf,
     gaps,
     group,
+    heat,
     not_ok,
     output_criterion,
     quantile_criterion,
@@ -136,7 +137,8 @@ def document(samples: list[Sample], models: list[Model], criteria: list[Judged],
     """Put together what a run over `models` would report; `changed` replaces fields."""
     judged = [s for s in samples if s.phase == "hold"]
     by_target = {m.name: [s for s in judged if s.target == m.name] for m in models}
-    main = [s for s in judged if s.target not in {m.control for m in models}]
+    controls = {m.control for m in models}
+    main = [s for s in judged if s.target not in controls]
     whole = group(main)
     groups = [group(own, target=name) for name, own in by_target.items()]
     groups += [
@@ -168,6 +170,7 @@ def document(samples: list[Sample], models: list[Model], criteria: list[Judged],
             slowest=slowest(main),
             gaps=[gaps(m, min(len(judged), 120), 3) for m in models],
             not_ok=not_ok(judged, models),
+            heat=[heat(samples, m.name) for m in models if len(main) >= 100 and m.name not in controls],
         ),
         "measurement": measurement(),
         "findings": [],

@@ -113,7 +113,13 @@ def folder_of(
 
 
 def memory_run(
-    root: Path, read: Iterable[Reading], plan: Plan = Plan(), good: float = 1.0, journal: Any = None, **head: Any
+    root: Path,
+    read: Iterable[Reading],
+    plan: Plan = Plan(),
+    good: float = 1.0,
+    journal: Any = None,
+    samples: Any = None,
+    **head: Any,
 ) -> Document:
     """The document of a `memory` run over planted readings."""
     journal = journal or [
@@ -121,7 +127,7 @@ def memory_run(
         phase("idle", 1_000 * (plan.hold + plan.burst), 0), phase("drain", 1_000 * plan.over, 0),
         end(1_000 * plan.over),
     ]  # fmt: skip
-    return assess(folder_of(root, "memory", memory_samples(plan, good), read, journal, **head)).document
+    return assess(folder_of(root, "memory", samples or memory_samples(plan, good), read, journal, **head)).document
 
 
 def verdicts(document: Document) -> dict[str, str]:

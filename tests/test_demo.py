@@ -17,11 +17,19 @@ SMALL = {
     "STREAMGAUGE_TTFT__REQUESTS": "6",
     "STREAMGAUGE_CONCURRENT__CONCURRENCY": "6",
     "STREAMGAUGE_CONCURRENT__REQUESTS": "12",
+    "STREAMGAUGE_ENDURANCE__STREAM": "1s",
+    "STREAMGAUGE_ENDURANCE__IN_SEQUENCE": "1",
+    "STREAMGAUGE_MEMORY__DURATION": "2s",
+    "STREAMGAUGE_MEMORY__BURST_DURATION": "1s",
+    "STREAMGAUGE_MEMORY__IDLE": "1s",
+    "STREAMGAUGE_STRESS__LEVELS": "[1, 4]",
+    "STREAMGAUGE_STRESS__DURATION": "1s",
+    "STREAMGAUGE_STRESS__FINER": "0",
 }
 
 
 def test_the_demo_ends_0_and_says_where_reports_lie_and_how_a_failure_looks(tmp_path: Path) -> None:
-    done = streamgauge("demo", cwd=tmp_path, **QUICK, **SMALL)
+    done = streamgauge("demo", cwd=tmp_path, timeout=400, **QUICK, **SMALL)
     assert done.code == 0, done.err
     assert "no key, no cost" in done.err
     assert "The reports lie in tests/performance/reports/" in done.out
@@ -31,7 +39,8 @@ def test_the_demo_ends_0_and_says_where_reports_lie_and_how_a_failure_looks(tmp_
     assert len(list(tmp_path.glob("tests/performance/reports/*"))) == 4 * len(TESTS) + 3
     (index,) = tmp_path.glob("tests/performance/reports/suite_*.json")
     assert [one["test"] for one in json.loads(index.read_text("utf-8"))["tests"]] == list(TESTS)
-    assert re.search(r"ttft is undecided so soon: it needs about .* \(--preset standard\); .*docs/examples/", done.out)
+    for test in ("endurance", "memory"):
+        assert re.search(rf"^{test} is undecided so soon: it needs about \S+ .*docs/examples/$", done.out, re.M)
 
 
 def test_the_faulty_demo_ends_as_a_gate_would(tmp_path: Path) -> None:

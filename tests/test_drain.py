@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from real import require
 from streamgauge import compiled, drain, sse
 from streamgauge.clock import SystemClock
-from streamgauge.drain import IN, OUT, Drain, Pure
+from streamgauge.drain import IN, OUT, Drain, Item, Pure
 from streamgauge.http1 import Response
 from streamgauge.net import SO_TIMESTAMPNS
 from streamgauge.sse import SseDecoder, pure_whole_event
@@ -82,8 +82,8 @@ def test_a_read_tells_its_bytes_its_stamp_and_since_when_it_can_have_come(
         wall = time.time_ns()
         theirs.sendall(b"hello")
         items, woke = one.wait(time.monotonic_ns() + 2000 * MS, True)
-        ((told, mask, data, stamp, look),) = items
-        assert (told, mask, data) == (fd, IN, b"hello")
+        ((told, mask, data, ((end, stamp, look),)),) = items
+        assert (told, mask, data, end) == (fd, IN, b"hello", 5)
         assert wall - CLOCKS_NS <= stamp <= time.time_ns()
         assert look <= looked + 50 * MS
         assert looked <= woke <= time.monotonic_ns()
@@ -102,8 +102,8 @@ def test_a_reset_is_told_by_its_number_and_a_writable_socket_is_not_read(
         one = made({fd: ours})
         one.register(fd, OUT)
         theirs.sendall(b"early")
-        ((*told, look),) = one.wait(time.monotonic_ns() + 2000 * MS, True)[0]
-        assert told == [fd, OUT, None, 0]
+        ((*told, ((_, _, look),)),) = one.wait(time.monotonic_ns() + 2000 * MS, True)[0]
+        assert told == [fd, OUT, None]
         assert 0 < look <= time.monotonic_ns()
         one.modify(fd, IN)
         assert one.wait(time.monotonic_ns() + 2000 * MS, True)[0][0][2] == b"early"
@@ -159,32 +159,136 @@ def test_under_load_events_are_handed_on_together_with_true_stamps_and_an_end_is
         one.register(fd, IN)
     sender = threading.Thread(target=send)
     sender.start()
-    got: dict[int, list[tuple[bytes, int]]] = {fd: [] for fd in socks}
-    sizes = []
+    got: dict[int, list[tuple[int, int, int]]] = {fd: [] for fd in socks}
+    most = 0
     limit = time.monotonic() + 20
     last = None
     while last is None:
         assert time.monotonic() < limit
-        items, _ = one.wait(time.monotonic_ns() + 100 * MS, False)
-        sizes.append(len(items))
-        for fd, _, data, wall, _ in items:
-            assert isinstance(data, bytes)
-            got[fd].append((data, wall))
-            if data.endswith(b"0\r\n\r\n"):
+        for item in one.wait(time.monotonic_ns() + 100 * MS, False)[0]:
+            most = max(most, len(item[3]))
+            note(item, got)
+            if ends(item):
                 last = time.monotonic_ns()
     sender.join()
-    assert max(sizes) > 3, "several reads a turn"
+    for item in one.wait(time.monotonic_ns(), True)[0]:
+        note(item, got)
+    for fd in socks:
+        if (item := one.held(fd)) is not None:
+            note(item, got)
+        assert one.held(fd) is None
+    assert most > 2, "several reads of one stream at once"
     assert last - ended[0] < 500 * MS
-    for fd, reads in got.items():
-        place = 0
-        for data, wall in reads:
-            place += data.count(EVENT)
-            before, after = sent[fd][place - 1]
-            if data.endswith(EVENT):
-                assert before - CLOCKS_NS <= wall <= after + 50 * MS
+    for fd, reads_of in got.items():
+        for events, wall, look in reads_of:
+            before, after = sent[fd][events - 1]
+            assert before - CLOCKS_NS <= wall <= after + 50 * MS
+            assert look < time.monotonic_ns()
+        assert reads_of[-1][0] == 120
     for both in pairs:
         for sock in both:
             sock.close()
+
+
+@pytest.fixture
+def busy(made: Callable[[dict[int, socket.socket]], Drain]) -> Iterator[Callable[[socket.socket], Drain]]:
+    """How to make one that is under load and reads this socket."""
+    pairs = [socket.socketpair() for _ in range(8)]
+
+    def make(ours: socket.socket) -> Drain:
+        one = made({ours.fileno(): ours})
+        one.register(ours.fileno(), IN)
+        for here, there in pairs:
+            there.send(b"x")
+            one.watch(here.fileno(), IN)
+        limit = time.monotonic() + 0.25
+        while time.monotonic() < limit:
+            one.wait(time.monotonic_ns() + MS, False)
+        return one
+
+    yield make
+    for both in pairs:
+        for sock in both:
+            sock.close()
+
+
+def of(fd: int, one: Drain, since: float, within_s: float) -> list[Item]:
+    """What it hands on of `fd` until there is something or that time has passed since then."""
+    while time.monotonic() < since + within_s:
+        found = [item for item in one.wait(time.monotonic_ns() + MS, False)[0] if item[0] == fd]
+        if found:
+            return found
+    return []
+
+
+@LINUX
+@pytest.mark.real
+def test_under_load_a_read_that_ends_an_event_waits_and_what_comes_behind_it_takes_it_along(
+    busy: Callable[[socket.socket], Drain],
+) -> None:
+    ours, theirs = pair()
+    with ours, theirs:
+        fd, one = ours.fileno(), busy(ours)
+        begin = time.monotonic()
+        theirs.sendall(EVENT)
+        ((number, mask, data, reads),) = of(fd, one, begin, 5)
+        assert (number, mask, data, [end for end, _, _ in reads]) == (fd, IN, EVENT, [len(EVENT)])
+        assert time.monotonic() - begin > 0.08, "a tenth of a second, or a little less in company"
+        theirs.sendall(EVENT)
+        found = of(fd, one, time.monotonic(), 0.005)
+        theirs.sendall(b"0\r\n\r\n")
+        while not found or not ends(found[-1]):
+            found += of(fd, one, time.monotonic(), 5)
+        assert b"".join(told(item) for item in found) == EVENT + b"0\r\n\r\n"
+        assert sum(len(item[3]) for item in found) == 2, "each read keeps its own end and stamp"
+        theirs.sendall(EVENT)
+        time.sleep(0.01)
+        one.wait(time.monotonic_ns() + MS, False)
+        theirs.close()
+        found = of(fd, one, time.monotonic(), 5)
+        found += [] if found[-1][2] == b"" else of(fd, one, time.monotonic(), 5)
+        assert [item[2] for item in found] == [EVENT, b""]
+
+
+@LINUX
+@pytest.mark.real
+def test_what_waits_of_a_stream_is_bounded(busy: Callable[[socket.socket], Drain]) -> None:
+    ours, theirs = pair()
+    with ours, theirs:
+        fd, one = ours.fileno(), busy(ours)
+        large = b"c350\r\ndata: " + b"x" * 49_992 + b"\n\n\r\n"
+        theirs.sendall(large)
+        sizes = []
+        while sum(sizes) < 2 * len(large):
+            ((_, _, data, _),) = of(fd, one, time.monotonic(), 5)
+            assert isinstance(data, bytes)
+            sizes.append(len(data))
+            if sum(sizes) == len(large):
+                theirs.sendall(large)
+        assert max(sizes) < 2 * 65_536
+        one.unregister(fd)
+        assert one.held(fd) is None
+        assert one.held(-1) is None
+
+
+def told(item: Item) -> bytes:
+    assert isinstance(item[2], bytes)
+    return item[2]
+
+
+def ends(item: Item) -> bool:
+    return told(item).endswith(b"0\r\n\r\n")
+
+
+def note(item: Item, got: dict[int, list[tuple[int, int, int]]]) -> None:
+    """Of each read that ended with an event: (how many events of the stream there were, stamp, look)."""
+    fd, _, _, reads = item
+    data = told(item)
+    assert reads[-1][0] == len(data)
+    known = got[fd][-1][0] if got[fd] else 0
+    for end, wall, look in reads:
+        if data[:end].endswith(EVENT):
+            got[fd].append((known + data.count(EVENT, 0, end), wall, look))
 
 
 # The commonest read.

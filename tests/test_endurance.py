@@ -114,7 +114,7 @@ def test_one_lost_among_many_that_lived_fails_without_a_pattern(tmp_path):
     complete = criterion(document, COMPLETE)
     assert complete.verdict == "fail"
     assert complete.value == pytest.approx(16 / 17)
-    assert "1 of 17 streams were lost, at 333.0 s" in complete.sentence
+    assert "1 of 17 streams was lost, at 333.0 s" in complete.sentence
     assert "time-out" not in complete.sentence
 
 

@@ -107,6 +107,94 @@ def test_a_look_that_found_nothing_bounds_what_comes_after_it(on: Setting) -> No
     assert 0 < first.slack_ns < first.at_ns - looked + 40 * MS, "not from the last read, 50 ms before"
 
 
+# What waits to be decoded.
+
+
+@pytest.fixture
+def busy(on: Setting) -> Iterator[Setting]:
+    """Under load: several sockets are always ready, so reads that end with an event wait."""
+    pairs = [socket.socketpair() for _ in range(8)]
+    for ours, theirs in pairs:
+        theirs.send(b"x")
+        on.loop.watch(ours.fileno(), lambda: None)
+    limit = time.monotonic() + 0.25
+    while time.monotonic() < limit:
+        on.turn(1)
+    yield on
+    for ours, theirs in pairs:
+        on.loop.unwatch(ours.fileno())
+        ours.close()
+        theirs.close()
+
+
+@LINUX
+def test_under_load_events_wait_a_tenth_of_a_second_and_keep_their_stamps(busy: Setting) -> None:
+    stream, peer = busy.asked()
+    peer.sendall(HEAD)
+    busy.until(lambda: stream.headers_ns)
+    sends, waited = [], 0
+    for _ in range(10):
+        sends.append(sent(peer, T))
+        for _ in range(20):
+            busy.turn(1)
+        waited += stream.text_events < len(sends)
+    peer.sendall(STOP + DONE + LAST)
+    busy.until(lambda: stream.done)
+    assert waited > 0, "not every event was decoded at once"
+    assert stream.events is not None
+    for trace, (before, after) in zip(stream.events, sends, strict=False):
+        assert trace.at_ns >= before - CLOCKS_NS
+        assert trace.at_ns - trace.slack_ns <= after + 50 * MS
+    assert stream.text_events == 10
+
+
+@LINUX
+def test_a_deadline_first_decodes_what_waits(busy: Setting) -> None:
+    stream = busy.fire(limits=Limits(stall_ns=400 * MS))
+    peer = busy.accept()
+    busy.read(peer)
+    peer.sendall(HEAD + T)
+    busy.until(lambda: stream.text_events)
+    for events in (2, 3):  # each comes well before the deadline, and would wait until after it
+        assert stream.last_output is not None
+        again = stream.last_output + 310 * MS
+        busy.until(lambda again=again: time.monotonic_ns() >= again)
+        peer.sendall(T)
+        busy.until(lambda events=events: stream.done or stream.text_events == events)
+        assert not stream.done
+    sample = busy.done(stream)
+    assert (sample.outcome, sample.text_events) == (Outcome.STALL_TIMEOUT, 3)
+
+
+@LINUX
+def test_what_waits_is_decoded_before_a_stream_is_cancelled(busy: Setting) -> None:
+    stream, peer = busy.asked()
+    peer.sendall(HEAD + T)
+    busy.until(lambda: stream.text_events)
+    peer.sendall(T)
+    busy.turn(2)
+    busy.turn(2)
+    busy.loop.cancel("the plan is over")
+    sample = stream.sample()
+    assert (sample.outcome, sample.text_events) == (Outcome.CANCELLED, 2)
+
+
+@LINUX
+def test_an_idle_connection_that_spoke_unasked_while_others_were_busy_carries_no_other_request(busy: Setting) -> None:
+    stream, peer = busy.asked()
+    peer.sendall(WHOLE)
+    busy.done(stream)
+    peer.sendall(T)
+    busy.turn(2)
+    busy.turn(2)
+    second = busy.fire()
+    other = busy.accept()
+    busy.read(other)
+    other.sendall(WHOLE)
+    sample = busy.done(second)
+    assert (sample.outcome, sample.text_events, sample.conn_requests) == (Outcome.OK, 1, 0)
+
+
 # Connections.
 
 
@@ -182,6 +270,22 @@ def test_an_idle_connection_that_was_closed_or_spoke_unasked_carries_no_other_re
     sample = on.done(second)
     assert (sample.outcome, sample.conn, sample.retried) == (Outcome.OK, 1, 0)
     assert on.loop.sockets == 1
+
+
+def test_a_fresh_stream_has_a_connection_of_its_own_that_is_closed_after_it(on: Setting) -> None:
+    first, kept = on.asked()
+    kept.sendall(WHOLE)
+    on.done(first)
+    alone = on.fire(fresh=True)
+    own = on.accept()
+    on.read(own)
+    own.sendall(WHOLE)
+    assert on.done(alone).conn_requests == 0
+    assert own.recv(1) == b"", "closed, though it could have gone on"
+    again = on.fire()
+    on.read(kept)
+    kept.sendall(WHOLE)
+    assert on.done(again).conn_requests == 1, "the kept one is still there for the others"
 
 
 def test_a_reused_connection_that_dies_without_a_byte_is_replaced_once(on: Setting) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -25,7 +26,7 @@ from probed import (
     with_burst,
 )
 from streamgauge.plan import Hold
-from streamgauge.reports import ReportGenerator
+from streamgauge.reports import ReportGenerator, lasting
 from streamgauge.sample import Reading
 from streamgauge.simulator import start
 from streamgauge.simulator.memory import Memory, parse
@@ -294,6 +295,27 @@ def test_memory_never_given_back_fails(tmp_path):
     assert document.verdict == "fail"
 
 
+def test_doubt_of_our_own_load_takes_a_pass_back_and_not_a_leak(tmp_path):
+    """Half of the starts late through us: a server that grew all the same leaks."""
+    late = [msgspec.structs.replace(one, late_ns=2 * S) for one in memory_samples()]
+    clean, leak = (memory_run(tmp_path / str(rate), readings(growing(rate)), samples=late) for rate in (0.0, 400 * MB))
+
+    assert criterion(clean, GROWTH).verdict == "invalid"
+    assert criterion(leak, GROWTH).verdict == "fail"
+    assert leak.verdict == "fail"
+
+
+def test_a_server_that_calls_itself_anew_each_time_is_no_pass_and_its_report_stays_readable(tmp_path):
+    read = [reading(i * 5.0, one.values, instance=f"i-{i}") for i, one in enumerate(readings(noisy()))]
+    document = memory_run(tmp_path, read)
+
+    assert set(verdicts(document).values()) == {"inconclusive"}
+    table = lasting.memory_table(document.memory)
+    assert len(document.memory.series) == len(read)
+    assert len(table.rows) == lasting.MOST_ROWS
+    assert any("more series in the JSON" in line for line in lasting.memory_lines(document.memory))
+
+
 def test_a_run_that_ended_early_never_passes(tmp_path):
     journal = [{"event": "round", "number": 0}, phase("hold", 0, 10), end(3_600_000, partial=True)]
     document = memory_run(tmp_path, [one for one in readings(noisy()) if one.at_ns < 3_600 * S], journal=journal)
@@ -312,16 +334,22 @@ def test_the_criterion_sets_what_is_allowed(tmp_path):
     assert criterion(document, GROWTH).verdict == "fail"
 
 
-def test_every_form_of_the_report_tells_the_series_and_the_json_fits_its_schema(tmp_path):
-    document = memory_run(tmp_path, simulated("leak=400,noise=2,limit=900"))
+def test_every_form_of_the_report_tells_the_series_and_what_a_server_calls_itself_stays_text(tmp_path):
+    name = "<b onload=x>|`[a](b)`\x1b[31m\n# pod"
+    document = memory_run(tmp_path, readings(growing(400 * MB), instance=name))
     generator = ReportGenerator(document, None)
-
     valid_report(generator.json())
     page, text = generator.html(), generator.markdown()
+
+    assert document.memory.series[0].instance == name
     for form in (page, text):
         assert "Memory of the server" in form
-        assert "heap of app, sim" in form
+        assert "heap of app" in form
         assert "line" in form
+        assert "\x1b" not in form
+    assert "<b onload" not in page
+    assert "<b onload" not in text.replace("\\<", "&lt;")
+    assert "\n# pod" not in text
 
 
 # The plan
@@ -350,6 +378,19 @@ def test_without_a_probe_it_does_not_start(tmp_path):
     assert done.code == 2
     assert "[probes." in done.err
     assert "--probe" in done.err
+
+
+def test_a_criterion_of_another_test_is_a_mistake_that_says_where_it_belongs(tmp_path):
+    (tmp_path / "streamgauge.toml").write_text(
+        '[targets.app]\nurl = "http://127.0.0.1:9"\ndialect = "openai-chat"\n'
+        '[tests.ttft]\ncriteria = ["memory_cleanup > 50%"]\n[tests.memory]\n'
+        'criteria = [{ rule = "drops == 0", phase = "ramp" }]\nburst = 0\n'
+    )
+    done = inline("run", "ttft", "--dry-run", cwd=tmp_path)
+    assert done.code == 2
+    assert "memory_cleanup is found by the test memory; ask for it there" in done.err
+    assert 'memory has no phase "ramp"' in done.err
+    assert "burst: must be at least 1" in done.err
 
 
 def test_production_is_spared_unless_the_spec_allows_it(tmp_path):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import pictured
 import suites
 from chromium import Tab, browser
-from streamgauge.reports import SUITE_FORMS
+from streamgauge.reports import FORMS, SUITE_FORMS
 
 pytestmark = pytest.mark.real
 
@@ -19,6 +20,23 @@ OVER = """[...document.querySelectorAll("body *")]
     .filter(one => one.checkVisibility() && !one.closest(".scroll, svg"))
     .filter(one => one.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
     .map(one => one.tagName + "." + one.className)"""
+TEXTS = """[...document.querySelectorAll("figure svg")]
+    .filter(one => one.checkVisibility())
+    .map(svg => [svg.getBoundingClientRect(), [...svg.querySelectorAll("text")]
+        .map(text => [text.textContent.trim(), text.getBoundingClientRect()]).filter(([text]) => text)])"""
+LYING_OVER = (
+    TEXTS
+    + """.flatMap(([_, texts]) => texts.flatMap(([a, p], i) => texts.slice(i + 1)
+    .filter(([_, q]) => Math.min(p.right, q.right) - Math.max(p.left, q.left) > 2)
+    .filter(([_, q]) => Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top) > 4)
+    .map(([b]) => a + " | " + b)))"""
+)
+CUT = (
+    TEXTS
+    + """.flatMap(([box, texts]) => texts
+    .filter(([_, p]) => p.left < box.left - 2 || p.right > box.right + 2 || p.top < box.top - 2)
+    .map(([text]) => text))"""
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +79,23 @@ def test_dark_is_dark_and_paper_is_light(page: Tab) -> None:
     assert page.value(BACKGROUND) not in (light, None)
     page.look(media="print", scheme="dark")
     assert page.value(BACKGROUND) == light
+
+
+@pytest.fixture(scope="module")
+def pictures(tab: Tab, tmp_path_factory: pytest.TempPathFactory) -> Tab:
+    """A page with all pictures of long and hard runs."""
+    folder = tmp_path_factory.mktemp("page")
+    path = folder / "page.html"
+    document = pictured.everything(pictured.leaking(folder))
+    path.write_bytes(b"".join(FORMS["html"](document, ())))
+    tab.open(path)
+    return tab
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_label_of_a_picture_lies_over_another_or_is_cut(pictures: Tab, width: int) -> None:
+    pictures.look(width=width)
+    assert len(pictures.value(TEXTS)) >= 3
+    assert pictures.value(LYING_OVER) == []
+    assert pictures.value(CUT) == []
+    assert pictures.value("document.documentElement.scrollWidth") <= width

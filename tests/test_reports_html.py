@@ -141,7 +141,7 @@ def test_the_parts_stand_in_the_order_people_read():
 def test_a_part_without_content_is_left_out():
     empty = replace(
         passing()[0], criteria=[], comparisons=[], baselines=[], findings=[], groups=[], metrics={}, outcomes={},
-        series=replace(passing()[0].series, ecdf=[], timeline=[], slowest=[], gaps=[], not_ok=[]),
+        series=replace(passing()[0].series, ecdf=[], timeline=[], slowest=[], gaps=[], not_ok=[], heat=[]),
     )  # fmt: skip
     assert re.findall(r"<h2[^>]*>([^<]*)<", page_of(empty).source) == ["How well this was measured"]
 

@@ -30,7 +30,7 @@ from streamgauge.simulator import Simulator, start
 from streamgauge.suite.contract import Cut
 from streamgauge.suite.execute import head_of
 from streamgauge.suite.folder import Head, create, read_head, read_story
-from streamgauge.suite.rest import phases_left, requests_left
+from streamgauge.suite.rest import levels_left, phases_left, requests_left
 from test_prepare import planned
 
 PROMPTS = ("short", "medium", "long")
@@ -117,12 +117,51 @@ def test_a_test_by_phases_goes_on_with_the_one_that_was_cut_off(
     assert [(one.name, (one.duration_ns or 0) // S) for one in left] == wanted
 
 
-def test_levels_are_done_once_each_and_the_one_that_was_cut_off_again(tmp_path: Path) -> None:
-    levels = tuple(msgspec.structs.replace(steps("step")[0], level=level) for level in (1, 10, 25))
-    journal = [phase("step", 0, 1), phase("step", 60_000, 10), stop("", 70_000)]
-    left = phases_left(anew=("step",))(cut(levels, journal, {}, tmp_path))
+CLIMB = (
+    WARMUP,
+    *(
+        Phase(name, (Lane(("a",), PROMPTS, Hold(level, S if name == "ramp" else 0)),), level,
+              duration_ns=(1 if name == "ramp" else 10) * S)
+        for level, kind in ((1, "stress"), (100, "hold"), (200, "stress"))
+        for name in ("ramp", kind)
+    ),
+    Phase("recovery", (Lane(("a",), PROMPTS, Hold(5)),), 5, duration_ns=10 * S),
+)  # fmt: skip
+CLIMBED = [
+    phase("warmup", 0, 1), phase("ramp", 1_000, 1), phase("stress", 2_000, 1), phase("ramp", 12_000, 100),
+    phase("hold", 13_000, 100), phase("ramp", 23_000, 200), phase("stress", 24_000, 200), phase("recovery", 34_000, 5),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("journal", "wanted"),
+    [
+        ([*CLIMBED[:5], stop("", 15_000)], ["ramp 100", "hold 100", "ramp 200", "stress 200", "recovery 5"]),
+        ([*CLIMBED[:4], stop("", 12_500)], ["ramp 100", "hold 100", "ramp 200", "stress 200", "recovery 5"]),
+        ([*CLIMBED[:7], stop("", 34_000)], ["ramp 200", "stress 200", "recovery 5"]),
+        ([*CLIMBED, stop("", 40_000)], ["ramp 200", "stress 200", "recovery 5"]),
+        ([*CLIMBED, phase("ramp", 44_000, 87), phase("stress", 45_000, 87), stop("", 50_000)], []),
+    ],
+    ids=["in a level", "on the way to it", "after the last", "in the recovery", "in a finer step"],
+)
+def test_of_a_climb_the_levels_that_were_not_held_are_left_and_a_recovery_follows_its_load(
+    journal: list[dict[str, Any]], wanted: list[str], tmp_path: Path
+) -> None:
+    left = levels_left(cut(CLIMB, journal, {}, tmp_path))
     assert not isinstance(left, str)
-    assert [one.level for one in left] == [10, 25]
+    assert [one.name for one in left[:1]] == ["warmup"]
+    assert [f"{one.name} {one.level}" for one in left[1:]] == wanted
+    if wanted:
+        ramp = left[1]
+        assert ramp.duration_ns == ramp.level * S // 100, "from nothing, at 100 starts a second"
+        assert [lane.load for lane in ramp.lanes] == [Hold(ramp.level, ramp.duration_ns)]
+
+
+def test_a_climb_that_had_given_up_is_not_taken_up_again(tmp_path: Path) -> None:
+    gave_up = {"event": "gave_up", "phase": "stress", "level": 200, "why": "20 times dropped", "at_ns": START + 30 * S}
+    assert "it had given up at 200 users (20 times dropped)" in levels_left(
+        cut(CLIMB, [*CLIMBED[:7], gave_up, stop("", 31_000)], {}, tmp_path)
+    )
 
 
 def test_the_journal_tells_the_gap_and_what_came_after(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_good_spec_loads_and_needs_no_secret_for_it(tmp_path: Path) -> None:
     assert spec.model.targets["claude"].headers == {"authorization": "Bearer ${TOKEN}"}
     assert spec.model.tests.ttft is not None
     assert spec.model.tests.ttft.requests == 120
-    assert set(spec.prompts) == {"short", "medium", "long"}
+    assert set(spec.prompts) == {"short", "medium", "long", "endless"}
 
 
 BAD = """\

@@ -125,6 +125,14 @@ def test_a_full_read_may_have_had_more_behind_it() -> None:
     assert ended(made).first_token_slack_ns == 6 * MS
 
 
+def test_a_stamp_of_our_own_clock_is_never_exact_either_where_an_event_is_all_of_a_read() -> None:
+    made = stream(keep_events=True)
+    made.kernel_stamps = False
+    fed((8, 2, HEAD + T), (10, 4, T), made=made)
+    assert made.events is not None
+    assert [event.slack_ns for event in made.events] == [6 * MS, 6 * MS]
+
+
 def test_a_stamp_of_our_own_clock_is_never_exact() -> None:
     """It says when we read: where the kernel does not stamp, the last event of a read came since the last look too."""
     made = stream()

@@ -197,14 +197,15 @@ def test_cleanup_is_what_came_back_of_what_the_burst_raised():
     before, during = np.full(12, 100 * MB), np.array([150.0, 300.0, 250.0]) * MB
 
     for left, efficiency in ((100, 1.0), (150, 0.75), (300, 0.0), (350, -0.25)):
-        found = cleanup(before, during, np.full(6, left * MB))
+        found = cleanup(before, during, np.full(6, left * MB), before)
         assert found is not None
         assert found.efficiency == pytest.approx(efficiency)
 
 
 def test_a_burst_that_raised_nothing_has_no_efficiency():
     noisy = 100 * MB + 5 * MB * np.random.default_rng(1).standard_normal(60)
-    for found in (cleanup(noisy, noisy + 4 * MB, noisy), cleanup(noisy * 0 + 1e8, noisy * 0 + 1e8 + 1e5, noisy)):
+    flat = np.full(60, 100 * MB)
+    for found in (cleanup(noisy, noisy + 4 * MB, noisy, noisy), cleanup(flat, flat + 1e5, flat, flat)):
         assert found is not None
         assert not found.raised
         assert found.efficiency is None
@@ -214,7 +215,7 @@ def test_a_burst_that_raised_nothing_has_no_efficiency():
 def test_cleanup_is_missing_where_a_part_of_it_was_not_read(missing):
     parts = [np.ones(3), np.ones(3), np.ones(3)]
     parts[missing] = np.array([])
-    assert cleanup(*parts) is None
+    assert cleanup(*parts, np.ones(3)) is None
 
 
 def test_the_time_until_the_limit_is_told_only_of_what_rises():

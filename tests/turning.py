@@ -34,12 +34,12 @@ class Setting:
         )  # fmt: skip
         self.peers: list[socket.socket] = []
 
-    def fire(self, request: bytes = REQUEST, limits: Limits | None = None) -> Stream:
+    def fire(self, request: bytes = REQUEST, limits: Limits | None = None, *, fresh: bool = False) -> Stream:
         now = time.monotonic_ns()
         shot = Shot(len(self.ended), "app", "short", 0, "hold", 1, 0, now)
         stream = Stream(shot, os.urandom(16).hex(), DIALECTS["openai-chat"], limits or Limits(), keep_events=True)
         stream.on_start(now, 0)
-        self.loop.fire(stream, self.target, request)
+        self.loop.fire(stream, self.target, request, fresh=fresh)
         return stream
 
     def accept(self) -> socket.socket:

@@ -7,11 +7,13 @@ found nothing at all, that look; and, where the thread then slept, its wake-up l
 A thread that was stopped while it slept (SIGSTOP, a frozen container) waits without being counted as waiting: where the
 sleep ended by SIGCONT, or later than it was asked to, its wake-up tells nothing.
 
-Strategy under load (a ready socket every 0.5 ms or oftener, no connection in the making): the kernel keeps the time, so
-nobody need hurry. The next look comes REST after the last that found something, so that one turn drains several
-sockets; and what can wait is handed on together, after PATIENCE or MOST reads, so that decoding runs with warm caches.
-A read can wait where its last bytes are the end of an event and of its chunk: there, at least the last chunk is still
-to come. So the end of an answer, which makes room for the next request, is not held back; nor is anything under TLS.
+Strategy: the kernel keeps the time, so nobody need hurry. Under load (a ready socket every 0.5 ms or oftener in the
+last tenth of a second), and with no connection in the making, the next look comes REST after the last that found
+something, so that one turn drains several sockets. And what can wait is kept here, PATIENCE at most, so that several
+reads of one stream are decoded in one go: a read whose last bytes are the end of an event and of its chunk, for there
+at least the last chunk is still to come. So the end of an answer, which makes room for the next request, is not held
+back; nor is anything under TLS, nor what the kernel did not stamp. What waits of a stream goes with its first read
+that cannot, or when its time has come, a few streams at once: while many are decoded nothing is read.
 
 There are two of it with the same contract: `Pure` here, and `native/drain.c` where it could be compiled.
 """
@@ -32,25 +34,33 @@ IN, OUT = 1, 4  # EPOLLIN and EPOLLOUT
 READ_SIZE = 65_536
 REST = 500 * US
 """Between two looks under load: half of what counts as merged."""
-PATIENCE = 5 * MS
+PATIENCE = 100 * MS
+COMPANY = 10 * MS
+"""Who would be handed on within this goes along with one who is."""
 MOST = 32
-LONG = 10 * MS
-"""What a pause counts at most in the mean pace, so that load that comes back is soon seen."""
+"""So many reads whose time has come are handed on at once, or those of one stream."""
+MOST_BYTES, MOST_READS = 65_536, 256
+"""What waits of one stream at most; the read that reaches it does not wait."""
 MORE_COMES = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How an event and its chunk end."""
 _SLEPT = 1 * MS  # a shorter wait bounds `look` well enough by itself
 _OVERSLEPT = 2 * MS  # a sleep that ends so long after its time, and not for want of a processor, was a stopped thread's
 _WAKE_MARGIN = 200 * US  # from data's arrival until the thread is runnable: waking an idle virtual CPU takes this
 
-Item = tuple[int, int, bytes | int | None, int, int]
-"""(descriptor, events, bytes or errno or None where nothing was read, CLOCK_REALTIME ns or 0, look)."""
+Reads = tuple[tuple[int, int, int], ...]
+"""Of each read: (where it ends in the bytes, CLOCK_REALTIME ns of its last byte or 0, look)."""
+Item = tuple[int, int, bytes | int | None, Reads]
+"""(descriptor, events, bytes or errno or None where nothing was read, the reads that the bytes came in).
+
+b"" is the end of the stream. Where there are no bytes `Reads` has one entry, which tells `look` alone.
+"""
 
 
 class Drain(Protocol):
     """What the loop needs of it. Descriptors that are registered are read, those watched only told of."""
 
-    def register(self, fd: int, mask: int) -> None:
-        """Look at `fd` from now on."""
+    def register(self, fd: int, mask: int, looked: int = 0) -> None:
+        """Look at `fd` from now on. `looked`: when nothing lay there."""
         ...
 
     def watch(self, fd: int, mask: int) -> None:
@@ -66,10 +76,14 @@ class Drain(Protocol):
         ...
 
     def wait(self, wake_ns: int | None, eager: bool) -> tuple[list[Item], int]:
-        """What came, until `wake_ns` at the latest (None: no limit), and when the last look began.
+        """What came and does not wait, until `wake_ns` at the latest (None: no limit), and when the last look began.
 
         `eager`: someone's time is not the kernel's just now, so look as soon as anything comes.
         """
+        ...
+
+    def held(self, fd: int) -> Item | None:
+        """What waits of `fd`, which waits no longer; None where nothing does."""
         ...
 
     def on_continued(self) -> None:
@@ -141,6 +155,23 @@ class RunDelay:
             self._file.close()
 
 
+class _Held:
+    """Reads of one descriptor that wait."""
+
+    __slots__ = ("pieces", "reads", "since", "size")
+
+    def __init__(self, since: int) -> None:
+        self.since = since
+        self.size = 0
+        self.pieces: list[bytes] = []
+        self.reads: list[tuple[int, int, int]] = []
+
+    def add(self, data: bytes, wall: int, look: int) -> None:
+        self.size += len(data)
+        self.pieces.append(data)
+        self.reads.append((self.size, wall, look))
+
+
 class Pure:
     """In plain Python. `take` is one read of a descriptor: (bytes, CLOCK_REALTIME ns or 0), as Connection.take."""
 
@@ -152,20 +183,24 @@ class Pure:
         self._epoll_fd = self._poller.fileno()
         self._looked: dict[int, int] = {}
         """Of each descriptor that is read: the recv that emptied it."""
+        self._held: dict[int, _Held] = {}
+        """What waits, the longest first."""
         self._size = 0
-        self._floor = self._found = self._now()
-        self._pace = LONG
+        self._floor = self._found = self._since = self._now()
+        self._counted = 0
+        """So many ready sockets since then."""
+        self._busy = False
         self._run_delay = RunDelay()
         self._continued = False
 
     def __repr__(self) -> str:
         return f"<Pure drain of {self._size} descriptors>"
 
-    def register(self, fd: int, mask: int) -> None:
-        """Look at `fd` from now on."""
+    def register(self, fd: int, mask: int, looked: int = 0) -> None:
+        """Look at `fd` from now on. `looked`: when nothing lay there."""
         self._poller.register(fd, mask)
         self._size += 1
-        self._looked[fd] = 0
+        self._looked[fd] = looked
 
     def watch(self, fd: int, mask: int) -> None:
         """Tell when there is something with `fd`, and leave the reading to others."""
@@ -181,57 +216,90 @@ class Pure:
         self._poller.unregister(fd)
         self._size -= 1
         self._looked.pop(fd, None)
+        self._held.pop(fd, None)
 
     def wait(self, wake_ns: int | None, eager: bool) -> tuple[list[Item], int]:
-        """What came, and when the last look began."""
+        """What came and does not wait, and when the last look began."""
         items: list[Item] = []
-        limit = wake_ns
         while True:
+            limit = self._patience(wake_ns)
             until = self._found + REST
-            if self._pace < REST and not eager and (limit is None or until < limit):
+            if self._busy and not eager and (limit is None or until < limit):
                 self._clock.sleep_until(until)
-            had = len(items)
             ready, woke, floor = self._look(limit)
-            urgent = self._drain(ready, floor, items) if ready else False
             if ready:
-                since = (woke - self._found) // len(ready)
-                self._pace += ((since if since < LONG else LONG) - self._pace) // 8
-                self._found = woke
-            if urgent or not items or eager or self._pace >= REST or len(items) >= MOST:
-                return items, woke
-            if not had and (wake_ns is None or woke + PATIENCE < wake_ns):
-                limit = woke + PATIENCE
-            if limit is not None and woke >= limit:
+                self._count(len(ready), woke)
+                self._drain(ready, floor, items)
+            if self._held and next(iter(self._held.values())).since + PATIENCE <= woke:
+                self._let_go(woke, items)
+            if items or not ready or (wake_ns is not None and woke >= wake_ns):
                 return items, woke
 
-    def _drain(self, ready: list[tuple[int, int]], floor: int, items: list[Item]) -> bool:
-        """One read of each ready descriptor. Returns whether anything of it must not wait."""
-        now, take, looked_at = self._now, self._take, self._looked
-        urgent = False
+    def _count(self, ready: int, at: int) -> None:
+        """So many were ready: how busy it is."""
+        self._found = at
+        self._counted += ready
+        if at - self._since >= PATIENCE:
+            self._busy = at - self._since < self._counted * REST
+            self._since, self._counted = at, 0
+
+    def _patience(self, wake_ns: int | None) -> int | None:
+        """Until when to wait, with those that wait already in mind."""
+        if not self._held:
+            return wake_ns
+        until = next(iter(self._held.values())).since + PATIENCE
+        return until if wake_ns is None or until < wake_ns else wake_ns
+
+    def _let_go(self, now: int, items: list[Item]) -> None:
+        """Hand on what has waited long enough, or almost, a few streams at a time."""
+        given = 0
+        while self._held and given < MOST:
+            fd, held = next(iter(self._held.items()))
+            if held.since + PATIENCE - COMPANY > now:
+                return
+            given += len(held.reads)
+            items.append(self._hand_on(fd, IN))
+
+    def _hand_on(self, fd: int, mask: int) -> Item:
+        held = self._held.pop(fd)
+        return fd, mask, b"".join(held.pieces), tuple(held.reads)
+
+    def held(self, fd: int) -> Item | None:
+        """What waits of `fd`, which waits no longer."""
+        return self._hand_on(fd, IN) if fd in self._held else None
+
+    def _drain(self, ready: list[tuple[int, int]], floor: int, items: list[Item]) -> None:
+        """One read of each ready descriptor, which waits or goes to `items`."""
+        now, take, looked_at, waiting = self._now, self._take, self._looked, self._held
         for fd, mask in ready:
             looked = looked_at.get(fd)
             if looked is None or mask == OUT:
-                items.append((fd, mask, None, 0, floor))
-                urgent = True
+                items.append((fd, mask, None, ((0, 0, floor),)))
                 continue
             before = now()
+            told: bytes | int
             try:
-                data, wall = take(fd)
+                told, wall = take(fd)
             except BlockingIOError:
                 if mask & OUT:
-                    items.append((fd, mask, None, 0, floor))
-                    urgent = True
+                    items.append((fd, mask, None, ((0, 0, floor),)))
                 continue
             except OSError as error:
-                items.append((fd, mask, error.errno or 0, 0, before))
-                urgent = True
+                told, wall = error.errno or 0, 0
+            if not told or isinstance(told, int):
+                if fd in waiting:
+                    items.append(self._hand_on(fd, IN))
+                items.append((fd, mask, told, ((0, 0, before),)))
                 continue
-            items.append((fd, mask, data, wall, looked if looked > floor else floor))
-            if len(data) < READ_SIZE:
+            held = waiting.get(fd)
+            if held is None:
+                held = waiting[fd] = _Held(before)
+            held.add(told, wall, looked if looked > floor else floor)
+            if len(told) < READ_SIZE:
                 looked_at[fd] = before
-            if not wall or mask != IN or not data.endswith(MORE_COMES):
-                urgent = True
-        return urgent
+            small = held.size < MOST_BYTES and len(held.reads) < MOST_READS
+            if not (self._busy and wall and mask == IN and small and told.endswith(MORE_COMES)):
+                items.append(self._hand_on(fd, mask))
 
     def _look(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], int, int]:
         """Ready descriptors, when it woke, and since when all that lies there came. Sets the floor for the next wait.

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from streamgauge import drain
 from streamgauge.clock import MS, Clock, RealtimeMap, S
 from streamgauge.dial import Dial
-from streamgauge.drain import IN, OUT, READ_SIZE
+from streamgauge.drain import IN, OUT, READ_SIZE, Reads
 from streamgauge.fault import NetError
 from streamgauge.net import Connection
 from streamgauge.redirect import Elsewhere, redirected
@@ -140,7 +140,7 @@ class Loop:
             if conn.good_until is not None and conn.good_until <= self._now():
                 self._drop(conn, "asked")
                 continue
-            if conn.stale():
+            if self._spoke(conn):
                 self._drop(conn, "server")
                 continue
             conn.stream, conn.request = stream, request
@@ -148,6 +148,10 @@ class Loop:
             self._send(conn)
             return
         self._connect(stream, target, request)
+
+    def _spoke(self, conn: Connection) -> bool:
+        """Whether an idle connection was closed or spoke unasked, so that it can carry no other request."""
+        return self._poller.held(conn.sock.fileno()) is not None or conn.stale()
 
     def _connect(self, stream: Stream, target: Target, request: bytes) -> None:
         """A new connection. The addresses take turns."""
@@ -172,7 +176,7 @@ class Loop:
         fd = conn.sock.fileno()
         self._conns[fd] = conn
         conn.opened_ns = self._now()
-        self._poller.register(fd, IN)
+        self._poller.register(fd, IN, conn.looked)
         conn.stream, conn.request = dial.stream, dial.request
         self._send(conn)
 
@@ -199,12 +203,15 @@ class Loop:
             self._poller.modify(conn.sock.fileno(), IN)
             return
         if sent is None:
+            conn.blocked = True
             self._poller.modify(conn.sock.fileno(), IN | OUT)
             return
         if stream.sent_ns is None:
             stream.on_sent(sent)
         stream.local_port = conn.local_port
-        self._poller.modify(conn.sock.fileno(), IN)
+        if conn.blocked:
+            conn.blocked = False
+            self._poller.modify(conn.sock.fileno(), IN)
 
     def _arm(self, conn: Connection, stream: Stream) -> None:
         """See to it that a timer comes up no later than the stream's deadline."""
@@ -229,18 +236,18 @@ class Loop:
         now = self._now
         if woke >= self._map.next_look:
             self._look_at_clock()
-        taken: list[tuple[Connection, bytes | int, int, int]] = []
+        taken: list[tuple[Connection, bytes | int, Reads]] = []
         writable: list[Connection] = []
         woken: list[tuple[Callable[[], None], int]] = []
         conns = self._conns
-        for fd, mask, data, wall, look in items:
+        for fd, mask, data, reads in items:
             conn = conns.get(fd)
             if conn is None:
                 if fd in self._watched:
-                    woken.append((self._watched[fd], look))
+                    woken.append((self._watched[fd], reads[-1][2]))
                 continue
             if data is not None:
-                taken.append((conn, data, wall, look))
+                taken.append((conn, data, reads))
             if mask & OUT or data is None:
                 writable.append(conn)
         for conn in writable:
@@ -256,11 +263,9 @@ class Loop:
         if turn > self.longest_turn_ns:
             self.longest_turn_ns = turn
 
-    def _decode(self, taken: list[tuple[Connection, bytes | int, int, int]], now: int) -> None:
+    def _decode(self, taken: list[tuple[Connection, bytes | int, Reads]], now: int) -> None:
         """Feed what was taken to the streams."""
-        offset = self._map.offset
-        for conn, data, wall, look in taken:
-            stream = conn.stream
+        for conn, data, reads in taken:
             if not isinstance(data, bytes):
                 self._lost(conn, OSError(data, os.strerror(data)))
                 continue
@@ -268,40 +273,72 @@ class Loop:
                 self._closed(conn, now)
                 continue
             self.bytes_in += len(data)
-            if look < conn.looked:
-                look = conn.looked
-            if wall:
-                stamp = wall + offset
-                if stamp > now or stamp < look - 50 * MS:
-                    self._look_at_clock()
-                    offset = self._map.offset
-                    stamp = min(wall + offset, now)
+            stamps = self._stamps(reads, now)
+            stream = conn.stream
+            if stream is not None and not reads[-1][1]:
+                stream.kernel_stamps = False
+            if conn.secret:
+                at = 0
+                for (end, _, look), stamp in zip(reads, stamps, strict=True):
+                    self._on_secret(conn, data[at:end], look, stamp, now)
+                    at = end
+            elif stream is None:
+                self._drop(conn, "server")  # unasked bytes on an idle connection
             else:
-                stamp = now
-                if stream is not None:
-                    stream.kernel_stamps = False
-            try:
-                plain = conn.decipher(data)
-            except NetError as error:
-                if stream is not None and conn.carried == 1 and stream.first_byte is None:
-                    # In TLS 1.3 a server looks at our certificate when the handshake is over for us.
-                    self._drop(conn, "server")
-                    self._finish(stream, NetError(Outcome.TLS_ERROR, error.words))
-                else:
-                    self._lost(conn, OSError(0, error.words))
-                continue
-            if stream is None:
-                if plain or conn.ended or not conn.target.secure:
-                    self._drop(conn, "server")  # unasked bytes on an idle connection, or its end
-                continue
-            if plain:
-                stream.on_read(stamp, look, plain, full=len(data) == READ_SIZE)
-            if stream.done:
-                self._retire(conn, stream)
-            elif conn.ended:
-                self._closed(conn, now)
-            elif stream.deadline is not None and stream.deadline < conn.timer:
-                self._arm(conn, stream)
+                stream.on_reads(data, reads, stamps)
+                self._after_read(conn, stream)
+
+    def _stamps(self, reads: Reads, now: int) -> list[int]:
+        """When the last byte of each read came."""
+        offset = self._map.offset
+        stamps = [wall + offset for _, wall, _ in reads]
+        _, wall, look = reads[-1]
+        if not wall:
+            stamps[-1] = now
+        elif stamps[-1] > now or stamps[-1] < look - 50 * MS:
+            self._look_at_clock()
+            offset = self._map.offset
+            stamps = [min(wall + offset, now) for _, wall, _ in reads]
+        return stamps
+
+    def _on_secret(self, conn: Connection, data: bytes, look: int, stamp: int, now: int) -> None:
+        """One read of a connection that speaks TLS."""
+        stream = conn.stream
+        try:
+            plain = conn.decipher(data)
+        except NetError as error:
+            if stream is not None and conn.carried == 1 and stream.first_byte is None:
+                # In TLS 1.3 a server looks at our certificate when the handshake is over for us.
+                self._drop(conn, "server")
+                self._finish(stream, NetError(Outcome.TLS_ERROR, error.words))
+            else:
+                self._lost(conn, OSError(0, error.words))
+            return
+        if stream is None:
+            if plain or conn.ended:
+                self._drop(conn, "server")
+            return
+        if plain:
+            stream.on_read(stamp, look, plain, full=len(data) == READ_SIZE)
+        if conn.ended and not stream.done:
+            self._closed(conn, now)
+        else:
+            self._after_read(conn, stream)
+
+    def _after_read(self, conn: Connection, stream: Stream) -> None:
+        """The stream had what came for it."""
+        if stream.done:
+            self._retire(conn, stream)
+        elif stream.deadline is not None and stream.deadline < conn.timer:
+            self._arm(conn, stream)
+
+    def _catch_up(self, conn: Connection, now: int) -> None:
+        """Decode what was read of a connection and waits."""
+        held = self._poller.held(conn.sock.fileno())
+        if held is not None:
+            _, _, data, reads = held
+            assert data is not None
+            self._decode([(conn, data, reads)], now)
 
     def _ring(self, now: int) -> None:
         """Timers that are up."""
@@ -317,6 +354,10 @@ class Loop:
             stream = conn.stream
             if stream is None or stream.deadline is None:
                 continue
+            if stream.deadline <= now:
+                self._catch_up(conn, now)
+                if conn.stream is not stream or stream.deadline is None:
+                    continue
             if stream.deadline <= now:
                 stream.on_timer(now)
             if stream.done:
@@ -428,6 +469,7 @@ class Loop:
     def cancel(self, why: str) -> None:
         """End every open stream by the plan."""
         for conn in list(self._conns.values()):
+            self._catch_up(conn, self._now())
             stream = conn.stream
             if stream is not None:
                 stream.fail(self._now(), Outcome.CANCELLED, why)

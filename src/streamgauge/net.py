@@ -135,8 +135,8 @@ class Connection:
     """One socket that can carry requests to a target, plain or TLS, perhaps through a proxy that speaks TLS itself."""
 
     __slots__ = (
-        "_incoming", "_out", "_outer", "_outgoing", "_tls", "address", "broken", "carried", "ended", "good_until", "id",
-        "looked", "opened_ns", "request", "since_ns", "sock", "stream", "target", "timer",
+        "_incoming", "_out", "_outer", "_outgoing", "_port", "_tls", "address", "blocked", "broken", "carried",
+        "ended", "good_until", "id", "looked", "opened_ns", "request", "since_ns", "sock", "stream", "target", "timer",
     )  # fmt: skip
 
     def __init__(
@@ -166,12 +166,15 @@ class Connection:
         """Until when the server keeps it while it is idle, where it said so."""
         self.broken: str | None = None
         """The system's words when a send failed: nothing more can be sent, what came in before can still be read."""
+        self.blocked = False
+        """Whether there was no room for the rest of the request."""
         self.opened_ns = self.since_ns = looked
         """When it could be used; since when it is as idle or busy as it is."""
         self.ended = False
         """Whether TLS said that nothing more will come; the socket may stay open."""
         self.stream: Stream | None = None
         self.sock = sock
+        self._port: int | None = None
         self._out = bytearray(unsent)
         self._outer = outer
         self._tls: ssl.SSLObject | None = None
@@ -186,6 +189,11 @@ class Connection:
     def tls(self) -> ssl.SSLObject | None:
         """The TLS session with the target."""
         return self._tls
+
+    @property
+    def secret(self) -> bool:
+        """Whether what is read must be deciphered."""
+        return self._tls is not None or self._outer is not None
 
     @property
     def flushed(self) -> bool:
@@ -298,12 +306,10 @@ class Connection:
     @property
     def local_port(self) -> int | None:
         """Our end's port; a Unix socket has none."""
-        if self.sock.family == socket.AF_UNIX:
-            return None
-        try:
-            return int(self.sock.getsockname()[1])
-        except OSError:
-            return None
+        if self._port is None and self.sock.family != socket.AF_UNIX:
+            with contextlib.suppress(OSError):
+                self._port = int(self.sock.getsockname()[1])
+        return self._port
 
     def close(self) -> None:
         """Close the socket; nothing more is sent (no close_notify: the other side may be gone)."""

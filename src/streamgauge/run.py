@@ -47,6 +47,9 @@ SLEPT_NS = 1 * S
 """A machine that was suspended for longer than this has not measured."""
 _LISTEN_S = 0.1
 _HELD_UP_NS = 250 * MS
+_LEAD_NS = 2 * MS
+_OPEN_LEAD_NS = 50 * MS
+"""From an order to the beginning of its phase: arrivals are due whether the workers have heard of it or not."""
 WORKER_STREAMS = 250
 """More streams than this at once are worth another worker, where there is a core for it."""
 
@@ -75,6 +78,9 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
     """What open streams get when the plan is over."""
     unjudged: tuple[str, ...] = ("warmup",)
     """Phases whose failures do not count towards the stop rule."""
+
+    widest: int = 0
+    """Streams at once that may follow the plan's own: it gets as many workers as they need."""
 
     def __repr__(self) -> str:
         """Without what is secret."""
@@ -268,7 +274,7 @@ class _Conductor:
         self.bug: str | None = None
         self.disk: str | None = None
         self.last_output: dict[str, int] = {}
-        count = workers_for(max(phase.streams for phase in load.phases))
+        count = workers_for(max(load.widest, *(phase.streams for phase in load.phases)))
         self.hands = [
             Hand(
                 Job(
@@ -288,7 +294,7 @@ class _Conductor:
         if self.phase >= len(self.phases):
             return False
         phase = self.phases[self.phase]
-        at = self.clock.now() + 2 * MS
+        at = self.clock.now() + (_LEAD_NS if phase.rate is None else _OPEN_LEAD_NS)
         if self.phase > 0 and over and at - self.done_at() > _HELD_UP_NS:
             self.journal.add("phase", name="drain", level=0, at_ns=self.done_at())
         rate = {} if phase.rate is None else {"rate": phase.rate}

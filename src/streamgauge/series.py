@@ -8,16 +8,19 @@ all phases, the rest the judged ones. Targets include controls; the caller leave
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 import numpy as np
 
-from streamgauge import occupancy, stats
+from streamgauge import bins, occupancy, stats
 from streamgauge.columns import MISSING, Columns, FloatArray, IntArray, population, waited_ns
+from streamgauge.courses import Course, courses
+from streamgauge.heat import Heat, heat
 from streamgauge.metrics import METRICS
-from streamgauge.sample import GOOD, NOT_JUDGED, Sample
+from streamgauge.sample import GOOD, NOT_JUDGED, Reading, Sample
 from streamgauge.slices import GAPS_A_MS, distribution, tally
+from streamgauge.strips import Strips, strips
 from streamgauge.summary import Scope
 
 ECDF_POINTS = 300
@@ -28,7 +31,6 @@ REQUESTS_A_BIN = 8
 SLOWEST_SHOWN = 10
 KINDS_SHOWN = 50
 BINS_A_DECADE = 10
-BIN_WIDTHS_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
 REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "x-amz-request-id", "apim-request-id", "cf-ray")
 """Where servers put the id under which their own logs have the request, best first."""
 
@@ -126,10 +128,27 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     slowest: list[Slow]
     gaps: list[Gaps]
     not_ok: list[NotOk]
+    heat: list[Heat] = []
+    """TTFT over time, where there are enough requests."""
+    strips: Strips | None = None
+    """The lives of long streams; null where there are none."""
+    courses: list[Course] = []
+    """The server's memory, where probes read it."""
 
 
-def series(columns: Columns, scope: Scope, *, start_ns: int, metric: str = "ttft_ms") -> Series:
-    """All series of a run that began at `start_ns`, for every target."""
+def series(
+    columns: Columns,
+    scope: Scope,
+    *,
+    start_ns: int,
+    metric: str = "ttft_ms",
+    readings: Sequence[Reading] = (),
+    all_long: bool = False,
+) -> Series:
+    """All series of a run that began at `start_ns`, for every target.
+
+    readings: of the probes, in order of time. all_long: the test is about long streams, so that each counts as one.
+    """
     several = len(columns.targets) > 1
     return Series(
         ecdf=ecdf(columns, scope, metric),
@@ -142,6 +161,9 @@ def series(columns: Columns, scope: Scope, *, start_ns: int, metric: str = "ttft
         slowest=slowest(columns, scope, start_ns=start_ns),
         gaps=gaps(columns, scope),
         not_ok=not_ok(columns, scope),
+        heat=heat(columns, [t for t in scope.targets if t in columns.targets], start_ns=start_ns),
+        strips=strips(columns, scope.targets, start_ns=start_ns, all_long=all_long),
+        courses=courses(readings, start_ns=start_ns),
     )
 
 
@@ -185,13 +207,13 @@ def timeline(columns: Columns, *, start_ns: int, target: str | None = None) -> T
     last = int(columns.end[everything].max()) if len(everything) else start_ns
     length = max(1e-9, (last - start_ns) / 1e9)
     wanted = min(TIMELINE_BINS, max(LEAST_BINS, len(rows) // REQUESTS_A_BIN))
-    bin_s = next((width for width in BIN_WIDTHS_S if length / width <= wanted), math.ceil(length / wanted))
-    bins = max(1, math.ceil(length / bin_s - 1e-9))
-    edges = start_ns + (np.arange(bins + 1) * bin_s * 1e9).astype(np.int64)
-    place = np.clip(np.searchsorted(edges, columns.due[rows], "right") - 1, 0, bins - 1)
-    errors = np.bincount(place[~columns.having(rows, GOOD)], minlength=bins)
-    sizes = np.bincount(place, minlength=bins)
-    p50, p95 = _ttft_by_bin(columns, rows, place, bins)
+    bin_s = bins.width_s(length, wanted)
+    parts = bins.how_many(length, bin_s)
+    edges = bins.edges_ns(start_ns, bin_s, parts)
+    place = bins.place(edges, columns.due[rows])
+    errors = np.bincount(place[~columns.having(rows, GOOD)], minlength=parts)
+    sizes = np.bincount(place, minlength=parts)
+    p50, p95 = _ttft_by_bin(columns, rows, place, parts)
     started = everything[columns.start[everything] != MISSING]
     start, end = columns.start[started], columns.end[started]
     open_mean = np.diff(occupancy.amount_by(start, end, (end - start) / 1e9, edges)) / bin_s
@@ -211,27 +233,15 @@ def timeline(columns: Columns, *, start_ns: int, target: str | None = None) -> T
                 open_mean=max(0.0, round(float(open_mean[i]), 6)),
                 tokens_per_s=max(0.0, round(float(rate[i]), 6)) if len(wrote) else None,
             )
-            for i in range(bins)
+            for i in range(parts)
         ],
     )
 
 
-def _ttft_by_bin(
-    columns: Columns, rows: IntArray, place: IntArray, bins: int
-) -> tuple[list[float | None], list[float | None]]:
+def _ttft_by_bin(columns: Columns, rows: IntArray, place: IntArray, parts: int) -> tuple[list[float | None], ...]:
     """Nearest-rank p50 and p95 of ttft of each bin; None where it has no request or the rank was never reached."""
     of = population(columns, METRICS["ttft_ms"], rows)
-    where = place[np.searchsorted(rows, of.rows)]
-    order = np.lexsort((of.values, where))
-    bounds = np.searchsorted(where[order], np.arange(bins + 1))
-    values = of.values[order]
-    found: tuple[list[float | None], list[float | None]] = ([], [])
-    for i in range(bins):
-        own = values[bounds[i] : bounds[i + 1]]
-        for q, into in zip((0.5, 0.95), found, strict=True):
-            value = stats.quantile(own, q)
-            into.append(value if value is not None and math.isfinite(value) else None)
-    return found
+    return bins.quantiles(of.values, place[np.searchsorted(rows, of.rows)], parts, (0.5, 0.95))
 
 
 def slowest(columns: Columns, scope: Scope, *, start_ns: int) -> list[Slow]:
@@ -308,10 +318,10 @@ def _histogram(values: IntArray, counts: IntArray) -> list[tuple[float, float, i
     first = math.floor(math.log10(least) * BINS_A_DECADE)
     last = max(first + 1, math.ceil(math.log10(most) * BINS_A_DECADE))
     edges = 10 ** (np.arange(first, last + 1) / BINS_A_DECADE)
-    bins = len(edges) - 1
-    place = np.clip(np.searchsorted(edges, values / GAPS_A_MS, "right") - 1, 0, bins - 1)
-    found = np.bincount(place, weights=counts, minlength=bins)
-    return [(float(edges[i]), float(edges[i + 1]), int(found[i])) for i in range(bins)]
+    parts = len(edges) - 1
+    place = np.clip(np.searchsorted(edges, values / GAPS_A_MS, "right") - 1, 0, parts - 1)
+    found = np.bincount(place, weights=counts, minlength=parts)
+    return [(float(edges[i]), float(edges[i + 1]), int(found[i])) for i in range(parts)]
 
 
 def not_ok(columns: Columns, scope: Scope, targets: Collection[str] | None = None) -> list[NotOk]:

@@ -82,7 +82,7 @@ class SseDecoder:
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """The events that `data` completed, as (type, data), in order. Raises SseOverflow past the limit."""
-        if self.idle and len(data) <= self._limit:
+        if (self.idle or (self._start and not self._held)) and len(data) <= self._limit:
             block = data[:-4] + b"\n\n" if data[-4:] == b"\r\n\r\n" else data  # Gemini ends its lines with CRLF
             name, at = "message", 0
             if block[:6] == b"data: ":
@@ -93,6 +93,8 @@ class SseDecoder:
                     at = cut + 7
                     name = block[7:cut].decode("utf-8", "replace") or name
             if at and block.find(b"\n", at) == len(block) - 2 and block[-1] == 10 and b"\r" not in block:
+                self._start = False
+                self.idle = True
                 self.tail = 0
                 return [(name, block[at:-2])]
         return self._feed(data)

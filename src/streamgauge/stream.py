@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from streamgauge.alike import Pattern, alike, pattern_of
 from streamgauge.dialects.contract import (
     END,
     ERROR,
@@ -34,6 +35,7 @@ from streamgauge.dialects.contract import (
     Dialect,
 )
 from streamgauge.dialects.errors import bare_error
+from streamgauge.drain import READ_SIZE, Reads
 from streamgauge.foreign import Event, failure_of, is_foreign, is_whole, not_ours, show, words_of
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
 from streamgauge.plan import Shot
@@ -54,6 +56,8 @@ KEEP_TEXT = 1 << 20
 """So many characters of an answer are kept where it is to be looked at."""
 KEEP_EVENTS, TRACE_BYTES = 8 * KEEP_TEXT, 200
 """So many bytes of events are kept for StreamClient, each counted with what a Trace takes."""
+MOST_UNLIKE = 4
+"""After so many patterns in vain no more are taken."""
 MOST_GAP = 0xFFFF_FFFF
 """us; a longer gap is written as this."""
 _A_PROXYS = frozenset((403, 407, 502, 503, 504))
@@ -84,16 +88,15 @@ class Stream:
     """The state of one request. Drive it with `on_*`; it is finished when `done`."""
 
     __slots__ = (
-        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept", "_last_slack",
-        "_last_text",
-        "_limits", "_moved_at", "_outcome", "_parts", "_plain", "_reader", "_retry_after", "_silent", "_spill", "_sse",
-        "_stage", "_stayed", "_terminal", "_traced", "awaits", "bytes_in", "clock_step", "conn", "conn_requests",
-        "connect_ns", "deadline", "done", "end_ns", "events", "first_byte", "first_event", "first_output",
-        "first_reasoning", "first_token", "headers_ns", "id", "kept_open", "kernel_stamps", "known_events",
-        "last_output", "late_ns", "local_port", "longest_gap", "malformed", "max_tokens", "merged", "moved",
-        "output_reads", "peer", "reasoning_events", "redirects", "response", "retried", "sent_ns", "shot", "slack",
-        "stalled_ns", "stalls", "start_ns", "text_events", "tls_ns", "tls_resumed", "tool_events", "unknown", "via",
-        "wall_s", "worker",
+        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept",
+        "_last_slack", "_last_text", "_like", "_limits", "_moved_at", "_outcome", "_parts", "_plain", "_reader",
+        "_retry_after", "_silent", "_spill", "_sse", "_stage", "_stayed", "_terminal", "_traced", "_unlike",
+        "awaits", "bytes_in", "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done", "end_ns",
+        "events", "first_byte", "first_event", "first_output", "first_reasoning", "first_token", "headers_ns",
+        "id", "kept_open", "kernel_stamps", "known_events", "last_output", "late_ns", "local_port",
+        "longest_gap", "malformed", "max_tokens", "merged", "moved", "output_reads", "peer", "reasoning_events",
+        "redirects", "response", "retried", "sent_ns", "shot", "slack", "stalled_ns", "stalls", "start_ns",
+        "text_events", "tls_ns", "tls_resumed", "tool_events", "unknown", "via", "wall_s", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -153,6 +156,8 @@ class Stream:
         self._last_slack = 0
         self._last_text: int | None = None
         self._broken = True
+        self._like: Pattern | None = None
+        self._unlike = 0
         self._gaps: array[int] = array("I")
         self._parts = 0
         self.longest_gap: int | None = None
@@ -267,13 +272,76 @@ class Stream:
 
     # The response.
 
+    def on_reads(self, data: bytes, reads: Reads, stamps: list[int]) -> None:
+        """What `on_read` does for each of several reads that lie one behind the other in `data`, with their stamps.
+
+        Those whose event is like one before it but for its text are not decoded (`alike`).
+        """
+        begin = done = 0
+        while done < len(reads):
+            if self._like is not None and self._terminal is None and self.kernel_stamps:
+                found = alike(data, reads, done, *self._like)
+                if found:
+                    self._on_alike(stamps[done : done + found])
+                    self._unlike = 0
+                    done += found
+                    self.bytes_in += reads[done - 1][0] - begin
+                    begin = reads[done - 1][0]
+                    continue
+            end, _, look = reads[done]
+            self.on_read(stamps[done], look, data[begin:end], full=end - begin == READ_SIZE)
+            begin, done = end, done + 1
+            if self.done:
+                self.response.trailing |= done < len(reads)
+                return
+
+    def _on_alike(self, stamps: list[int]) -> None:
+        """Reads with one event each, which brought text and nothing else, as one before them did: no slack."""
+        self.text_events += len(stamps)
+        self.known_events += len(stamps)
+        self.output_reads += len(stamps)
+        gaps, previous, before = self._gaps, self._last_text, self.last_output
+        assert previous is not None
+        assert before is not None
+        longest = self.longest_gap or 0
+        for stamp in stamps:
+            if stamp > previous and not self._broken:
+                gap = round((stamp - previous) / 1_000)
+                gaps.append(gap if gap < MOST_GAP else MOST_GAP)
+            self._broken = False
+            if stamp > before:
+                gap = stamp - before
+                if gap > longest:
+                    longest = gap
+                if gap > STALL_NS:
+                    self.stalls += 1
+                    self.stalled_ns += gap
+            previous = before = stamp
+        self.longest_gap = longest or None
+        self._last_text = self.last_output = stamps[-1]
+        self._last_slack = 0
+        if len(gaps) >= SPILL_GAPS and self._spill is not None:
+            self._hand_on(self._spill)
+        self.deadline = self._cap(stamps[-1] + self._limits.stall_ns)
+
+    def _learn(self, data: bytes, bits: int) -> None:
+        """Take the pattern of a read with one event; not again and again where no event is like the one before it."""
+        if bits != TEXT or self._answer is not None or self.events is not None or not self.kernel_stamps:
+            self._like = None
+        elif self._unlike < MOST_UNLIKE:
+            self._like = pattern_of(data, self._reader.text) or self._like
+            self._unlike += 1
+
     def on_read(self, stamp: int, look: int, data: bytes, *, full: bool = False) -> None:
         """`data` arrived; its last byte at `stamp`, its first after `look`. `full`: more may have lain behind it."""
         self.bytes_in += len(data)
         response = self.response
         if response.between and self._sse.idle and (event := whole_event(data)) is not None:
-            self._on_events((event,), stamp, stamp - look if stamp > look else 0, not full)
+            exact = self.kernel_stamps and not full
+            bits = self._on_events((event,), stamp, stamp - look if stamp > look else 0, exact)
+            self._learn(data, bits)
             return
+        self._like = None
         if self.first_byte is None:
             self.first_byte = stamp
             self.slack["first_byte"] = max(stamp - look, 0)
@@ -347,7 +415,7 @@ class Stream:
         if self.known_events == 0:
             self._probe(body, stamp)
 
-    def _on_events(self, events: Sequence[Event], stamp: int, width: int, exact_end: bool) -> None:
+    def _on_events(self, events: Sequence[Event], stamp: int, width: int, exact_end: bool) -> int:
         """What one read completed: its last event came at `stamp`, the others up to `width` before."""
         read = self._reader.read
         last = len(events) - 1
@@ -369,6 +437,7 @@ class Stream:
             self.first_event = stamp
         if seen & OUTPUT:
             self._after_output(stamp)
+        return seen
 
     def _with_strays(self, events: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
         """The events, and in their places the errors that were written between them without the form of one."""

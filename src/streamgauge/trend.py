@@ -233,19 +233,23 @@ class Cleanup:
         return self.peak - self.before > max(6 * self.noise, GRAIN)
 
     @property
+    def stayed(self) -> bool:
+        """Whether more is held after it than before, by the same measure."""
+        return self.after - self.before > max(6 * self.noise, GRAIN)
+
+    @property
     def efficiency(self) -> float | None:
         """(peak - after) / (peak - before); None where nothing was raised, so that nothing could come back."""
         return (self.peak - self.after) / (self.peak - self.before) if self.raised else None
 
 
-def cleanup(before: FloatArray, during: FloatArray, after: FloatArray) -> Cleanup | None:
-    """From readings of the last minutes before the burst, of all of the burst, and of the end of the idle time after
-    it; None where any is missing."""
+def cleanup(before: FloatArray, during: FloatArray, after: FloatArray, lately: FloatArray) -> Cleanup | None:
+    """From readings just before the burst, of all of the burst, and of the end of the idle time after it; None where
+    any is missing. lately: readings of some minutes before the burst, which tell how far they lie from each other."""
     if not (len(before) and len(during) and len(after)):
         return None
-    level = float(np.median(before))
-    noise = 1.4826 * float(np.median(np.abs(before - level)))
-    return Cleanup(level, float(during.max()), float(np.median(after)), noise)
+    noise = 1.4826 * float(np.median(np.abs(lately - np.median(lately)))) if len(lately) else 0.0
+    return Cleanup(float(np.median(before)), float(during.max()), float(np.median(after)), noise)
 
 
 def hours_until(level: float, most: float, rise: Slope) -> tuple[float, float] | None:

@@ -73,7 +73,9 @@ MOMENT_GATES_FROM = 50
 """Requests from which a mean, sd or cv gates: a lognormal service at half the limit then passes in 80 % of runs."""
 SEVERE: tuple[tuple[Severity, float, float], ...] = (("P0", 2_000.0, 0.05), ("P1", 1_500.0, 0.02))
 """The strategy's thresholds: ttft p95 in ms, error rate."""
-_WIRE = frozenset({"error_rate", "drop_rate", "errors", "drops", "timeouts"})
+_WIRE = frozenset({"error_rate", "drop_rate", "errors", "drops", "timeouts", "streams_complete"})
+_OWN = frozenset({"memory_growth_mb_per_h", "memory_cleanup", "memory_unbounded"})
+"""What the server tells of itself: no load that we failed to make, and no stamp of ours, makes its memory grow."""
 
 
 class Criterion(msgspec.Struct, frozen=True, kw_only=True):
@@ -312,8 +314,11 @@ def _evidence(
 
 
 def _on_the_wire(criterion: Criterion, found: Evidence) -> bool:
-    """Whether the answer rests on outcomes alone: then no doubt about time or load touches it."""
-    return criterion.metric in _WIRE or (found.answer == "fail" and found.why == "censored")
+    """Whether the answer rests on outcomes alone, or is a fail by what the server tells of itself: then no doubt about
+    time or load touches it."""
+    if criterion.metric in _WIRE:
+        return True
+    return found.answer == "fail" and (found.why == "censored" or criterion.metric in _OWN)
 
 
 # The run

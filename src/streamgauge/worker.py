@@ -46,8 +46,8 @@ from streamgauge.tls import proxy_tls, tls_context
 FLUSH_NS = 400 * MS
 BACKOFF_NS = 1 * S
 MOST_BACKOFF_NS = 60 * S
-MOST_OVER = 64
-"""So many ended streams may wait for their Samples to be made."""
+COMPANY, MOST_OVER = 8, 64
+"""So many ended streams wait until their Samples are made together; so many may wait where something else is due."""
 REMEMBERED = 400
 """Longest text whose redacted form is kept."""
 
@@ -150,6 +150,7 @@ class Worker:
             now = self._now()
             self._fire_due(now)
             if now >= next_report:
+                self._keep_over()
                 self._tell()
                 next_report = now + 100 * MS
             if now >= next_flush:
@@ -159,8 +160,9 @@ class Worker:
             if self._stopping_at is not None and (now >= self._stopping_at or self._loop.open_streams == 0):
                 break
             wake = self._wake(now, min(next_flush, next_report))
-            self._keep_over(wake)
-            self._work(self._now() if self._over else wake)
+            if len(self._over) >= COMPANY:
+                self._keep_over(wake)
+            self._work(wake)
         self._loop.cancel(self._stop_why or "the parent process is gone")
         self._keep_over()
         self._write(self._now(), last=True)

@@ -71,5 +71,6 @@ def _whole_length(spec: Spec, test: str) -> str:
     from streamgauge.spec.settings import Overrides
     from streamgauge.suite.prepare import prepare
 
-    plan = prepare(resolve(spec, None, os.environ, test, Overrides(preset="standard")), seed=1)
+    asked = Overrides(preset="standard", max_usd=1e6)  # nothing is sent, and the prices are no prices here
+    plan = prepare(resolve(spec, None, os.environ, test, asked), seed=1)
     return f"about {seconds(plan.estimate.seconds)} (--preset standard)"

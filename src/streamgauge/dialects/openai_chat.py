@@ -113,11 +113,11 @@ class ChatReader:
 
     def read(self, event: str, data: bytes) -> int:
         """What one server-sent event brought, as bits."""
+        if data[:6] == DONE:
+            return self._end()
         try:
             chunk = _decode(data)
         except (ValueError, RecursionError):
-            if data[:6] == DONE:
-                return self._end()
             loose = loosely(_decode, data)
             if loose is None:
                 return MALFORMED

@@ -1,53 +1,19 @@
 """Capacity and what lies beyond it, and the life of long streams: the sections `capacity` and `lives` in words.
 
-What was fitted stands in those sections, which only some tests have; they are taken by their fields alone.
+What was fitted stands in those sections, which only some tests have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol, cast
+from collections.abc import Iterator
+from typing import cast
 
 from streamgauge.findings.finding import Basis, Finding, RunFacts
 from streamgauge.findings.instances import instances
+from streamgauge.lives import Lives
+from streamgauge.strain import Rung, Strain
 
 SLOWER = 0.85
-
-
-class Rung(Protocol):
-    """One level."""
-
-    level: float
-    n: int
-    errors: int
-    error_rate: float | None
-    ttft_p95_ms: float | None
-    phase: str | None
-
-
-class Strain(Protocol):
-    """The section `capacity`."""
-
-    unit: str
-    value: float | None
-    low: float | None
-    high: float | None
-    at_least: bool
-    limited_by: str | None
-    levels: Sequence[Rung]
-    crashes: Sequence[str]
-    failures_fast: bool | None
-
-
-class Pace(Protocol):
-    """Of the section `lives`."""
-
-    streams: int
-    kept: float
-    low: float
-    high: float
-    begin_per_s: float
-    end_per_s: float
 
 
 def _strain(run: RunFacts) -> Strain | None:
@@ -144,7 +110,7 @@ def crashed(run: RunFacts) -> Iterator[Finding]:
 def slows_within(run: RunFacts) -> Iterator[Finding]:
     """Long streams get slower towards their end."""
     lives = run.sections.get("lives")
-    pace = cast("Pace | None", getattr(lives, "pace", None))
+    pace = None if lives is None else cast(Lives, lives).pace
     if pace is None or pace.high >= SLOWER:
         return
     yield Finding(

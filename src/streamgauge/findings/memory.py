@@ -1,16 +1,17 @@
 """The server's memory: growth that passes is still told, and what the burst, the limit and the collector say of it.
 
 What was fitted stands in the report's section `memory`, which only tests with a probe have; here it is read and put
-into words. The section is taken by its fields alone.
+into words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol, cast
+from collections.abc import Iterator
+from typing import cast
 
 from streamgauge.findings.finding import Basis, Finding, RunFacts
 from streamgauge.findings.probes import HEAP, MB, series_of
+from streamgauge.memory import Memory, MemorySeries
 
 LEAST_MB_PER_H = 10.0
 """Growth whose lower bound is below it is none."""
@@ -21,42 +22,10 @@ NEAR_LIMIT = 0.9
 SWING, SWING_MB, DROPS = 0.5, 50.0, 3
 
 
-class Series(Protocol):
-    """One gauge of one instance, as the section tells it."""
-
-    probe: str
-    instance: str
-    gauge: str
-    judged: bool
-    mixed: bool
-    readings: int
-    failed: int
-    judged_from_s: float | None
-    judged_to_s: float | None
-    growth_mb_per_h: float | None
-    low: float | None
-    high: float | None
-    shape: str
-    growth_kb_per_request: float | None
-    kb_per_request_low: float | None
-    limit_mb: float | None
-    limit_reached_in_h: float | None
-    before_mb: float | None
-    peak_mb: float | None
-    after_mb: float | None
-    cleanup: float | None
-
-
-class Section(Protocol):
-    """The section `memory`."""
-
-    series: Sequence[Series]
-
-
-def section(run: RunFacts) -> list[Series]:
+def section(run: RunFacts) -> list[MemorySeries]:
     """The series of the section, the worst one first; none where the run has none."""
     found = run.sections.get("memory")
-    return [] if found is None else list(cast(Section, found).series)
+    return [] if found is None else cast(Memory, found).series
 
 
 def memory_grows(run: RunFacts) -> Iterator[Finding]:
@@ -202,21 +171,21 @@ def _above(value: float | None, edge: float) -> bool:
     return value is not None and value > edge
 
 
-def _until(one: Series) -> bool:
+def _until(one: MemorySeries) -> bool:
     return one.limit_mb is not None and one.limit_reached_in_h is not None
 
 
-def _whose(one: Series) -> str:
+def _whose(one: MemorySeries) -> str:
     """`heap_used of node (web-1)`."""
     return f"{one.gauge} of {one.probe}" + (f" ({one.instance})" if one.instance else "")
 
 
-def _bounds(one: Series) -> str:
+def _bounds(one: MemorySeries) -> str:
     ends = ["?" if end is None else f"{end:,.0f}" for end in (one.low, one.high)]
     return " to ".join(ends)
 
 
-def _basis(one: Series, **values: float | None) -> Basis:
+def _basis(one: MemorySeries, **values: float | None) -> Basis:
     told = {name: None if value is None else round(value, 2) for name, value in values.items()}
     return Basis(
         k=one.readings - one.failed, n=one.readings, of="readings", values=told, from_s=one.judged_from_s,

@@ -146,7 +146,7 @@ def _trend(facts: TargetFacts, metric: str, found: Drift | None, n: int, why: st
     sign: Literal["warning", "positive"] | None = None
     if (metric, way) in _WARNS:
         sign = "warning"
-    elif (metric, way) in _GOOD:
+    elif (metric, way) in _GOOD and not (way == "steady" and found is not None and found.last > ERRORS_MORE):
         sign = "positive"
     told = {
         name: None if found is None or (x := getattr(found, name)) is None else round(x, 6)

@@ -28,7 +28,8 @@ def looks(document: Document) -> list[tuple[str, list[Look]]]:
 def look_words(look: Look) -> str:
     """A line's state in words."""
     words = say.plain(look.words, 240)
-    return f"add {words}" if look.state == "not_looked_at" and not words.startswith("more ") else words
+    told = words.startswith(("more ", "longer "))
+    return f"add {words}" if look.state == "not_looked_at" and not told else words
 
 
 def short_looks(lines: Sequence[Look]) -> str:

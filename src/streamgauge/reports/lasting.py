@@ -21,7 +21,7 @@ MOST_ROWS = 60
 """Snapshots and lives that a page shows; the JSON has them all."""
 T = TypeVar("T")
 _BYTES = ("rss", "pss", "uss", "heap_used", "heap_total", "external", "array_buffers", "memory_limit")
-_WORDS = {"whole": "lived", "part": "ended by the model", "lost": "lost", "cut": "ended by the plan"}
+_WORDS = {"whole": "in its time", "part": "by the model", "lost": "lost", "cut": "by the plan"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,8 @@ class Part:
     """(heading of the first column, table)."""
     folded: tuple[tuple[str, str, Table], ...] = ()
     """(summary, heading of the first column, table)."""
+    picture: str = ""
+    """The picture that stands in it, where there is one."""
 
 
 def parts(document: Document) -> list[Part]:
@@ -45,12 +47,14 @@ def parts(document: Document) -> list[Part]:
     if document.lives is not None:
         lines = tuple(line for line in (lives_line(document.lives), pace_line(document.lives)) if line)
         table = lives_table(document.lives)
-        found.append(Part("Lives of the streams", lines, () if table is None else (("stream", table),)))
+        found.append(
+            Part("Lives of the streams", lines, () if table is None else (("stream", table),), picture="strips")
+        )
     if document.memory is not None:
         table, snapshots = memory_table(document.memory), snapshot_table(document.memory)
         folded = () if snapshots is None else (("Snapshots", "time", snapshots),)
         whose = () if table is None else (("series", table),)
-        found.append(Part("Memory of the server", tuple(memory_lines(document.memory)), whose, folded))
+        found.append(Part("Memory of the server", tuple(memory_lines(document.memory)), whose, folded, "memory"))
     return found
 
 
@@ -60,7 +64,7 @@ def memory_table(memory: Memory) -> Table | None:
         return None
     headings = ["growth", "shape", "a request", "before burst", "peak", "after idle", "came back", "limit in"]
     rows = []
-    for one in memory.series:
+    for one in memory.series[:MOST_ROWS]:
         detail = "" if one.judged else "shown beside"
         if one.restarts:
             detail = f"{detail}, {say.count(one.restarts, 'restart')}".lstrip(", ")
@@ -89,8 +93,10 @@ def _mb(value: float | None) -> str:
 
 def memory_lines(memory: Memory) -> list[str]:
     """What qualifies the series, a sentence each."""
-    lines = [say.plain(note, 300) for note in memory.notes]
-    for one in memory.series:
+    lines = [say.plain(note, 300) for note in memory.notes[:MOST_ROWS]]
+    if len(memory.series) > MOST_ROWS:
+        lines.append(f"{len(memory.series) - MOST_ROWS} more series in the JSON")
+    for one in memory.series[:MOST_ROWS]:
         if one.judged and one.judged_from_s is not None and one.growth_mb_per_h is not None:
             span = f"{say.seconds(one.judged_from_s)} to {say.seconds(one.judged_to_s)}"
             how = f"{one.by} of equal parts, {one.readings:,} readings, {one.failed:,} failed"
@@ -161,7 +167,7 @@ def lives_table(lives: Lives) -> Table | None:
             Cell(f"{one.before:,}"),
         ]
         rows.append((say.plain(one.target, 60), one.id, cells))
-    return Table(["born", "age", "", "outcome", "silent at the end", "requests before on its connection"], rows)
+    return Table(["born", "age", "ended", "outcome", "silent at the end", "requests before on its connection"], rows)
 
 
 def thinned(items: list[T], most: int = MOST_ROWS) -> list[T]:

@@ -164,6 +164,7 @@ def _endurance(name: str, stream_s: float, in_sequence: int, max_tokens: int = 8
         prompts=("endless",),
         max_tokens=max_tokens,
         lives=Lives(stream_s, in_sequence),
+        warmup_requests=0,
         timeouts=Timeouts(drain_s=5.0),
     )
 

@@ -173,7 +173,10 @@ def assess(folder: Path) -> Assessment:
         metrics=summary.metrics, rates=summary.rates, scalars=summary.scalars, outcomes=summary.outcomes,
         groups=summary.groups, comparisons=found,
         baselines=baselines(head.test, summary, {t: _model(head, t) for t in scope.targets}),
-        series=series(columns, scope, start_ns=head.start_ns), measurement=measurement,
+        series=series(
+            columns, scope, start_ns=head.start_ns, readings=read, all_long=bool(told.sections.get("lives"))
+        ),
+        measurement=measurement,
         findings=why.findings, silenced=why.silenced, connections=connections(columns, closings),
         trends=[] if wrong else trends(facts),
         checklist=checklist(facts, why) if decision.word == "fail" and not wrong else [],

@@ -58,6 +58,9 @@ class Climbing(Course, Protocol):
     def hear(self, event: Began | Stopping | Report) -> None:
         """What the run told."""
 
+    def goes_on(self) -> None:
+        """What was heard so far is of before the run was cut off."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:

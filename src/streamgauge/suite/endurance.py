@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 
-import msgspec
-
 from streamgauge.evidence import Evidence, Requirement, by_bounds, observed
 from streamgauge.findings import RunFacts
 from streamgauge.findings.cuts import cut_at_equal_ages
@@ -20,7 +18,7 @@ from streamgauge.spec.presets import Settings
 from streamgauge.stats import Bounds
 from streamgauge.suite import memory
 from streamgauge.suite.contract import Seen, Told
-from streamgauge.suite.ttft import open_lane, warmup
+from streamgauge.suite.ttft import open_lane
 
 S = 1_000_000_000
 COMPLETE, PACE = "streams_complete", "pace_kept"
@@ -28,13 +26,13 @@ LONG_S = 900.0
 """What the test is about; smoke and pr only try the way."""
 SHORT_PRESETS = ("smoke", "pr")
 MOST_SPREAD_S = 10.0
-WARMUP_TOKENS = 32
 RECIPE = "staging with streamgauge sim at 5 tok/s as its upstream decides it (docs/operations.md)"
 
 
 def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ...]) -> tuple[Phase, ...]:
-    """Warm-up, and the hold: lanes on kept connections and on fresh ones.
+    """The hold: lanes on kept connections and on fresh ones.
 
+    No warm-up: where the dialect has no limit on an answer's length, it would last as long as the streams.
     Streams begin spread over some seconds, so that deaths at one age are told from deaths at one moment.
     """
     lives = settings.lives
@@ -54,8 +52,7 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
         ]
     level = 0 if settings.open_loop is not None else settings.concurrency
     hold = Phase("hold", tuple(lanes), level, duration_ns=duration, think_ns=round(settings.think_time_s * S))
-    short = (msgspec.structs.replace(phase, max_tokens=WARMUP_TOKENS) for phase in warmup(settings, targets))
-    return (*short, hold)
+    return (hold,)
 
 
 def _share(requests: int | None, slots: int, level: int) -> int | None:
@@ -89,7 +86,10 @@ def _complete(seen: Seen, found: Lives, ask: Requirement) -> Evidence:
     if found.lost:
         ages = sorted(one.age_s for one in found.lives if one.kind == "lost")
         shown = ", ".join(f"{age:,.1f}" for age in ages[:6]) + (", ..." if len(ages) > 6 else "")
-        said = f"{found.lost:,} of {n + found.parts:,} streams were lost, at {shown} s{_alike(seen)}"
+        said = (
+            f"{found.lost:,} of {n + found.parts:,} streams {'was' if found.lost == 1 else 'were'} lost, at {shown} s"
+        )
+        said += _alike(seen)
         return Evidence(observed(ask, found.whole / n, n).answer, found.whole / n, n=n, said=said)
     if found.parts or not found.whole:
         longest = "none" if found.longest_s is None else f"the longest lived {_minutes(found.longest_s)}"
@@ -118,8 +118,9 @@ def _pace(found: Lives, ask: Requirement) -> Evidence:
     if pace is None:
         said = "no stream was long enough to compare the pace at its end with that at its beginning"
         return Evidence("inconclusive", why="not_measured", said=said)
-    said = f"{pace.begin_per_s:.1f} reads a second at the beginning, {pace.end_per_s:.1f} at the end: {pace.kept:.0%}"
-    said += f" ({pace.low:.0%} to {pace.high:.0%}, {pace.streams:,} streams)"
+    said = f"{pace.begin_per_s:.1f} reads a second at the beginning, {pace.end_per_s:.1f} at the end: "
+    said += f"{100 * pace.kept:.0f} %"
+    said += f" ({100 * pace.low:.0f} to {100 * pace.high:.0f} %, {pace.streams:,} streams)"
     answer = by_bounds(ask, Bounds(pace.low, pace.high))
     return Evidence(answer, pace.kept, pace.low, pace.high, n=pace.streams, said=said)
 

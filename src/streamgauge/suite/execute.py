@@ -98,7 +98,8 @@ def resume(
         return Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
     load, probes = _ready(prepared, clock, warn)
     work = _Work(dataclasses.replace(prepared, load=load), probes, folder, clock, listener, left)
-    rest = msgspec.structs.replace(load, phases=left.phases, seed=left.seed)
+    widest = max(phase.streams for phase in load.phases)
+    rest = msgspec.structs.replace(load, phases=left.phases, seed=left.seed, widest=widest)
     return _measure(work, rest, take_up(folder, left.cut_ns, clock), next_readings(folder), out)
 
 
@@ -169,6 +170,10 @@ def _conducted(work: _Work, load: Load, journal: Journal, number: int, before: E
         return conduct(load, work.folder, work.clock, journal, work.listener, number=number, before=before)
     names = tuple(t.name for t in resolved.targets)
     course = make(resolved.settings, names, list(work.prepared.criteria), work.folder)
+    if work.left is not None:
+        for told in work.left.told:
+            course.hear(told)
+        course.goes_on()
 
     def both(event: Began | Stopping | Report) -> None:
         course.hear(event)

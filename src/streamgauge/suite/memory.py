@@ -9,14 +9,15 @@ from __future__ import annotations
 import numpy as np
 
 from streamgauge.columns import IntArray
-from streamgauge.evidence import NOT_MEASURED, Evidence, Requirement, observed
-from streamgauge.memory import Held, Memory, Read, Windows, read, section
+from streamgauge.evidence import Evidence, Requirement, observed
+from streamgauge.held import Held, Read, Windows, read
+from streamgauge.memory import Memory, section
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.sample import GOOD
 from streamgauge.spec.presets import Settings
 from streamgauge.suite.contract import Seen, Told
 from streamgauge.suite.ttft import open_lane, warmup
-from streamgauge.trend import MB, hours_needed
+from streamgauge.trend import MB, Cleanup, hours_needed
 
 S = 1_000_000_000
 GROWTH, CLEANUP, UNBOUNDED = "memory_growth_mb_per_h", "memory_cleanup", "memory_unbounded"
@@ -68,8 +69,9 @@ def look(seen: Seen) -> Read:
     """The series of a run, its windows by what happened."""
     at: dict[str, tuple[int, int]] = {}
     for phase in seen.story.phases:
-        first = at.get(phase.name, (phase.start_ns, 0))[0]
-        at[phase.name] = (first, phase.end_ns)
+        before, now = at.get(phase.name), (phase.start_ns, phase.end_ns)
+        # A run that was cut off and went on has two: the longer hold is judged; a burst was run anew.
+        at[phase.name] = now if before is None or phase.name != "hold" else max(before, now, key=_length)
     none = (seen.head.start_ns, seen.head.start_ns)
     idle = at.get("idle")
     over = idle if idle is None or seen.story.end_ns is None else (idle[0], max(idle[1], seen.story.end_ns))
@@ -77,6 +79,10 @@ def look(seen: Seen) -> Read:
     rows = seen.columns.select(targets=seen.scope.targets, phases=("hold",))
     ended: IntArray = np.sort(seen.columns.end[rows])
     return read(seen.readings, windows, ended, seen.head.confidence)
+
+
+def _length(window: tuple[int, int]) -> int:
+    return window[1] - window[0]
 
 
 def told(seen: Seen, found: Read) -> Memory | None:
@@ -176,24 +182,32 @@ def _unbounded_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
 def _cleanup_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
     """The least that any series gave back of what the burst raised."""
     cleaned = [(one, one.cleanup) for one in found.judged if one.cleanup is not None]
-    if not cleaned or not _burst_served(seen):
-        said = "the burst was not answered" if cleaned else "no reading before, during and after the burst"
-        return Evidence("inconclusive", why="not_measured", said=said)
+    why = _nothing(seen, found, None)
+    if why is None and not cleaned:
+        why = "no reading before, during and after the burst"
+    if why is None and not _burst_served(seen):
+        why = "the burst was not answered"
+    if why is not None:
+        return Evidence("inconclusive", why="not_measured", said=why)
     raised = [(one, c, c.efficiency) for one, c in cleaned if c.efficiency is not None]
     if not raised:
-        one, c = cleaned[0]
-        levels = f"{c.before / MB:,.0f} MB before, {c.peak / MB:,.0f} at most, {c.after / MB:,.0f} after"
-        if c.after - c.before > max(6 * c.noise, MB):
-            return NOT_MEASURED
-        return Evidence("pass", n=len(one.times), said=f"the burst raised nothing that could stay ({levels})")
+        held, c = max(cleaned, key=lambda each: each[1].after - each[1].before)
+        if c.stayed:
+            said = f"the burst raised nothing, and yet more is held after it ({_levels(c)})"
+            return Evidence("inconclusive", why="not_measured", said=said)
+        return Evidence("pass", n=len(held.times), said=f"the burst raised nothing that could stay ({_levels(c)})")
     held, c, efficiency = min(raised, key=lambda each: each[2])
     plain = observed(ask, efficiency, len(held.times))
-    levels = f"{c.before / MB:,.0f} MB before, {c.peak / MB:,.0f} at most, {c.after / MB:,.0f} after"
-    said = f"{_gauge(held)} gave back {efficiency:.0%} of what the burst raised ({levels})"
+    share = f"{100 * efficiency:.0f} %" if efficiency > 0 else "nothing"
+    said = f"{_gauge(held)} gave back {share} of what the burst raised ({_levels(c)})"
     if plain.answer == "fail" and not found.long_idle:
         said += "; so short an idle time says little, a collector may run later (idle of 2 min or more decides)"
         return Evidence("inconclusive", efficiency, n=plain.n, said=said)
     return Evidence(plain.answer, efficiency, n=plain.n, said=said)
+
+
+def _levels(c: Cleanup) -> str:
+    return f"{c.before / MB:,.0f} MB before, {c.peak / MB:,.0f} at most, {c.after / MB:,.0f} after"
 
 
 def _burst_served(seen: Seen) -> bool:

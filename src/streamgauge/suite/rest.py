@@ -10,10 +10,15 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
+from streamgauge.clock import MS, S
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.suite.contract import Cut
 from streamgauge.suite.folder import GAP
+from streamgauge.summary import Phase as Ran
 
+STARTS_PER_S = 100
+"""A level is reached from nothing at so many starts a second."""
+TOLERANCE_NS = 100 * MS
 OWN = ("warmup",)
 """Done again whenever a run goes on: connections and caches are cold."""
 
@@ -52,6 +57,35 @@ def _time_left(phase: Phase, cut: Cut) -> int | None:
         return None
     ran = sum(p.end_ns - p.start_ns for p in cut.story.phases if (p.name, p.level) == (phase.name, phase.level))
     return max(phase.duration_ns - ran, 0)
+
+
+def levels_left(cut: Cut) -> tuple[Phase, ...] | str:
+    """For a climb whose levels are each held for themselves: those that were not, the first of them reached from
+    nothing. What a recovery follows is run before it, also where it had been: a service that had a pause has recovered.
+    After the first recovery only what the test decides on while it runs is left, so the warm-up alone is planned.
+    """
+    planned, seen = cut.head.phases, cut.story.phases
+    if any(not isinstance(lane.load, Hold) for phase in planned for lane in phase.lanes if phase.name not in OWN):
+        return "in open loop requests come due whatever happens: what came due while nobody sent is lost"
+    if cut.story.gave_up:
+        last = cut.story.gave_up[-1]
+        return f"it had given up at {last.level} users ({last.why}), and how it came back from that was lost"
+    own = tuple(phase for phase in planned if phase.name in OWN)
+    whole = {(one.name, one.level) for one in planned for of in seen if _ran(one, of)}
+    if any(one.name == "recovery" and (one.name, one.level) in whole for one in planned):
+        return own
+    levels = [i for i, one in enumerate(planned) if one.name in ("hold", "stress")]
+    at = next((i for i in levels if (planned[i].name, planned[i].level) not in whole), levels[-1])
+    ramp = planned[at - 1]
+    spread = max(ramp.duration_ns or 0, ramp.streams * S // STARTS_PER_S)
+    lanes = tuple(msgspec.structs.replace(one, load=Hold(one.load.most, spread)) for one in ramp.lanes)
+    return (*own, msgspec.structs.replace(ramp, lanes=lanes, duration_ns=spread), *planned[at:])
+
+
+def _ran(planned: Phase, seen: Ran) -> bool:
+    """Whether the phase was run to its end."""
+    same = (planned.name, planned.level) == (seen.name, seen.level)
+    return same and seen.end_ns - seen.start_ns >= (planned.duration_ns or 0) - TOLERANCE_NS
 
 
 def phases_left(*, anew: Collection[str] = ()) -> Callable[[Cut], tuple[Phase, ...] | str]:

@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from streamgauge.clock import Clock, S, boot_id
-from streamgauge.control import Brief
+from streamgauge.control import Brief, Report
 from streamgauge.errors import UsageError
 from streamgauge.plan import Phase
-from streamgauge.run import Ending, Guard, Journal, Limits
+from streamgauge.run import Began, Ending, Guard, Journal, Limits
 from streamgauge.sample import NOT_JUDGED, AuditTick, Sample
 from streamgauge.suite.contract import Cut
-from streamgauge.suite.folder import READINGS, Head, Story, read_head, read_story, records
+from streamgauge.suite.folder import GAP, READINGS, Head, Story, read_head, read_story, records
 from streamgauge.suite.prepare import Prepared
 from streamgauge.suite.tests import TESTS
 
@@ -42,6 +42,8 @@ class Left:
     used: Ending
     """What counts towards the hard stops."""
     seed: int
+    told: tuple[Began | Report, ...]
+    """What the run told so far, for a test that decides on phases by it."""
 
     def words(self) -> str:
         """What is left: `warmup, hold (112 requests)`."""
@@ -63,7 +65,7 @@ def left_of(folder: Path, clock: Clock) -> Left:
     if why is not None:
         raise UsageError(f"{head.id} cannot go on: {why}; {again}")
     _wait_for_workers(folder, clock)
-    judged, guard, last = _so_far(folder, head)
+    judged, guard, briefs, last = _so_far(folder, head)
     story = read_story(folder)
     rest = TESTS[head.test].rest
     assert rest is not None
@@ -74,7 +76,7 @@ def left_of(folder: Path, clock: Clock) -> Left:
     return Left(
         head=head, phases=phases, cut_ns=max(last, story.end_ns or 0), number=max(numbers, default=-1) + 1,
         used=Ending(None, False, requests=guard.requests, tokens=guard.tokens, usd=guard.usd),
-        seed=head.seed + max(story.rounds, 1) - 1,
+        seed=head.seed + max(story.rounds, 1) - 1, told=_told(story, briefs, last),
     )  # fmt: skip
 
 
@@ -100,12 +102,15 @@ def _wait_for_workers(folder: Path, clock: Clock) -> None:
         clock.sleep_until(clock.now() + QUIET_NS - max(min(ages), 0))
 
 
-def _so_far(folder: Path, head: Head) -> tuple[Counter[str], Guard, int]:
-    """Judged requests that ended, by target; what was used; when the last record was made."""
+def _so_far(folder: Path, head: Head) -> tuple[Counter[str], Guard, list[Brief], int]:
+    """Judged requests that ended, by target; what was used; what ended, where the test decides by it; when the last
+    record was made."""
     judged: Counter[str] = Counter()
     inputs: dict[str, int] = {}
     guard = Guard(Limits(usd_per_mtok=head.prices, input_tokens=inputs), frozenset(), ())
     last = head.start_ns
+    briefs: list[Brief] = []
+    keeps = TESTS[head.test].course is not None
     for record in records(folder):
         if isinstance(record, AuditTick):
             last = max(last, record.at_ns)
@@ -113,13 +118,21 @@ def _so_far(folder: Path, head: Head) -> tuple[Counter[str], Guard, int]:
             continue
         last = max(last, record.end_ns)
         judged[record.target] += record.phase in head.judged_phases and record.outcome not in NOT_JUDGED
-        guard.saw(
-            Brief(
-                record.target, record.phase, record.outcome, record.http_status, None, None, record.output_tokens,
-                record.input_tokens, record.text_events, None, record.end_ns,
-            )
+        first = record.first_token_ns
+        brief = Brief(
+            record.target, record.phase, record.outcome, record.http_status,
+            None if first is None else first - record.due_ns, None, record.output_tokens, record.input_tokens,
+            record.text_events, None, record.end_ns, record.due_ns,
         )  # fmt: skip
-    return judged, guard, last
+        guard.saw(brief)
+        briefs += [brief] if keeps else []
+    return judged, guard, briefs, last
+
+
+def _told(story: Story, briefs: list[Brief], at_ns: int) -> tuple[Began | Report, ...]:
+    phases = [one for one in story.phases if one.name not in ("drain", GAP)]
+    began = [Began(Phase(one.name, (), one.level, one.end_ns - one.start_ns), one.start_ns) for one in phases]
+    return (*began, Report(worker=0, at_ns=at_ns, open_streams=0, ended=briefs))
 
 
 def same_plan(prepared: Prepared, head: Head) -> None:

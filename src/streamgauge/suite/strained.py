@@ -19,6 +19,7 @@ from streamgauge.sample import GOOD, Outcome
 from streamgauge.slices import over_time
 from streamgauge.strain import Recovery, Rung, amount, capacity_words, rung_of, section, worst_errors
 from streamgauge.suite.contract import Seen, Told
+from streamgauge.suite.folder import GAP
 from streamgauge.suite.stress import LEVELS, limits_of, restarts
 from streamgauge.summary import Phase
 
@@ -144,7 +145,8 @@ def _crashes(seen: Seen) -> list[str]:
     """Each time the service was gone or began anew, in words."""
     columns = seen.columns
     rows = columns.select(targets=seen.scope.targets)
-    return [*refusals(columns, rows, seen.head.start_ns), *restarts(seen.readings, seen.head.start_ns)]
+    gaps = [(one.start_ns, one.end_ns) for one in seen.story.phases if one.name == GAP]
+    return [*refusals(columns, rows, seen.head.start_ns), *restarts(seen.readings, seen.head.start_ns, gaps)]
 
 
 def refusals(columns: Columns, rows: IntArray, start_ns: int) -> list[str]:

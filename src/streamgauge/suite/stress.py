@@ -152,6 +152,8 @@ class Climber:
     """The run's folder, where probes leave their readings."""
     now_ns: int = 0
     looked_ns: int = 0
+    since_ns: int = 0
+    """Where the run goes on: when it had been cut off."""
 
     def hear(self, event: Began | Stopping | Report) -> None:
         """Note when levels were held, and what ended in them."""
@@ -191,12 +193,18 @@ class Climber:
             return spike(self.settings, self.targets)
         return ()
 
+    def goes_on(self) -> None:
+        """Count the finer steps that were taken before the run was cut off."""
+        self.finer = sum(level not in climb_of(self.settings).levels for level, _, _ in self.steps)
+        self.since_ns = self.now_ns
+
     def alarm(self) -> str | None:
         """A restart that a probe saw, looked for once a second."""
         if self.folder is None or self.crashed or self.now_ns - self.looked_ns < S:
             return None
         self.looked_ns = self.now_ns
-        return next(iter(restarts(readings(self.folder), 0)), None)
+        now = [one for one in readings(self.folder) if one.at_ns > self.since_ns]
+        return next(iter(restarts(now, 0)), None)
 
     def _next(self) -> float | None:
         return next_level(self.seen(), self.limits, whole=self.settings.open_loop is None)
@@ -226,8 +234,9 @@ def climber(settings: Settings, targets: tuple[str, ...], criteria: list[Criteri
     return Climber(settings, targets, limits_of(criteria), folder=folder)
 
 
-def restarts(found: Sequence[Reading], start_ns: int) -> list[str]:
-    """Where a probe saw a server that had begun since its last reading.
+def restarts(found: Sequence[Reading], start_ns: int, gaps: Sequence[tuple[int, int]] = ()) -> list[str]:
+    """Where a probe saw a server that had begun since its last reading. gaps: when nobody loaded it, since the run had
+    been cut off: what happened to it then is no crash.
 
     By its uptime; without one by another process, where that one stays and the former never comes back: several servers
     behind one address take turns.
@@ -239,6 +248,8 @@ def restarts(found: Sequence[Reading], start_ns: int) -> list[str]:
     out = []
     for (probe, _), mine in series.items():
         for i, (before, one) in enumerate(pairwise(mine)):
+            if any(before.at_ns <= until and one.at_ns >= since for since, until in gaps):
+                continue
             how = _began(before, one, mine[i + 2 :])
             if how is not None:
                 at = f" by {(one.at_ns - start_ns) / S:.1f} s" if start_ns else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamgauge.suite import concurrent, endurance, memory, strained, stress, ttft
 from streamgauge.suite.contract import Test
-from streamgauge.suite.rest import requests_left
+from streamgauge.suite.rest import levels_left, phases_left, requests_left
 
 TESTS: dict[str, Test] = {
     "ttft": Test(ttft.phases, "ttft_ms", rest=requests_left),
@@ -16,7 +16,15 @@ TESTS: dict[str, Test] = {
         careful=True,
         lost="its streams were cut off, and a stream that was cut off is lost",
     ),
-    "memory": Test(memory.phases, memory.GROWTH, see=memory.see, collects=True, needs_probe=True, careful=True),
+    "memory": Test(
+        memory.phases,
+        memory.GROWTH,
+        see=memory.see,
+        collects=True,
+        needs_probe=True,
+        careful=True,
+        rest=phases_left(anew=("burst", "idle")),
+    ),
     "stress": Test(
         stress.phases,
         "capacity",
@@ -26,6 +34,7 @@ TESTS: dict[str, Test] = {
         forgiven=stress.FORGIVEN,
         later=stress.later,
         course=stress.climber,
+        rest=levels_left,
     ),
 }
 """By name, in the order of `spec.presets.TESTS`. A test is its file and its line here."""

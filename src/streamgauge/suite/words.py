@@ -88,7 +88,9 @@ class Words:
 
     def _about(self, one: Judged) -> str:
         where = f"{one.target}: " if one.target and len(self.head.targets) > 1 else ""
-        speaks = one.sentence.startswith(("1 ", "none ", "every ", "undecided: 1 ", "undecided: none ", "p"))
+        speaks = METRICS[one.metric].kind == "run" or one.sentence.startswith(
+            ("1 ", "none ", "every ", "undecided: 1 ", "undecided: none ", "p")
+        )
         return f"{where}{one.sentence}" if speaks else f"{where}{one.name.partition(' (')[0]}: {one.sentence}"
 
     def impact(self, scope: Scope) -> str | None:

@@ -1,9 +1,4 @@
-"""Pictures of a report: series in, one SVG element out.
-
-Rules: a picture is a pure function of its series and its width. Each has a wide and a narrow form, because text that
-is scaled down to a telephone cannot be read; the page shows one of them. A name from outside is never read as
-mathematics. Lines differ by dash as well as by colour. How a drawing becomes part of a page is `svg`'s business.
-"""
+"""Pictures of requests: when first tokens came, how the run went, the slowest ones, pauses, criteria."""
 
 from __future__ import annotations
 
@@ -14,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import streamgauge.reports.wording as say
+from streamgauge.reports.charts import habits
 from streamgauge.reports.svg import HEX, Frame, picture
 from streamgauge.sample import GOOD
 from streamgauge.series import Ecdf, Gaps, Slow, Timeline
@@ -50,10 +46,10 @@ def ecdf(frame: Frame, lines: Sequence[Ecdf], limits: Sequence[Limit]) -> str:
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
-        _quiet(axes)
+        habits.quiet(axes)
         xs = [x for line in lines for x, _ in line.points if x > 0] + [limit.x for limit in limits]
         left, right = (min(xs) * 0.8, max(xs) * 1.35) if xs else (1.0, 10.0)
-        _log_ms(axes, left, right)
+        habits.log_ms(axes, left, right)
         axes.set_ylim(0, 1.02)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 0.95], ["0 %", "25 %", "50 %", "75 %", "95 %"])
         for i, limit in enumerate(limits):
@@ -77,9 +73,9 @@ def ecdf(frame: Frame, lines: Sequence[Ecdf], limits: Sequence[Limit]) -> str:
             x = [points[0][0], *(p[0] for p in points), right]
             y = [0.0, *(p[1] for p in points), points[-1][1]]
             steps = "steps-post" if len(points) < 60 else "default"  # finer steps than the eye sees make dashes ragged
-            drawn += axes.plot(x, y, drawstyle=steps, linewidth=2, **_stroke(i))
+            drawn += axes.plot(x, y, drawstyle=steps, linewidth=2, **habits.stroke(i))
             labels.append(f"{line.target}{f', {line.phase}' if line.phase else ''} ({line.n:,})")
-        _legend(axes, drawn, labels, frame)
+        habits.legend(axes, drawn, labels, frame)
 
     return picture(frame, 380 if frame.wide else 330, draw)
 
@@ -131,14 +127,14 @@ def timeline(
     def draw(figure: Any) -> None:
         top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=[3, 1.4, 1.4])
         for axes in (top, middle, bottom):
-            _quiet(axes)
-        _phase_bands(top, (top, middle, bottom), phases, origin_ns, frame.width)
+            habits.quiet(axes)
+        habits.phase_bands(top, (top, middle, bottom), phases, origin_ns, frame.width)
         drawn, labels = [], []
         for i, line in enumerate(each):
             t = [b.t_s + line.bin_s / 2 for b in line.bins]
-            p50, p95 = ([_gap(getattr(b, key)) for b in line.bins] for key in ("ttft_p50_ms", "ttft_p95_ms"))
-            drawn += top.plot(t, p50, linewidth=2, **_stroke(i))
-            top.plot(t, p95, linestyle="none", marker=".", markersize=5, color=_series(i), alpha=0.6)
+            p50, p95 = ([habits.gap(getattr(b, key)) for b in line.bins] for key in ("ttft_p50_ms", "ttft_p95_ms"))
+            drawn += top.plot(t, p50, linewidth=2, **habits.stroke(i))
+            top.plot(t, p95, linestyle="none", marker=".", markersize=5, color=habits.colour(i), alpha=0.6)
             labels.append(line.target or "all targets")
         shown = ""
         highest = max((b.ttft_p95_ms or 0 for line in each for b in line.bins), default=0)
@@ -148,13 +144,13 @@ def timeline(
                 shown = f"; red: {limit.text}"
         top.set_ylim(0, 1.12 * top.get_ylim()[1] if highest else 1)  # room for the names of the phases
         if highest:
-            _thousands(top.yaxis)
+            habits.thousands(top.yaxis)
         else:
             top.set_yticks([])
             top.text(
                 0.5, 0.5, "no first token in the whole run", transform=top.transAxes, ha="center", color=HEX["muted"]
             )
-        _heading(top, f"TTFT, ms: {'median as line, p95 as dots' if frame.wide else 'line p50, dots p95'}{shown}")
+        habits.heading(top, f"TTFT, ms: {'median as line, p95 as dots' if frame.wide else 'line p50, dots p95'}{shown}")
         for line in whole:
             edges = [b.t_s for b in line.bins] + [line.bins[-1].t_s + line.bin_s] if line.bins else []
             if not edges:
@@ -167,12 +163,12 @@ def timeline(
         for axes, heading in ((middle, "Open streams"), (bottom, "Requests; failed ones in red")):
             axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
             axes.locator_params(axis="y", nbins=3, integer=True)
-            _heading(axes, heading)
+            habits.heading(axes, heading)
         if whole and whole[0].bins:
             bottom.set_xlim(0, whole[0].bins[-1].t_s + whole[0].bin_s)
-        _seconds(bottom.xaxis, 5 if not frame.wide else 9)
+        habits.seconds(bottom, frame)
         if len(labels) > 1:
-            _legend(top, drawn, labels, frame, above=34)
+            habits.legend(top, drawn, labels, frame, above=34)
 
     return picture(frame, 520 if frame.wide else 500, draw)
 
@@ -215,7 +211,7 @@ def waterfall(frame: Frame, rows: Sequence[Slow]) -> str:
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
-        _quiet(axes, grid="x")
+        habits.quiet(axes, grid="x")
         seen: dict[str, Any] = {}
         for y, row in enumerate(rows):
             for low, high, what, colour in steps_of(row):
@@ -231,14 +227,14 @@ def waterfall(frame: Frame, rows: Sequence[Slow]) -> str:
                 what = say.milliseconds(row.first_token_ms)
                 what += "" if row.outcome in GOOD else f", then {say.outcome_name(row.outcome)}"
             text = f"{y + 1}  {row.target}{f', {row.prompt}' if frame.wide else ''}: {what}"
-            axes.text(0, y - 0.4, _label(text, 90 if frame.wide else 46), va="center", color=HEX["ink"])
+            axes.text(0, y - 0.4, habits.label(text, 90 if frame.wide else 46), va="center", color=HEX["ink"])
         axes.set_ylim(len(rows) - 0.6, -0.8)
         axes.set_yticks([])
         axes.set_xlim(0, right)
         axes.locator_params(axis="x", nbins=8 if frame.wide else 4)
-        _thousands(axes.xaxis)
+        habits.thousands(axes.xaxis)
         axes.set_xlabel("ms since the request was due", color=HEX["muted"])
-        _legend(axes, list(seen.values()), list(seen), frame)
+        habits.legend(axes, list(seen.values()), list(seen), frame)
 
     return picture(frame, 90 + 40 * max(len(rows), 1), draw)
 
@@ -248,7 +244,7 @@ def gaps(frame: Frame, lines: Sequence[Gaps]) -> str:
 
     def draw(figure: Any) -> None:
         axes = figure.add_subplot()
-        _quiet(axes)
+        habits.quiet(axes)
         bins = [row for line in lines[:MOST_LINES] for row in line.histogram if row[2] and row[0] > 0]
         left, right = (min(b[0] for b in bins), max(b[1] for b in bins)) if bins else (1.0, 10.0)
         right = max(right, left * 10) * 1.1
@@ -258,139 +254,18 @@ def gaps(frame: Frame, lines: Sequence[Gaps]) -> str:
             if not rows:
                 continue
             edges = [row[0] for row in rows] + [rows[-1][1]]
-            drawn.append(axes.stairs([row[2] for row in rows], edges, baseline=0.5, linewidth=2, **_stroke(i)))
+            drawn.append(axes.stairs([row[2] for row in rows], edges, baseline=0.5, linewidth=2, **habits.stroke(i)))
             labels.append(line.target)
         axes.set_yscale("log")
         axes.set_ylim(bottom=0.5)
-        _log_ms(axes, left, right)
-        _thousands(axes.yaxis)
-        axes.yaxis.set_minor_locator(_no_ticks())
+        habits.log_ms(axes, left, right)
+        habits.thousands(axes.yaxis)
+        axes.yaxis.set_minor_locator(habits.no_ticks())
         if right > 2000:
             axes.axvline(2000, color=HEX["fail"], linewidth=1)
             axes.annotate(
                 "stall: over 2 s", (2000, 0.62), (-5, 0), textcoords="offset points", color=HEX["fail"], ha="right"
             )
-        _legend(axes, drawn, labels, frame)
+        habits.legend(axes, drawn, labels, frame)
 
     return picture(frame, 320 if frame.wide else 300, draw)
-
-
-# Drawing: habits that all pictures share.
-
-
-def _series(i: int) -> str:
-    return HEX[f"series-{i % 6 + 1}"]
-
-
-def _stroke(i: int) -> dict[str, Any]:
-    """Colour and dash of the i-th line: two lines never differ by colour alone."""
-    return {"color": _series(i), "linestyle": ("-", (0, (5, 1.6)), (0, (1.4, 1.2)), (0, (6, 1.5, 1.4, 1.5)))[i % 4]}
-
-
-def _gap(value: float | None) -> float:
-    return float("nan") if value is None else value
-
-
-def _label(text: str, limit: int) -> str:
-    return say.plain(text, limit)
-
-
-def _quiet(axes: Any, grid: str = "both") -> None:
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(HEX["rule"])
-    axes.set_axisbelow(True)
-    axes.grid(True, axis=grid, color=HEX["rule"], linewidth=1)
-    axes.tick_params(length=0, colors=HEX["muted"], labelcolor=HEX["muted"], pad=6)
-    axes.patch.set_visible(False)
-
-
-def _heading(axes: Any, text: str) -> None:
-    axes.annotate(
-        text,
-        (0, 1),
-        (0, 6),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        color=HEX["ink"],
-        ha="left",
-        va="bottom",
-    )
-
-
-def _legend(axes: Any, handles: list[Any], labels: list[str], frame: Frame, above: float = 8) -> None:
-    if not handles:
-        return
-    texts = [_label(text, 40 if frame.wide else 34) for text in labels]
-    texts = ["\u200b" + text if text.startswith("_") else text for text in texts]  # matplotlib hides names of "_"
-    from matplotlib.transforms import ScaledTranslation
-
-    up = ScaledTranslation(0, above / 72, axes.get_figure().dpi_scale_trans)
-    per_row = min(len(texts), max(1, frame.width // (max(len(text) for text in texts) * 8 + 50)))
-    axes.legend(
-        handles,
-        texts,
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        bbox_transform=axes.transAxes + up,
-        ncols=per_row,
-        frameon=False,
-        borderaxespad=0,
-        handlelength=1.8,
-        handletextpad=0.6,
-        columnspacing=1.6,
-        borderpad=0,
-        labelcolor=HEX["ink"],
-        labelspacing=0.35,
-    )
-
-
-def _log_ms(axes: Any, left: float, right: float) -> None:
-    """A logarithmic axis of ms from left to right with round ticks."""
-    axes.set_xscale("log")
-    axes.set_xlim(left, right)
-    steps = (1, 2, 5) if right / left < 200 else (1,)
-    ticks = [m * 10**e for e in range(-3, 8) for m in steps if left <= m * 10**e <= right]
-    axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
-    axes.set_xlabel("ms", color=HEX["muted"])
-
-
-def _thousands(axis: Any) -> None:
-    axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-
-
-def _seconds(axis: Any, most: int) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(most, steps=[1, 1.5, 2, 3, 6, 10]))
-    axis.set_major_formatter(lambda value, _: say.seconds(value) if value else "0")
-
-
-def _no_ticks() -> Any:
-    from matplotlib.ticker import NullLocator
-
-    return NullLocator()
-
-
-def _phase_bands(top: Any, panels: Sequence[Any], phases: Sequence[Phase], origin_ns: int, width: int) -> None:
-    """A hairline where each phase begins, its name above where it has room."""
-    if not phases:
-        return
-    spans = [((p.start_ns - origin_ns) / 1e9, (p.end_ns - origin_ns) / 1e9, p) for p in phases]
-    total = max(max(end for _, end, _ in spans), 1e-9)
-    for low, high, phase in spans:
-        for axes in panels:
-            axes.axvline(low, color=HEX["muted"], linewidth=1, alpha=0.6, linestyle=(0, (1.5, 2.5)))
-        text = _label(f"{phase.name} {phase.level}" if phase.level else phase.name, 20)
-        if (high - low) / total * (width - 60) > len(text) * 8:
-            top.annotate(
-                text,
-                (low, 1),
-                (4, -4),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                color=HEX["muted"],
-                ha="left",
-                va="top",
-            )

@@ -1,0 +1,133 @@
+"""Events that need no decoding: what is made of them is what decoding each of them makes."""
+
+from __future__ import annotations
+
+import json
+from itertools import accumulate, pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamgauge.alike import alike, pattern_of, pure_alike
+from streamgauge.dialects import DIALECTS
+from streamgauge.dialects.contract import TEXT
+from streamgauge.drain import READ_SIZE, Reads
+from streamgauge.sse import whole_event
+from test_stream import DONE, HEAD, LAST, MS, STOP, T0, R, T, data, ended, stream
+
+WORDS = (
+    "Hi",
+    " there",
+    "a",
+    "\n\n",
+    "\u00e9",
+    "\u65e5\u672c",
+    '"',
+    "\\",
+    "",
+    ",",
+    "stop",
+    "\x7f",
+    "[DONE]",
+    "content",
+    "{}",
+)
+FORMS = {
+    "openai-chat": b'data: {"id":"c-1","model":"m","choices":[{"index":0,"delta":'
+    b'{"content":%s},"finish_reason":null}]}\n\n',
+    "anthropic": b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":'
+    b'{"type":"text_delta","text":%s}}\n\n',
+    "gemini": b'data: {"candidates":[{"content":{"parts":[{"text":%s}],"role":"model"},"index":0}]}\r\n\r\n',
+    "ai-sdk": b'data: {"type":"text-delta","id":"0","delta":%s}\n\n',
+}
+OTHERS = (R, STOP, DONE, T + T, T[:-2], T[:9], b": keep\n\n", data(b'{"cut": tru'), data({"object": "note"}))
+
+
+def said(dialect: str, word: str, *, ascii_only: bool = True) -> bytes:
+    """One chunk with the dialect's event for a piece of text."""
+    text = FORMS[dialect] % json.dumps(word, ensure_ascii=ascii_only).encode()
+    return b"%x\r\n%s\r\n" % (len(text), text)
+
+
+def together(pieces: list[bytes]) -> tuple[bytes, Reads]:
+    ends = accumulate(map(len, pieces))
+    return b"".join(pieces), tuple((end, 1, 0) for end in ends)
+
+
+@pytest.mark.parametrize("dialect", FORMS)
+@given(st.lists(st.tuples(st.sampled_from(WORDS), st.booleans()), min_size=1, max_size=8), st.data())
+@settings(max_examples=50, deadline=None)
+def test_a_stream_tells_the_same_read_by_read_and_together(
+    dialect: str, words: list[tuple[str, bool]], drawn: st.DataObject
+) -> None:
+    pieces = [HEAD + said(dialect, "first"), said(dialect, "second"), said(dialect, "third")]
+    for word, ascii_only in words:
+        pieces.append(said(dialect, word, ascii_only=ascii_only))
+        if drawn.draw(st.integers(0, 5)) == 0:
+            pieces.append(drawn.draw(st.sampled_from(OTHERS)))
+    pieces.append(LAST)
+    gaps = drawn.draw(st.lists(st.sampled_from([0, 1, 20, 3_000]), min_size=len(pieces), max_size=len(pieces)))
+    stamps = [T0 + MS + at * MS for at in accumulate(gaps)]
+    alone, held = stream(dialect), stream(dialect)
+    for piece, stamp in zip(pieces, stamps, strict=True):
+        if not alone.done:
+            alone.on_read(stamp, T0, piece)
+    bounds = sorted({0, len(pieces), *drawn.draw(st.lists(st.integers(1, len(pieces)), max_size=4))})
+    for a, b in pairwise(bounds):
+        if not held.done:
+            whole, reads = together(pieces[a:b])
+            held.on_reads(whole, tuple((end, 1, T0) for end, _, _ in reads), stamps[a:b])
+    assert held.deadline == alone.deadline
+    assert ended(held) == ended(alone)
+
+
+@pytest.mark.parametrize("dialect", FORMS)
+def test_text_events_of_each_dialect_are_alike_and_bring_text(dialect: str) -> None:
+    first = said(dialect, "Hi")
+    found = pattern_of(first, "Hi")
+    assert found is not None
+    whole, reads = together([said(dialect, word) for word in (" there", "a", "stop", "{}", "~", "\n", "b")])
+    assert pure_alike(whole, reads, 0, *found) == alike(whole, reads, 0, *found) == 5
+    assert pure_alike(whole, reads, 6, *found) == alike(whole, reads, 6, *found) == 1
+    assert pure_alike(whole, reads, 7, *found) == alike(whole, reads, 7, *found) == 0
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        pytest.param(said("openai-chat", "m"), "m", id="the text stands there twice"),
+        pytest.param(said("openai-chat", "a\n"), "a\n", id="it is escaped"),
+        pytest.param(said("openai-chat", "\u00e9"), "\u00e9", id="it is no ASCII"),
+        pytest.param(said("openai-chat", "ab"), "a", id="it is another"),
+        pytest.param(said("openai-chat", ","), ",", id="what parts two strings looks like it"),
+        pytest.param(data(b'{"a":["x",",","y"]}'), ",", id="the same, one over the other"),
+    ],
+)
+def test_no_pattern_is_taken_where_the_text_is_not_told_for_sure(read: bytes, text: str) -> None:
+    assert pattern_of(read, text) is None
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.builds(lambda word: said("openai-chat", word, ascii_only=False), st.text(max_size=4)),
+            st.sampled_from([T, STOP, said("openai-chat", "x" * READ_SIZE), b"", b"3"]),
+            st.builds(lambda word, cut: said("openai-chat", word)[cut:], st.text(max_size=4), st.integers(0, 3)),
+            st.binary(max_size=20),
+        ),
+        max_size=6,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_both_find_the_same_and_what_they_find_is_one_event_with_text(pieces: list[bytes]) -> None:
+    found = pattern_of(said("openai-chat", "Hi"), "Hi")
+    assert found is not None
+    whole, reads = together(pieces)
+    for first in range(len(pieces)):
+        count = alike(whole, reads, first, *found)
+        assert count == pure_alike(whole, reads, first, *found)
+        for piece in pieces[first : first + count]:
+            event = whole_event(piece)
+            assert event is not None
+            assert DIALECTS["openai-chat"].reader().read(*event) == TEXT
