@@ -43,7 +43,7 @@ def parts(document: Document) -> list[Part]:
     found = []
     if document.capacity is not None:
         climbed = ((document.capacity.unit, levels.table(document.capacity)),)
-        found.append(Part("Capacity", tuple(levels.words(document.capacity)), climbed))
+        found.append(Part("Capacity", tuple(levels.words(document.capacity)), climbed, picture="levels"))
     if document.lives is not None:
         lines = tuple(line for line in (lives_line(document.lives), pace_line(document.lives)) if line)
         table = lives_table(document.lives)
