@@ -100,6 +100,7 @@ FAULTS = {
     "overloaded": "overload",
     "silent": "silent",
     "dropped": "drop",
+    "reset": "reset",
     "closing": "close",
 }
 NAMES = {
@@ -113,6 +114,8 @@ NAMES = {
     "overloaded": {"provider_errors"},
     "silent": {"gave_up"},
     "dropped": {"lost_at_any_age"},
+    "reset": {"lost_at_any_age"},
+    "idle": set(),
     "closing": {"no_keep_alive"},
     "full": {"limit_at_once"},
     "quota": {"rate_limited", "requests_run_out_first"},
@@ -123,7 +126,7 @@ NAMES = {
     "no cache": set(),
 }
 """What is planted, and what is to be found."""
-FAILING = ("errors", "refused keys", "overloaded", "silent", "dropped")
+FAILING = ("errors", "refused keys", "overloaded", "silent", "dropped", "reset")
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +139,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any
         for name, fault in FAULTS.items():
             urls[name] = stack.enter_context(start(faults=[fault])).endpoint("openai-chat")
         urls["full"] = stack.enter_context(start(capacity=3, queue=3)).endpoint("openai-chat")
+        urls["idle"] = stack.enter_context(start(idle_s=0.5)).endpoint("openai-chat")
         urls["queue"] = stack.enter_context(start(capacity=1)).endpoint("openai-chat")
         dying = stack.enter_context(start())
         urls["restart"] = dying.endpoint("openai-chat")
@@ -190,7 +194,8 @@ def _with_addresses(one: Any, more: tuple[str, int]) -> Any:
 
 def _model(name: str) -> str:
     own = {"full": "sim-t150-i1-n5", "queue": "sim-t40-i1-n5", "restart": "sim-t5-i100-n40"}
-    return {**own, "dropped": "sim-t20-j60-i5-n40"}.get(name, "sim-t20-i1-n5")
+    jittery = dict.fromkeys(("dropped", "reset"), "sim-t20-j60-i5-n40")
+    return {**own, **jittery}.get(name, "sim-t20-i1-n5")
 
 
 def _lane(name: str) -> Lane:
@@ -241,6 +246,11 @@ def test_connections_are_counted_with_who_ended_them(planted: Any) -> None:
     assert connected["closing"].new == 30
     assert connected["closing"].ended["asked"] + connected["closing"].ended["server"] == 30
     assert connected["restart"].refused >= 3
+    assert connected["reset"].ended["reset"] == 10
+    assert connected["idle"].ended["server"] == 3
+    assert connected["idle"].idle_limit_s == pytest.approx(0.5, abs=0.25)
+    assert "the server closes a connection after" in connected["idle"].words
+    assert [(age.from_s, age.ended) for age in connected["idle"].ages if age.ended.get("server")]
     assert connected["restart"].ended["server"] + connected["restart"].ended["reset"] == 6
 
 

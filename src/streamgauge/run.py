@@ -47,6 +47,9 @@ SLEPT_NS = 1 * S
 """A machine that was suspended for longer than this has not measured."""
 _LISTEN_S = 0.1
 _HELD_UP_NS = 250 * MS
+_LEAD_NS = 2 * MS
+_OPEN_LEAD_NS = 50 * MS
+"""From an order to the beginning of its phase: arrivals are due whether the workers have heard of it or not."""
 WORKER_STREAMS = 250
 """More streams than this at once are worth another worker, where there is a core for it."""
 
@@ -291,7 +294,7 @@ class _Conductor:
         if self.phase >= len(self.phases):
             return False
         phase = self.phases[self.phase]
-        at = self.clock.now() + 2 * MS
+        at = self.clock.now() + (_LEAD_NS if phase.rate is None else _OPEN_LEAD_NS)
         if self.phase > 0 and over and at - self.done_at() > _HELD_UP_NS:
             self.journal.add("phase", name="drain", level=0, at_ns=self.done_at())
         rate = {} if phase.rate is None else {"rate": phase.rate}

@@ -16,7 +16,7 @@ from streamgauge.compare import Comparison
 from streamgauge.findings import Finding
 from streamgauge.metrics import METRICS
 from streamgauge.reports.document import Document
-from streamgauge.sample import GOOD, NOT_JUDGED
+from streamgauge.sample import GOOD, NOT_JUDGED, REPEATS
 from streamgauge.summary import Distribution, Group
 from streamgauge.verdict import Judged
 
@@ -379,7 +379,7 @@ def _in_order(names: Iterable[str], wanted: object) -> list[str]:
 
 def by_phase(document: Document) -> Table:
     """What each phase and level of the load saw, reference and stress included; nothing where there was but one."""
-    found = [g for g in document.groups if g.prompt is None and g.phase not in (None, "warmup", "drain")]
+    found = [g for g in document.groups if g.prompt is None and g.phase not in (None, "warmup", REPEATS, "drain")]
     if len({(g.phase, g.level) for g in found}) < 2:
         found = []
     rows = []

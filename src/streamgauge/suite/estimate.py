@@ -14,6 +14,7 @@ from streamgauge.arrivals import Arrivals, Rate, most_within
 from streamgauge.clock import MS, US, S
 from streamgauge.plan import Hold, Lane, Phase, lane_end
 from streamgauge.run import workers_for
+from streamgauge.sample import REPEATS
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved
 from streamgauge.suite.seen import Seen
@@ -97,10 +98,19 @@ def estimate_of(
         sends=sends,
         words=(
             *lengths,
+            *_repeated(phases),
             *_end_early(resolved.settings, out, first),
             *_thinned(phases, takes, rpm),
             *_cannot_hold(phases, takes),
         ),
+    )
+
+
+def _repeated(phases: tuple[Phase, ...]) -> list[str]:
+    """That some requests are there to see whether prompts are cached."""
+    n = sum(phase.requests or 0 for phase in phases if phase.name == REPEATS)
+    return (
+        [f"{n} of them repeat one prompt beside new ones: is it cached? (not judged; repeats = 0: none)"] if n else []
     )
 
 
