@@ -88,3 +88,5 @@ def test_a_page_with_all_of_them_at_their_largest_stays_under_two_megabytes(leak
 
     assert len(page.source.encode()) < 2_000_000
     assert "The 4 of 40 instances that grew most are drawn." in page.text
+    assert headings(page).count("Capacity") == 1
+    assert "What users got at each level: TTFT p95, failed requests, good answers a second (920)" in pictures(page)

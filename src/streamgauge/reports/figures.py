@@ -71,6 +71,8 @@ def figures(document: Document) -> dict[str, Figure]:
         found["strips"] = _strips(document, series.strips)
     if series.courses:
         found["memory"] = _memory(document)
+    if document.capacity is not None and len(document.capacity.levels) > 1:
+        found["levels"] = _levels(document.capacity)
     return found
 
 

@@ -99,11 +99,24 @@ def log_ms(axes: Any, left: float, right: float) -> None:
     """A logarithmic axis of ms from left to right with round ticks."""
     axes.set_xscale("log")
     axes.set_xlim(left, right)
-    steps = (1, 2, 5) if right / left < 200 else (1,)
-    ticks = [m * 10**e for e in range(-3, 8) for m in steps if left <= m * 10**e <= right]
-    axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks])
+    axes.set_xticks(*round_ticks(left, right))
     axes.minorticks_off()
     axes.set_xlabel("ms", color=HEX["muted"])
+
+
+STEPS = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(i / 10 for i in range(10, 100)))
+"""Of a factor of ten, ever finer."""
+FEWEST, MOST = 3, 6
+
+
+def round_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Round places on a logarithmic axis, from three to six of them where there are so many, and their texts."""
+    for steps in STEPS:
+        ticks = [m * 10.0**e for e in range(-6, 13) for m in steps if low <= m * 10.0**e <= high]
+        if len(ticks) >= FEWEST:
+            break
+    ticks = ticks[:: -(-len(ticks) // MOST) or 1]
+    return ticks, [f"{tick:,.0f}" if tick >= 10 or tick == int(tick) else f"{tick:.3g}" for tick in ticks]
 
 
 def thousands(axis: Any) -> None:

@@ -82,9 +82,8 @@ def _panel(axes: Any, one: Heat, ranges: Sequence[tuple[int, int]], *, failing: 
     ceiling = top + 2.4 * row if failing else top
     axes.set_ylim(low, ceiling)
     _cells(axes, one, edges, ranges)
-    ticks = [(m * 10.0**e) for e in range(-3, 9) for m in ((1, 2, 5) if top - low < 2 else (1,))]
-    ticks = [tick for tick in ticks if low <= math.log10(tick) <= top]
-    places, texts = [math.log10(t) for t in ticks], [f"{t:,.0f}" if t >= 1 else f"{t:g}" for t in ticks]
+    ticks, texts = habits.round_ticks(10**low, 10**top)
+    places = [math.log10(tick) for tick in ticks]
     if failing:
         bottom = top + 0.8 * row
         for i, boxes in _toned(one.failed, ranges, one.bin_s, bottom, ceiling):

@@ -88,9 +88,7 @@ def _times(axes: Any, rungs: Sequence[Rung], fits: Sequence[Fit], besides: Seque
     low, high = (min(values) * 0.7, max(values) * 1.5) if values else (1.0, 10.0)
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    steps = (1, 2, 5) if high / low < 200 else (1,)
-    ticks = [m * 10.0**e for e in range(-3, 8) for m in steps if low <= m * 10.0**e <= high]
-    axes.set_yticks(ticks, [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks])
+    axes.set_yticks(*habits.round_ticks(low, high))
     axes.yaxis.set_minor_locator(habits.no_ticks())
     if known:
         drawn["measured"] = axes.plot(*zip(*known, strict=True), "o", color=HEX["ink"], markersize=6, clip_on=False)[0]
