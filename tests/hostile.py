@@ -26,7 +26,22 @@ HOSTILE = (
 )
 
 _WORDS = frozenset(
-    {"verdict", "severity", "schema", "kind", "op", "unit", "metric", "stat", "started", "outcome", "stamps"}
+    {
+        "way",
+        "sign",
+        "state",
+        "verdict",
+        "severity",
+        "schema",
+        "kind",
+        "op",
+        "unit",
+        "metric",
+        "stat",
+        "started",
+        "outcome",
+        "stamps",
+    }
 )
 """Fields whose values are ours: a fixed set of words, or a time that names the files."""
 _FREE_KEYS = frozenset({"settings", "values", "planned"})
