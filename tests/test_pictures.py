@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
 import pictured
-from streamgauge.reports import ReportGenerator
+from streamgauge.reports import ReportGenerator, charts
 from streamgauge.reports.document import Document
+from streamgauge.reports.svg import WIDE, Frame
+from test_endurance import run as endurance_run
+from test_endurance import stream as aged
 from test_reports_html import Page, page_of
 
 
@@ -90,3 +94,19 @@ def test_a_page_with_all_of_them_at_their_largest_stays_under_two_megabytes(leak
     assert "The 4 of 40 instances that grew most are drawn." in page.text
     assert headings(page).count("Capacity") == 1
     assert "What users got at each level: TTFT p95, failed requests, good answers a second (920)" in pictures(page)
+
+
+def test_endurance_shows_every_life_however_short_its_preset_and_tells_parts_from_whole_streams(tmp_path: Path):
+    whole, part = (aged(n, 1.2 * n, lives_s) for n, lives_s in ((0, 16.0), (1, 6.0)))
+
+    document = endurance_run(tmp_path, [whole, part], stream_s=15.0, preset="smoke")
+
+    lives = document.series.strips
+    assert lives is not None
+    assert lives.n == 2
+    assert document.lives is not None
+    frame = Frame("lives", "A title", "", WIDE)
+    svg = charts.strips(frame, lives, document.run.phases, document.run.start_ns, document.lives.wanted_s)
+    assert {"a part: the model ended it early", "ended well", "wanted: 15 s"} <= set(
+        re.findall(r">([^<]+)</text>", svg)
+    )
