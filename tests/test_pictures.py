@@ -11,12 +11,13 @@ import pytest
 from msgspec.structs import replace
 
 import pictured
+from hostile import HOSTILE, soiled
 from streamgauge.reports import ReportGenerator, charts
 from streamgauge.reports.document import Document
 from streamgauge.reports.svg import WIDE, Frame
 from test_endurance import run as endurance_run
 from test_endurance import stream as aged
-from test_reports_html import Page, page_of
+from test_reports_html import ALLOWED, Page, page_of
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,12 @@ def test_endurance_shows_every_life_however_short_its_preset_and_tells_parts_fro
     assert {"a part: the model ended it early", "ended well", "wanted: 15 s"} <= set(
         re.findall(r">([^<]+)</text>", svg)
     )
+
+
+@pytest.mark.parametrize("text", [HOSTILE[4] + HOSTILE[0] + HOSTILE[5] + HOSTILE[7], HOSTILE[10]])
+def test_a_hostile_text_in_every_field_stays_text_and_the_page_small(leaking: Document, text: str):
+    page = page_of(soiled(pictured.everything(leaking), text))
+
+    assert page.tags <= ALLOWED
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", page.source)
+    assert len(page.source.encode()) < 2_000_000
