@@ -38,6 +38,14 @@ def test_waiting_longer_is_queueing_although_the_answers_still_rise():
     assert phases(level(1, 1, 200), level(10, 9, 320))[1] == "queueing"
 
 
+def test_two_requests_at_the_lowest_level_are_no_measure_of_what_is_usual():
+    """They happened to meet the quicker of two services."""
+    found = steps([level(1, 0.7, 230, n=2), level(10, 9.6, 360), level(25, 23, 352)], 0.05)
+
+    assert [step.phase for step in found] == ["linear"] * 3
+    assert [step.growth for step in found] == [None, 1.0, pytest.approx(352 / 360)]
+
+
 def test_a_few_ms_more_than_next_to_nothing_are_no_queue():
     assert phases(level(1, 1, 1), level(10, 10, 4))[1] == "linear"
 

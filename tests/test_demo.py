@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from cli import streamgauge, valid_report
+from streamgauge.cli.demo import _whole_length
+from streamgauge.spec.load import Spec
 from streamgauge.spec.presets import TESTS
+from streamgauge.suite.demo import simulated_spec
 
 QUICK = {
     f"STREAMGAUGE_TARGETS__{name}__MODEL": "sim-t60-i1-n5"
@@ -47,3 +53,14 @@ def test_the_faulty_demo_ends_as_a_gate_would(tmp_path: Path) -> None:
     done = streamgauge("demo", "--faulty", "-q", cwd=tmp_path, **QUICK, STREAMGAUGE_TTFT__REQUESTS="100")
     assert done.code == 1, done.out
     assert "FAIL" in done.out
+
+
+@pytest.fixture(scope="module")
+def spec() -> Iterator[Spec]:
+    with simulated_spec() as found:
+        yield found
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_it_can_say_how_long_each_test_takes_whatever_that_would_cost(test: str, spec: Spec) -> None:
+    assert re.fullmatch(r"about .* \(--preset standard\)", _whole_length(spec, test))

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from behind import program, proxy
-from cli import environment, inline, valid_report
+from cli import inline, streamgauge, valid_report
+from streamgauge.clock import SystemClock
+from streamgauge.dialects import with_options
+from streamgauge.run import Journal, conduct
 from streamgauge.simulator import read, start
+from streamgauge.spec.load import load_spec
+from streamgauge.spec.resolve import resolve
+from streamgauge.spec.settings import Overrides
+from streamgauge.suite.assess import assess
+from streamgauge.suite.execute import head_of
+from streamgauge.suite.folder import create
+from streamgauge.suite.prepare import preflight, prepare
+from streamgauge.suite.stress import climber
 
 SERVER = Path(__file__).parent / "strained_server.py"
 MODEL = "sim-t200-i10-n10"
@@ -59,33 +71,48 @@ def strained(kind: str, amount: float) -> Iterator[str]:
 
 
 class Run:
-    """One run in a thread of its own: its report, or what it said instead."""
+    """One run in a thread of its own, and its report."""
 
-    def __init__(self, folder: Path, url: str, more: str, *flags: str) -> None:
-        self.folder, self.report, self.said, self.code = folder, {}, "", -1
+    def __init__(self, folder: Path, url: str, more: str, overrides: Overrides) -> None:
+        self.folder, self.log = folder, Path()
+        self._report: dict[str, Any] = {}
+        self._said: BaseException | None = None
         (folder / "streamgauge.toml").write_text(SPEC.format(url=url, model=MODEL, more=more))
-        self._flags = flags
+        self._overrides = overrides
         self._thread = threading.Thread(target=self._go)
         self._thread.start()
 
     def _go(self) -> None:
-        with AT_ONCE:
-            done = subprocess.run(
-                [sys.executable, "-m", "streamgauge", "run", "stress", "-q", "--json", "--seed", "1", *self._flags],
-                cwd=self.folder,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=240,
-            )
-        self.code, self.said = done.returncode, done.stderr
-        self.report: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+        try:
+            with AT_ONCE:
+                self._report = self._run()
+        except BaseException as error:  # whatever it is, the test that asks for the report tells it
+            self._said = error
+
+    def _run(self) -> dict[str, Any]:
+        """The whole run but its command line and its reports, which other tests hold."""
+        clock = SystemClock()
+        spec = load_spec(self.folder / "streamgauge.toml", speak=with_options, environ={})
+        prepared = prepare(resolve(spec, None, {}, "stress", self._overrides), 1, self.folder)
+        load = preflight(prepared.load, clock)
+        folder = create(head_of(replace(prepared, load=load), clock, self.folder, "again", None, 1_024), self.folder)
+        journal = Journal(folder)
+        journal.add("round", number=0)
+        course = climber(prepared.resolved.settings, ("service",), list(prepared.criteria), folder)
+        conduct(load, folder, clock, journal, course.hear, course=course)
+        journal.close()
+        document = assess(folder).document
+        found: dict[str, Any] = valid_report(msgspec.json.encode(document).decode())
+        return found
 
     def ended(self) -> dict[str, Any]:
         self._thread.join()
-        assert self.report, self.said
-        return self.report
+        if self._said is not None:
+            raise self._said
+        return self._report
+
+    def wait(self) -> None:
+        self._thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -94,18 +121,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
     with ExitStack() as stack:
         found = {}
 
-        def begin(name: str, url: str, more: str, *flags: str) -> None:
-            found[name] = Run(tmp_path_factory.mktemp(name), url, more, *flags)
+        def begin(name: str, url: str, more: str, overrides: Overrides | None = None) -> None:
+            found[name] = Run(tmp_path_factory.mktemp(name), url, more, overrides or Overrides())
 
         log = tmp_path_factory.mktemp("log") / "truth"
         sim = stack.enter_context(start(log=str(log), model=MODEL, capacity=10))
         begin("queue", f"{sim.url}/v1/chat/completions", USERS)
-        found["queue"].log = log  # type: ignore[attr-defined]
+        found["queue"].log = log
         sim = stack.enter_context(start(log=False, model=MODEL, capacity=10, queue=20))
         begin("shed", f"{sim.url}/v1/chat/completions", USERS)
         begin("thrash", stack.enter_context(strained("thrash", 15)), USERS)
         begin("dies", stack.enter_context(strained("dies", 30)), USERS)
-        begin("limits", stack.enter_context(strained("limits", 50)), "", "--rate", "100", "--concurrency", "300")
+        begin("limits", stack.enter_context(strained("limits", 50)), "", Overrides(rate=100.0, concurrency=300))
         if program("haproxy"):
             plain = stack.enter_context(start(log=False, model=MODEL))
             folder = tmp_path_factory.mktemp("haproxy")
@@ -113,11 +140,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
             begin("maxconn", front.url("maxconn"), USERS)
         yield found
         for run in found.values():
-            run._thread.join()
+            run.wait()
 
 
 def part(report: dict[str, Any]) -> dict[str, Any]:
-    valid_report(json.dumps(report))
     found: dict[str, Any] = report["capacity"]
     return found
 
@@ -154,7 +180,7 @@ def test_what_is_told_of_each_level_is_what_the_service_did(runs: dict[str, Run]
     """By the simulator's own log, which shares nothing with us: p95 from request to first token, level by level."""
     run = runs["queue"]
     levels = part(run.ended())["levels"]
-    records = [one for one in read(run.log) if one.ttft_ns is not None]  # type: ignore[attr-defined]
+    records = [one for one in read(run.log) if one.ttft_ns is not None]
     for one in levels:
         if one["level"] == 1:
             continue
@@ -196,11 +222,10 @@ def test_less_for_more_is_named_collapse(runs: dict[str, Run]) -> None:
 
 def test_a_server_that_dies_is_a_crash_and_ends_the_climb(runs: dict[str, Run]) -> None:
     """31 connections are too many: nobody listens any more."""
-    run = runs["dies"]
-    report = run.ended()
+    report = runs["dies"].ended()
     found = part(report)
 
-    assert run.code == 1
+    assert report["verdict"] == "fail"
     assert found["crashes"]
     assert "nobody listened" in found["crashes"][0]
     assert criterion(report, "crashes")["verdict"] == "fail"
@@ -224,6 +249,23 @@ def test_a_rate_limit_is_found_in_open_loop(runs: dict[str, Run]) -> None:
     assert [round(one["level"], 1) for one in found["levels"][:8]] == [0.5, 5, 12.5, 25, 37.5, 50, 75, 100]
     assert criterion(report, "capacity")["verdict"] != "fail"
     assert next(one["phase"] for one in found["levels"] if one["level"] == 75) == "shedding"
+
+
+def test_the_command_tells_capacity_on_every_report(tmp_path: Path) -> None:
+    with start(log=False, model="sim-t5-i1-n3") as sim:
+        url = f"{sim.url}/v1/chat/completions"
+        more = "levels = [1, 4]\ncriteria = ['capacity >= 4', 'ttft_ms.p95 < 2000', 'level_error_rate < 50%']"
+        text = SPEC.format(url=url, model="sim-t5-i1-n3", more=more).replace("recovery = 3", "recovery = 1")
+        (tmp_path / "streamgauge.toml").write_text(text)
+        done = streamgauge("run", "stress", "-q", "--seed", "1", "--out", "out", cwd=tmp_path)
+
+    assert done.code == 0, done.out + done.err
+    assert "Capacity: at least 4 users" in done.out
+    for form in ("md", "html"):
+        (page,) = (tmp_path / "out").glob(f"stress_*.{form}")
+        written = page.read_text("utf-8")
+        assert "at least 4 users" in written
+        assert "linear" in written
 
 
 SAYS = """

@@ -6,8 +6,10 @@ Definitions, from numbers alone; the first that holds names the level:
   the requests failed). More load gives less to everybody.
 - shedding: the share of errors is at or above its limit, while the others are served at the pace of before.
 - queueing: a further user adds less than half of what the first ones added to the good answers a second, or the median
-  TTFT is at least 1.5 times that of the lowest level (and 20 ms above it). Nobody is refused, everybody waits.
+  TTFT is at least 1.5 times that of the first ones (and 20 ms above it). Nobody is refused, everybody waits.
 - linear: none of these. Twice the users get twice the answers, in the same time.
+
+The first ones are the lowest level that had ten requests: one or two say nothing of what is usual.
 
 Served is good answers a second, whatever they took: with answers that met the limits, plain queueing would already look
 like collapse.
@@ -32,7 +34,7 @@ FALLEN = 0.8
 """Of the best pace: below it, it fell."""
 HALF = 0.5
 GROWN = 1.5
-"""Times the first level's median TTFT."""
+"""Times the first ones' median TTFT."""
 GROWN_MS = 20.0
 """And so much above it: 3 ms after 1 ms is no queue."""
 APART = 0.8
@@ -40,7 +42,7 @@ APART = 0.8
 RECOVERED = 0.95
 """So much of what came due since is as before."""
 LEAST = 10
-"""Fewer requests than this show no recovery."""
+"""Fewer requests than this show no recovery, and not what is usual at a low level."""
 SOON_S = 30.0
 
 
@@ -49,7 +51,7 @@ class Step:
     """One level's phase.
 
     `gain`: what a further user added, over what the first ones did; None where no level is lower by a fifth.
-    `growth`: median TTFT over that of the lowest level; None where either is not known. `kept`: good answers a second
+    `growth`: median TTFT over that of the first ones; None where either is not known. `kept`: good answers a second
     over the most at any lower level; None at the first.
     """
 
@@ -96,12 +98,13 @@ def steps(levels: Sequence[Level], error_limit: float) -> tuple[Step, ...]:
     ordered = sorted((one for one in levels if one.n > 0), key=lambda one: one.level)
     out: list[Step] = []
     best: float | None = None
-    base = _median(ordered[0]) if ordered else None
+    usual = next((i for i, one in enumerate(ordered) if one.n >= LEAST), 0)
+    base = _median(ordered[usual]) if ordered else None
     for i, one in enumerate(ordered):
-        before = [lower for lower in ordered[:i] if lower.level <= APART * one.level]
-        gain = _gain(ordered[0], before[-1], one) if before else None
+        before = [lower for lower in ordered[usual:i] if lower.level <= APART * one.level]
+        gain = _gain(ordered[usual], before[-1], one) if before else None
         median = _median(one)
-        growth = None if not base or median is None else median / base
+        growth = None if not base or median is None or i < usual else median / base
         kept = None if one.served is None or not best else one.served / best
         slower = growth is not None and growth >= GROWN and median is not None and median - (base or 0.0) >= GROWN_MS
         rate = one.errors / one.n

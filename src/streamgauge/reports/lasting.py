@@ -17,7 +17,7 @@ from streamgauge.reports.document import Document
 from streamgauge.reports.view import Cell, Table
 
 GAUGES = {"heap_used": "heap", "rss": "RSS"}
-MOST_ROWS = 60
+MOST_ROWS = 20
 """Snapshots and lives that a page shows; the JSON has them all."""
 T = TypeVar("T")
 _BYTES = ("rss", "pss", "uss", "heap_used", "heap_total", "external", "array_buffers", "memory_limit")

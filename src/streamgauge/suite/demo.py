@@ -17,6 +17,7 @@ SPEC = """\
 [environments.simulator]
 url = "{url}"
 kind = "local"
+max = {{ usd = 100 }}  # list prices of what costs nothing here
 
 [probes.simulator]
 kind = "json"
