@@ -12,6 +12,7 @@ import streamgauge.reports.charts as charts
 import streamgauge.reports.wording as say
 from streamgauge.courses import Course
 from streamgauge.heat import Heat
+from streamgauge.memory import MemorySeries
 from streamgauge.reports.document import Document
 from streamgauge.reports.svg import NARROW, WIDE, Frame
 from streamgauge.series import Ecdf, Gaps
@@ -220,11 +221,17 @@ def _growing(document: Document) -> list[charts.Growing]:
     """The growth that the section `memory` tells, as lines; the worst one first."""
     lines = [] if document.memory is None else document.memory.series
     phases = [(p.start_ns - document.run.start_ns) / 1e9 for p in document.run.phases]
+    restarts = {(one.probe, one.instance): one.restarts_s for one in document.series.courses}
+
+    def begin(one: MemorySeries, judged_from_s: float) -> float:
+        known = [*phases, *restarts.get((one.probe, one.instance), ())]
+        return max((at for at in known if at <= judged_from_s), default=0.0)
+
     return [
         charts.Growing(
             probe=one.probe, instance=one.instance, gauge=one.gauge, mb_per_h=one.growth_mb_per_h, low=one.low,
             high=one.high, from_s=one.judged_from_s, to_s=one.judged_to_s, minima=one.by == "minima",
-            begin_s=max((at for at in phases if at <= one.judged_from_s), default=0.0),
+            begin_s=begin(one, one.judged_from_s),
         )
         for one in lines
         if one.judged and not one.mixed
