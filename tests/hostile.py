@@ -54,6 +54,12 @@ def hostile(text: str) -> tuple[Document, list[Sample]]:
     return _soil(document, text), [_soil(sample, text) for sample in samples[:40]]
 
 
+def soiled(document: Document, text: str) -> Document:
+    """Any document with `text` in every such field."""
+    dirty: Document = _soil(document, text)
+    return dirty
+
+
 def _soil(value: Any, text: str, field: str = "") -> Any:
     if isinstance(value, msgspec.Struct):
         fields = {name: _soil(getattr(value, name), text, name) for name in value.__struct_fields__}
