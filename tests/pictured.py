@@ -12,6 +12,7 @@ from made import MS, START, collected, made
 from probed import MB, growing, memory_run, readings, with_burst
 from streamgauge.reports.document import Document
 from streamgauge.sample import Outcome, Sample
+from streamgauge.strain import Fit, Rung, Strain
 from streamgauge.strips import strips
 from streamgauge.summary import Phase
 
@@ -40,6 +41,39 @@ def long_streams() -> Document:
     return replace(document, series=series, criteria=[])
 
 
+LEVELS = (1.0, 10.0, 25.0, 50.0, 75.0, 100.0, 150.0, 200.0)
+P95 = (400.0, 410.0, 430.0, 480.0, 1_300.0, 2_600.0, 4_100.0, None)
+ERRORS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.01, 0.2, 0.7)
+DEGRADES = ("linear", "linear", "linear", "linear", "queueing", "queueing", "shedding", "collapse")
+
+
+def rung(i: int) -> Rung:
+    """One level of a service that serves 70 a second."""
+    served = min(LEVELS[i], 70.0) * (1 - ERRORS[i])
+    return Rung(
+        level=LEVELS[i], start_ns=0, seconds=60.0, held=LEVELS[i], in_flight=LEVELS[i], n=600,
+        errors=int(600 * ERRORS[i]), error_rate=ERRORS[i], ttft_p50_ms=200.0, ttft_p95_ms=P95[i], served_per_s=served,
+        goodput_per_s=served / 2, tokens_per_s=900.0, phase=DEGRADES[i], within=i < 4,
+    )  # fmt: skip
+
+
+def strain(**changed: object) -> Strain:
+    """A climb from 1 to 200 users with its knee at 66."""
+    usual: dict[str, object] = {
+        "unit": "users", "asked": 100.0, "value": 66.0, "low": 58.0, "high": 73.0, "confidence": 0.95,
+        "at_least": False, "tested": 50.0, "limited_by": "ttft_ms.p95 < 1000", "drift": 0.08,
+        "levels": [rung(i) for i in range(8)], "spike": None, "recoveries": [], "crashes": [],
+        "fits": [
+            Fit(name="ttft_ms.p95 < 1000", metric="ttft_ms", limit=1_000.0, levels=list(LEVELS), fitted=list(P95),
+                crosses_at=66.0),
+            Fit(name="error_rate < 0.05", metric="error_rate", limit=0.05, levels=list(LEVELS), fitted=list(ERRORS),
+                crosses_at=110.0),
+        ],
+        "graceful": False, "errors_manageable": False, "failures_fast": True, "survivors_served": True, "words": [],
+    }  # fmt: skip
+    return Strain(**{**usual, **changed})  # type: ignore[arg-type]
+
+
 def everything(leaks: Document) -> Document:
     """All of these pictures, each as large as it gets, over short and long phases."""
     document = long_streams()
@@ -65,4 +99,5 @@ def everything(leaks: Document) -> Document:
     run = replace(document.run, start_ns=START, phases=phases)
     assert leaks.memory is not None
     told = [replace(leaks.memory.series[0], instance=f"pod-{k}") for k in (3, 0)]
-    return replace(document, memory=replace(leaks.memory, series=told), series=series, run=run)
+    memory = replace(leaks.memory, series=told)
+    return replace(document, memory=memory, capacity=strain(spike=rung(5)), series=series, run=run)

@@ -8,39 +8,10 @@ import xml.etree.ElementTree as ET
 import pytest
 from msgspec.structs import replace
 
+from pictured import DEGRADES, rung, strain
 from streamgauge.reports import charts
 from streamgauge.reports.svg import NARROW, WIDE, Frame
-from streamgauge.strain import Fit, Rung, Strain
-
-LEVELS = (1.0, 10.0, 25.0, 50.0, 75.0, 100.0, 150.0, 200.0)
-P95 = (400.0, 410.0, 430.0, 480.0, 1_300.0, 2_600.0, 4_100.0, None)
-ERRORS = (0.0, 0.0, 0.0, 0.0, 0.0, 0.01, 0.2, 0.7)
-PHASES = ("linear", "linear", "linear", "linear", "queueing", "queueing", "shedding", "collapse")
-
-
-def rung(i: int) -> Rung:
-    served = min(LEVELS[i], 70.0) * (1 - ERRORS[i])
-    return Rung(
-        level=LEVELS[i], start_ns=0, seconds=60.0, held=LEVELS[i], in_flight=LEVELS[i], n=600,
-        errors=int(600 * ERRORS[i]), error_rate=ERRORS[i], ttft_p50_ms=200.0, ttft_p95_ms=P95[i], served_per_s=served,
-        goodput_per_s=served / 2, tokens_per_s=900.0, phase=PHASES[i], within=i < 4,
-    )  # fmt: skip
-
-
-def strain(**changed: object) -> Strain:
-    usual: dict[str, object] = {
-        "unit": "users", "asked": 100.0, "value": 66.0, "low": 58.0, "high": 73.0, "confidence": 0.95,
-        "at_least": False, "tested": 50.0, "limited_by": "ttft_ms.p95 < 1000", "drift": 0.08,
-        "levels": [rung(i) for i in range(8)], "spike": None, "recoveries": [], "crashes": [],
-        "fits": [
-            Fit(name="ttft_ms.p95 < 1000", metric="ttft_ms", limit=1_000.0, levels=list(LEVELS), fitted=list(P95),
-                crosses_at=66.0),
-            Fit(name="error_rate < 0.05", metric="error_rate", limit=0.05, levels=list(LEVELS), fitted=list(ERRORS),
-                crosses_at=110.0),
-        ],
-        "graceful": False, "errors_manageable": False, "failures_fast": True, "survivors_served": True, "words": [],
-    }  # fmt: skip
-    return Strain(**{**usual, **changed})  # type: ignore[arg-type]
+from streamgauge.strain import Strain
 
 
 def drawn(found: Strain, width: int = WIDE) -> str:
@@ -84,7 +55,7 @@ def test_the_capacity_stands_at_its_level_within_its_interval_in_all_three_panel
 
 def test_phases_of_degradation_are_named_in_order():
     for width in (WIDE, NARROW):
-        names = [text for text in texts(drawn(strain(), width)) if text in PHASES]
+        names = [text for text in texts(drawn(strain(), width)) if text in DEGRADES]
         assert names == ["linear", "queueing", "shedding", "collapse"]
 
 

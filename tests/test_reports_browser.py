@@ -95,7 +95,7 @@ def pictures(tab: Tab, tmp_path_factory: pytest.TempPathFactory) -> Tab:
 @pytest.mark.parametrize("width", [360, 1280])
 def test_no_label_of_a_picture_lies_over_another_or_is_cut(pictures: Tab, width: int) -> None:
     pictures.look(width=width)
-    assert len(pictures.value(TEXTS)) >= 3
+    assert len(pictures.value(TEXTS)) >= 4
     assert pictures.value(LYING_OVER) == []
     assert pictures.value(CUT) == []
     assert pictures.value("document.documentElement.scrollWidth") <= width

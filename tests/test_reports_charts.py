@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from documents import failing, passing
 from streamgauge.reports import charts
+from streamgauge.reports.charts import habits
 from streamgauge.reports.svg import NARROW, WIDE, Frame, picture
 from streamgauge.series import Ecdf, Slow
 from streamgauge.verdict import Judged
@@ -55,6 +56,14 @@ def test_the_share_axis_is_linear_and_the_limit_stands_at_its_quantile():
     assert (zero - half) / (zero - top95) == pytest.approx(0.5 / 0.95, abs=0.005)
     corner = next(line for line in paths(svg, "fail") if len(line) == 3)
     assert corner[1][1] == pytest.approx(top95, abs=0.2)
+
+
+@pytest.mark.parametrize(("low", "high"), [(240, 410), (1, 60_000), (0.5, 1e6), (90, 8_000), (1e-3, 1e9), (950, 1_100)])
+def test_an_axis_of_any_width_has_a_few_round_ticks_within_it(low: float, high: float):
+    ticks, texts = habits.round_ticks(low, high)
+    assert 3 <= len(ticks) <= 6
+    assert all(low <= tick <= high for tick in ticks)
+    assert [float(text.replace(",", "")) for text in texts] == pytest.approx(ticks)
 
 
 def judged(**changed: object) -> Judged:

@@ -296,7 +296,7 @@ def test_all_lists_what_cannot_start_and_judges_the_rest(simulator: Simulator, t
     assert list(lines) == list(TESTS)
     assert lines["ttft"]["run"] == reports[0]["run"]["id"]
     why = {"concurrent": "the hard stop is 30 (--max-requests)", "endurance": "counts as production",
-           "memory": "no probe reads it", "stress": "counts as production"}  # fmt: skip
+           "memory": "no probe reads it", "stress": "not for a number of requests"}  # fmt: skip
     for test, words in why.items():
         assert lines[test]["verdict"] is None
         assert words in lines[test]["headline"]

@@ -17,7 +17,7 @@ from streamgauge.reports.document import Document
 from streamgauge.reports.view import Cell, Table
 
 GAUGES = {"heap_used": "heap", "rss": "RSS"}
-MOST_ROWS = 60
+MOST_ROWS = 20
 """Snapshots and lives that a page shows; the JSON has them all."""
 T = TypeVar("T")
 _BYTES = ("rss", "pss", "uss", "heap_used", "heap_total", "external", "array_buffers", "memory_limit")
@@ -43,7 +43,7 @@ def parts(document: Document) -> list[Part]:
     found = []
     if document.capacity is not None:
         climbed = ((document.capacity.unit, levels.table(document.capacity)),)
-        found.append(Part("Capacity", tuple(levels.words(document.capacity)), climbed))
+        found.append(Part("Capacity", tuple(levels.words(document.capacity)), climbed, picture="levels"))
     if document.lives is not None:
         lines = tuple(line for line in (lives_line(document.lives), pace_line(document.lives)) if line)
         table = lives_table(document.lives)

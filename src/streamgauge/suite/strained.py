@@ -12,7 +12,7 @@ import numpy as np
 from streamgauge import capacity as cap
 from streamgauge.capacity import Capacity, Level
 from streamgauge.columns import Columns, IntArray, population
-from streamgauge.degradation import grace, recovery_s, steps
+from streamgauge.degradation import SOON_S, grace, recovery_s, steps
 from streamgauge.evidence import NOT_MEASURED, Answer, Evidence, Requirement, Weigh
 from streamgauge.metrics import METRICS
 from streamgauge.sample import GOOD, Outcome
@@ -63,7 +63,8 @@ def see(seen: Seen) -> Told:
     told = grace(
         named,
         _failure_ms(seen),
-        [math.inf if one.why == "not_back" else one.seconds for one in recoveries],
+        # What was not back within a look too short to say so is not known.
+        [math.inf if one.why == "not_back" and one.looked_s >= SOON_S else one.seconds for one in recoveries],
         error_limit=error_limit,
         fast_ms=fast_ms,
     )
@@ -235,7 +236,8 @@ def weigh_capacity(found: Capacity | None, ask: Requirement, unit: str) -> Evide
     """Passed where the lower bound meets it, failed where the upper one does not."""
     if found is None:
         return NOT_MEASURED
-    said = f"{capacity_words(found, unit)}; {amount(ask.limit, unit)} asked"
+    carries = "" if found.value is None else "it carries "
+    said = f"{carries}{capacity_words(found, unit)}; {amount(ask.limit, unit)} asked"
     n = sum(1 for _ in found.crossings[0].levels)
     passed = found.low is not None and ask.met_by(found.low)
     failed = found.high is not None and not ask.met_by(found.high)

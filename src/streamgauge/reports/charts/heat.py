@@ -45,11 +45,13 @@ def heat(frame: Frame, maps: Sequence[Heat], phases: Sequence[Phase], origin_ns:
         for axes, one in zip(panels, maps, strict=True):
             _panel(axes, one, ranges, failing=failing, limit=limit)
         names = habits.shade_phases(panels[0], panels, habits.spans_of(phases, origin_ns), frame)
+        more = 0.0
         for axes, one in zip(panels, maps, strict=True):
-            above = names if axes is panels[0] else 0
-            habits.heading(axes, _heading(one, limit if _shows(one, limit) else None, frame), above)
+            text = _heading(one, limit if _shows(one, limit) else None, frame)
+            lines = habits.heading(axes, text, names if axes is panels[0] else 0, frame)
+            more = lines if axes is panels[0] else more
         habits.seconds(panels[-1], frame)
-        habits.legend(panels[0], *_legend(ranges, failing=failing), frame, above=names + 10 + habits.LINE)
+        habits.legend(panels[0], *_legend(ranges, failing=failing), frame, above=names + more + 10 + habits.LINE)
 
     each = (250 if frame.wide else 220) if len(maps) == 1 else 180
     return picture(frame, 110 + each * len(maps), draw)
@@ -82,9 +84,8 @@ def _panel(axes: Any, one: Heat, ranges: Sequence[tuple[int, int]], *, failing: 
     ceiling = top + 2.4 * row if failing else top
     axes.set_ylim(low, ceiling)
     _cells(axes, one, edges, ranges)
-    ticks = [(m * 10.0**e) for e in range(-3, 9) for m in ((1, 2, 5) if top - low < 2 else (1,))]
-    ticks = [tick for tick in ticks if low <= math.log10(tick) <= top]
-    places, texts = [math.log10(t) for t in ticks], [f"{t:,.0f}" if t >= 1 else f"{t:g}" for t in ticks]
+    ticks, texts = habits.round_ticks(10**low, 10**top)
+    places = [math.log10(tick) for tick in ticks]
     if failing:
         bottom = top + 0.8 * row
         for i, boxes in _toned(one.failed, ranges, one.bin_s, bottom, ceiling):

@@ -38,7 +38,7 @@ def levels(frame: Frame, strain: Strain) -> str:
         habits.heading(middle, "Failed requests")
         habits.heading(bottom, f"A second: {labels}")
         drawn |= rates
-        bottom.set_xlabel(strain.unit, color=HEX["muted"])
+        bottom.set_xlabel(habits.label(strain.unit, 20), color=HEX["muted"])
         habits.legend(top, list(drawn.values()), list(drawn), frame, above=names + 10 + habits.LINE)
 
     return picture(frame, 620 if frame.wide else 640, draw)
@@ -56,7 +56,7 @@ def _phases(top: Any, panels: Sequence[Any], rungs: Sequence[Rung], frame: Frame
         at += length
         if phase is None:
             continue
-        spans.append((low, phase, PAINTS.get(phase, "muted")))
+        spans.append((low, habits.label(phase, 20), PAINTS.get(phase, "muted")))
         for axes in panels:
             axes.axvspan(low, high, color=HEX[PAINTS.get(phase, "muted")], alpha=0.07, linewidth=0, zorder=0)
             if low:
@@ -88,9 +88,7 @@ def _times(axes: Any, rungs: Sequence[Rung], fits: Sequence[Fit], besides: Seque
     low, high = (min(values) * 0.7, max(values) * 1.5) if values else (1.0, 10.0)
     axes.set_yscale("log")
     axes.set_ylim(low, high)
-    steps = (1, 2, 5) if high / low < 200 else (1,)
-    ticks = [m * 10.0**e for e in range(-3, 8) for m in steps if low <= m * 10.0**e <= high]
-    axes.set_yticks(ticks, [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks])
+    axes.set_yticks(*habits.round_ticks(low, high))
     axes.yaxis.set_minor_locator(habits.no_ticks())
     if known:
         drawn["measured"] = axes.plot(*zip(*known, strict=True), "o", color=HEX["ink"], markersize=6, clip_on=False)[0]
