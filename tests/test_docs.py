@@ -71,6 +71,27 @@ def test_each_mistake_names_the_function_that_shows_it_cannot_happen() -> None:
         assert re.fullmatch(r"`test_\w+\.py::test_\w+`(, `test_\w+\.py::test_\w+`)*", shown_by), mistake
 
 
+FAULTS = (
+    "leak of 40 MB/h", "400 MB/h", "leak per request", "sawtooth", "cache that fills and stops", "never given back",
+    "idle time-out of 60 s", "idle time-out at a real nginx and HAProxy", "total time-out", "death at 100 connections",
+    "queue of 64", "slow collapse", "rate limit of 50/s", "memory limit with restart, real", "pace that slows",
+    "lumps by buffering", "listener leak in Node", "list that only grows in Python",
+)  # fmt: skip
+"""What was planted, in the words of its row."""
+
+
+def test_each_planted_fault_has_a_row_with_the_functions_that_show_what_was_said_of_it() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")]
+        for line in (DOCS / "faults.md").read_text("utf-8").splitlines()
+        if line.startswith("| ") and not re.match(r"\| (fault|server) \|", line)
+    ]
+    for row in rows:
+        assert re.fullmatch(r"`test_\w+\.py::test_\w+`(, `test_\w+\.py::test_\w+`)*( .*)?", row[-1]), row
+    planted = [row[0] for row in rows]
+    assert [fault for fault in FAULTS if not any(fault in one for one in planted)] == []
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_flag_is_documented_and_no_other(verb: str) -> None:
     command = cli.get_command(click.Context(cli), verb)

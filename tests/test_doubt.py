@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from made import collected, made, run_of
 from streamgauge import doubt, verdict
-from streamgauge.evidence import Requirement, View, reach
+from streamgauge.evidence import Evidence, Requirement, View, reach
 from streamgauge.metrics import METRICS
 from streamgauge.sample import Outcome, Sample
 from streamgauge.summary import Phase, scope_of
@@ -145,6 +145,19 @@ def test_a_doubt_about_the_run_voids_time_and_load_but_no_failure_seen_on_the_wi
     assert how("error_rate < 0.005") == "fail"
     assert how("error_rate < 0.5") == "pass"
     assert how(P95, run_of([100.0] * 50 + [None] * 50)) == "fail"
+
+
+def test_a_crash_and_a_level_that_failed_stand_whatever_our_own_load_was_and_no_pass_of_theirs_does():
+    because = ["21 of 400 starts were late or missing through us, over 5 %"]
+    for metric, limit in (("crashes", "== 0"), ("level_error_rate", "< 0.05"), ("capacity", ">= 100")):
+        found = {
+            answer: word(
+                f"{metric} {limit}", run_of([100.0] * 100), invalid_because=because,
+                given={metric: lambda ask, confidence, said=answer: Evidence(said, value=1.0, n=100)},
+            )
+            for answer in ("pass", "fail")
+        }  # fmt: skip
+        assert found == {"pass": "invalid", "fail": "invalid" if metric == "capacity" else "fail"}
 
 
 # (d) a step of the clock

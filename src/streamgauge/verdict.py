@@ -74,8 +74,9 @@ MOMENT_GATES_FROM = 50
 SEVERE: tuple[tuple[Severity, float, float], ...] = (("P0", 2_000.0, 0.05), ("P1", 1_500.0, 0.02))
 """The strategy's thresholds: ttft p95 in ms, error rate."""
 _WIRE = frozenset({"error_rate", "drop_rate", "errors", "drops", "timeouts", "streams_complete"})
-_OWN = frozenset({"memory_growth_mb_per_h", "memory_cleanup", "memory_unbounded"})
-"""What the server tells of itself: no load that we failed to make, and no stamp of ours, makes its memory grow."""
+_OWN = frozenset({"memory_growth_mb_per_h", "memory_cleanup", "memory_unbounded", "crashes", "level_error_rate"})
+"""What fails by what the server tells of itself or did: no load that we failed to make, and no stamp of ours, makes its
+memory grow, its door close, or its answers fail."""
 
 
 class Criterion(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,8 +315,8 @@ def _evidence(
 
 
 def _on_the_wire(criterion: Criterion, found: Evidence) -> bool:
-    """Whether the answer rests on outcomes alone, or is a fail by what the server tells of itself: then no doubt about
-    time or load touches it."""
+    """Whether the answer rests on outcomes alone, or is a fail by what the server did or tells of itself: then no doubt
+    about time or load touches it."""
     if criterion.metric in _WIRE:
         return True
     return found.answer == "fail" and (found.why == "censored" or criterion.metric in _OWN)
