@@ -229,6 +229,8 @@ def test_a_server_that_dies_is_a_crash_and_ends_the_climb(runs: dict[str, Run]) 
     assert found["crashes"]
     assert "nobody listened" in found["crashes"][0]
     assert criterion(report, "crashes")["verdict"] == "fail"
+    assert report["headline"].startswith("nobody listened"), "a crash comes before what it made worse"
+    assert "exit code" in report["next_step"]
     assert criterion(report, "capacity")["verdict"] == "fail"
     assert within(found, 30)
     assert max(one["level"] for one in found["levels"]) == 40, "60 was not tried any more"
