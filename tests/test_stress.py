@@ -263,6 +263,7 @@ def test_the_command_tells_capacity_on_every_report(tmp_path: Path) -> None:
 
     assert done.code == 0, done.out + done.err
     assert "Capacity: at least 4 users" in done.out
+    assert "at least 4 users" in done.out.splitlines()[1], "the headline tells what it carries"
     for form in ("md", "html"):
         (page,) = (tmp_path / "out").glob(f"stress_*.{form}")
         written = page.read_text("utf-8")

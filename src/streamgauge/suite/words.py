@@ -81,7 +81,8 @@ class Words:
         if word == "pass":
             met = sum(1 for one in binding if one.gating)
             how_many = {1: "the gating criterion is", 2: "both gating criteria are"}
-            return f"{how_many.get(met, f'all {met} gating criteria are')} met"
+            carried = next((f"{one.sentence}; " for one in binding if one.metric == "capacity" and one.sentence), "")
+            return f"{carried}{how_many.get(met, f'all {met} gating criteria are')} met"
         if self.story.partial:
             return f"the run ended early ({self.story.stopped_by or 'not finished'}): a partial run never passes"
         held = [one for one in binding if one.gating and one.verdict == "inconclusive"]
