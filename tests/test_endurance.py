@@ -125,6 +125,7 @@ def test_a_model_that_ends_early_leaves_it_open_with_the_recipe_that_decides(tmp
     assert (document.verdict, complete.verdict, complete.value) == ("inconclusive", "inconclusive", None)
     assert "48 answers ended before 15 min" in complete.sentence
     assert "streamgauge sim" in complete.sentence
+    assert "a slower upstream" in document.next_step
     assert (document.lives.parts, document.lives.whole, document.lives.lost) == (48, 0, 0)
     assert criterion(document, "drops").verdict == "pass"
 

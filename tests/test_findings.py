@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from made import MS, START, collected, made
+from streamgauge.connections import TakingClosings
 from streamgauge.findings import RULES, Finding, RunFacts, find
 from streamgauge.findings.cuts import nominal
 from streamgauge.findings.flow import flow_of
-from streamgauge.sample import Outcome, Sample
+from streamgauge.sample import Closer, Closing, Outcome, Sample
 from streamgauge.summary import scope_of
 
 
@@ -202,6 +203,20 @@ def test_a_limit_by_number_is_told_and_equal_shares_of_one_connection_a_slot_are
 
 def test_connections_of_failed_requests_are_not_the_servers_doing() -> None:
     assert list(found(asked(*[1] * 20, outcome=Outcome.STREAM_ERROR))) == ["server_errors"]
+
+
+def test_connections_that_we_ended_are_not_the_servers_doing() -> None:
+    columns = collected(asked(*[4] * 3, *[1] * 12)).columns()
+    cases: tuple[tuple[Closer, list[str]], ...] = (("us", []), ("server", ["keep_alive_cut"]))
+    for by, expected in cases:
+        ends = TakingClosings()
+        for n in range(15):
+            ends.add(
+                Closing(worker=0, conn=n, target="app", peer="", opened_ns=START, idle_ns=None,
+                        closed_ns=START + n * MS, carried=1, by=by)
+            )  # fmt: skip
+        facts = RunFacts(columns, scope_of(columns), START, closings=ends.closings())
+        assert [one.name for one in find(facts).findings] == expected
 
 
 def test_requests_that_met_a_dead_connection_are_counted() -> None:

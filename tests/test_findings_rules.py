@@ -275,6 +275,18 @@ def test_capacity_is_told_for_each_instance() -> None:
     assert set(named(run(two, sections={"capacity": strain}))) == {"crashed", "collapses"}
 
 
+def test_refusals_told_at_once_are_not_called_late_for_what_a_spike_lost() -> None:
+    rung = SimpleNamespace(level=75.0, n=20, errors=10, error_rate=0.5, ttft_p95_ms=None, phase="shedding")
+    strain: Any = SimpleNamespace(unit="users", value=62.0, low=58.0, high=66.0, at_least=True, crashes=[],
+                                  limited_by="ttft_ms.p95 < 1000", levels=[rung], failures_fast=False)  # fmt: skip
+    refused = {"phase": "stress", "level": 75, "outcome": Outcome.RATE_LIMITED, "http_status": 503}
+    lost = [made(n=40 + n, phase="spike", level=100, outcome=Outcome.DROPPED, end_ms=3_000.0) for n in range(9)]
+    for end_ms, late in ((5.0, False), (2_500.0, True)):
+        shed = [made(n=n, end_ms=end_ms, **refused) for n in range(10)]  # type: ignore[arg-type]
+        words = named(run([*shed, *lost], sections={"capacity": strain}))["sheds"].words
+        assert words.endswith("they are told so late") == late, words
+
+
 def test_long_streams_that_get_slower_are_told() -> None:
     pace = SimpleNamespace(streams=10, kept=0.6, low=0.55, high=0.65, begin_per_s=20.0, end_per_s=12.0)
     lives: Any = SimpleNamespace(pace=pace)

@@ -233,6 +233,18 @@ def test_a_probe_that_never_answered_decides_nothing_and_says_why(tmp_path):
     assert "401" in criterion(document, GROWTH).sentence
 
 
+def test_a_probe_that_died_is_told_and_not_that_the_run_was_too_short(tmp_path):
+    read = readings(growing(0.0))
+    dead = [reading((one.at_ns - read[0].at_ns) / S, {}, error="500: it is down") for one in read[2:]]
+    document = memory_run(tmp_path, [*read[:2], *dead])
+
+    growth = criterion(document, GROWTH)
+    assert growth.verdict == "inconclusive"
+    assert "readings of the server's memory failed, at last so: 500: it is down" in growth.sentence
+    assert "too short" not in growth.sentence
+    assert "see why the probe stopped answering" in document.next_step
+
+
 def test_readings_after_a_collection_are_left_out_of_growth_and_say_what_stayed(tmp_path):
     held = with_burst(noisy(), 200 * MB, 0.8)
     read = readings(held)

@@ -170,7 +170,7 @@ def test_check_says_what_each_probe_sees_or_why_not(simulator: Simulator, cwd: P
         ("port:99999", "must be at most 65,535"),
         ("prot:3000", "--probe prot:3000: is no probe; write pid:1234, port:3000"),
         ("3000", "--probe 3000: is no probe"),
-        ("cmd:[", "is not a regular expression"),
+        ("cmd:[bad", "--probe cmd:[bad: "),
         ("ftp://h/x", "only http, https"),
     ],
 )

@@ -202,6 +202,8 @@ def test_a_server_that_dies_is_a_crash_and_ends_the_climb(runs: dict[str, Run]) 
     assert found["crashes"]
     assert "nobody listened" in found["crashes"][0]
     assert criterion(report, "crashes")["verdict"] == "fail"
+    assert report["headline"].startswith("nobody listened"), "a crash comes before what it made worse"
+    assert "exit code" in report["next_step"]
     assert criterion(report, "capacity")["verdict"] == "fail"
     assert within(found, 30)
     assert max(one["level"] for one in found["levels"]) == 40, "60 was not tried any more"
@@ -234,6 +236,7 @@ def test_the_command_tells_capacity_on_every_report(tmp_path: Path) -> None:
 
     assert done.code == 0, done.out + done.err
     assert "Capacity: at least 4 users" in done.out
+    assert "at least 4 users" in done.out.splitlines()[1], "the headline tells what it carries"
     for form in ("md", "html"):
         (page,) = (tmp_path / "out").glob(f"stress_*.{form}")
         written = page.read_text("utf-8")

@@ -33,7 +33,7 @@ def plan_lines(plan: Prepared) -> list[str]:
     where = f" in {resolved.environment} ({resolved.kind})" if resolved.environment else f" ({resolved.kind})"
     price = "cost unknown (no usd_per_mtok)" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
     open_loop = settings.open_loop
-    loop = f"up to {estimate.streams} streams at once"
+    loop = f"up to {estimate.streams:,} {'stream' if estimate.streams == 1 else 'streams'} at once"
     if open_loop is not None:
         loop = f"{open_loop.words}, about {estimate.most_open:,} open at once (cap {estimate.streams:,})"
     lines = [

@@ -11,9 +11,12 @@ from typing import cast
 from streamgauge.findings.finding import Basis, Finding, RunFacts
 from streamgauge.findings.instances import instances
 from streamgauge.lives import Lives
+from streamgauge.sample import GOOD
 from streamgauge.strain import Rung, Strain
 
 SLOWER = 0.85
+LEVELS = ("stress", "hold")
+FAST_MS, FAST_SHARE = 1_000.0, 0.95
 
 
 def _strain(run: RunFacts) -> Strain | None:
@@ -53,12 +56,13 @@ def sheds(run: RunFacts) -> Iterator[Finding]:
     first = _first(found, "shedding")
     if found is None or first is None:
         return
-    slow = found.failures_fast is False
+    unit = "user" if first.level == 1 and found.unit == "users" else found.unit
+    slow = found.failures_fast is False and not _fast_from(run, first)
     yield Finding(
         name="sheds",
         target=None,
         words=(
-            f"from {first.level:,.3g} {found.unit} on requests are refused, {first.error_rate or 0:.1%} of them there"
+            f"from {first.level:,.3g} {unit} on requests are refused, {first.error_rate or 0:.1%} of them there"
             + ("; they are told so late" if slow else "")
         ),
         evidence=_basis(found, _from(found, first), level=first.level, error_rate=first.error_rate),
@@ -67,6 +71,15 @@ def sheds(run: RunFacts) -> Iterator[Finding]:
         remedy="refuse at once with 429 or 503 and Retry-After; set the limit of the queue to what is served in time",
         lost=first.error_rate,
     )  # fmt: skip
+
+
+def _fast_from(run: RunFacts, first: Rung) -> bool:
+    """Whether the failures at this level and above were told within FAST_MS: those of a spike are not theirs."""
+    columns = run.columns
+    rows = columns.select(targets=run.scope.targets, phases=LEVELS)
+    rows = rows[(columns.level[rows] >= first.level) & ~columns.having(rows, GOOD)]
+    took_ms = (columns.end[rows] - columns.due[rows]) / 1e6
+    return bool(len(rows)) and float((took_ms <= FAST_MS).mean()) >= FAST_SHARE
 
 
 def collapses(run: RunFacts) -> Iterator[Finding]:

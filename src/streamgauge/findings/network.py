@@ -48,7 +48,7 @@ def connects_again(facts: TargetFacts) -> Iterator[Finding]:
         target=facts.target,
         words=(
             f"{len(hit):,} of {len(rows):,} new connections took {np.median(took[took >= AGAIN_MS]):,.0f} ms, the "
-            f"others {np.median(took[took < AGAIN_MS]):,.0f} ms"
+            f"others {np.median(took[took < AGAIN_MS]):,.3g} ms"
         ),
         evidence=facts.basis(
             hit, len(rows), "connections", slow_ms=float(np.median(took[took >= AGAIN_MS])),

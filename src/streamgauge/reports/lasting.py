@@ -166,7 +166,7 @@ def lives_table(lives: Lives) -> Table | None:
             Cell(f"{one.before:,}"),
         ]
         rows.append((say.plain(one.target, 60), one.id, cells))
-    return Table(["born", "age", "ended", "outcome", "silent at the end", "requests before on its connection"], rows)
+    return Table(["born", "age", "ended", "outcome", "silent at the end", "requests before"], rows)
 
 
 def thinned(items: list[T], most: int = MOST_ROWS) -> list[T]:

@@ -208,7 +208,7 @@ def _add_probes(
         section = tree.setdefault("probes", {})
         if isinstance(section, dict):
             section[name] = table
-        flags["probes", name] = f"--probe {name}"
+        flags["probes", name] = f"--probe {name if '://' in text else text[:60]}"
     return flags
 
 

@@ -24,6 +24,7 @@ GROWTH, CLEANUP, UNBOUNDED = "memory_growth_mb_per_h", "memory_cleanup", "memory
 ALLOWED_MB_PER_H = 100.0
 """Growth that counts as allowed where no criterion says another."""
 SERVED = 0.5
+UNREAD = "readings of the server's memory failed"
 """Of the hold's requests so many must have been answered, or nobody used the server."""
 
 
@@ -105,7 +106,7 @@ def growth_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
     worst = found.worst(limit)
     why = _nothing(seen, found, worst)
     if why is not None or worst is None or worst.growth is None or worst.growth.whole is None:
-        return Evidence("inconclusive", why="not_measured", said=why or _short(worst, limit))
+        return Evidence("inconclusive", why="not_measured", said=why or _unread(seen) or _short(worst, limit))
     grown, whole = worst.growth, worst.growth.whole
     answer = worst.grows(limit)
     if not ask.upper:
@@ -155,6 +156,14 @@ def _nothing(seen: Seen, found: Read, worst: Held | None) -> str | None:
     return None
 
 
+def _unread(seen: Seen) -> str | None:
+    """That the probes failed half of the time or more: then it is not the time that was too short."""
+    failed = [one.error for one in seen.readings if one.error is not None]
+    if not failed or 2 * len(failed) < len(seen.readings):
+        return None
+    return f"{len(failed):,} of {len(seen.readings):,} {UNREAD}, at last so: {failed[-1]}"
+
+
 def _gauge(held: Held) -> str:
     return f"{'heap' if held.gauge == 'heap_used' else 'RSS'} of {held.name}"
 
@@ -165,7 +174,7 @@ def _unbounded_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
     worst = min(found.judged, key=lambda one: ("fail", "inconclusive", "pass").index(one.bounded(limit)), default=None)
     why = _nothing(seen, found, worst)
     if why is not None or worst is None or worst.growth is None or not worst.growth.long_enough:
-        return Evidence("inconclusive", why="not_measured", said=why or _short(worst, limit))
+        return Evidence("inconclusive", why="not_measured", said=why or _unread(seen) or _short(worst, limit))
     grown = worst.growth
     assert grown.whole is not None
     assert grown.late is not None
@@ -184,7 +193,7 @@ def _cleanup_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
     cleaned = [(one, one.cleanup) for one in found.judged if one.cleanup is not None]
     why = _nothing(seen, found, None)
     if why is None and not cleaned:
-        why = "no reading before, during and after the burst"
+        why = _unread(seen) or "no reading before, during and after the burst"
     if why is None and not _burst_served(seen):
         why = "the burst was not answered"
     if why is not None:

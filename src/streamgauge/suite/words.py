@@ -20,7 +20,9 @@ from streamgauge.plan import Hold
 from streamgauge.sample import GOOD, Outcome
 from streamgauge.sentences import one_in, rounded_up
 from streamgauge.slices import TOLERATED
+from streamgauge.suite.endurance import RECIPE
 from streamgauge.suite.folder import Head, Story
+from streamgauge.suite.memory import UNREAD
 from streamgauge.summary import Scope, Summary
 from streamgauge.verdict import Criterion, Decision, Judged, doubts_of
 
@@ -34,6 +36,7 @@ _OF_THE_TARGET = frozenset(("--config", "--env", "--url", "--dialect", "--model"
 
 
 _AFTER = {
+    "crashes": "read the service's last words and exit code (137: killed, mostly for memory) at the time of the crash",
     "memory_growth_mb_per_h": "take a heap snapshot early and one late under the same load: what grew between is kept",
     "memory_unbounded": "take a heap snapshot early and one late under the same load: what grew between is kept",
     "memory_cleanup": "take a heap snapshot before the burst and one after it, and look at what stayed",
@@ -67,7 +70,9 @@ class Words:
             return f"the set-up is wrong, not the service{told} (every request ended in {self.set_up})"
         binding = [one for one in self.judged if not one.advisory]
         if word == "fail":
-            first, *others = (one for one in binding if one.verdict == "fail")
+            # A crash is told before what it made worse.
+            failed = sorted((one for one in binding if one.verdict == "fail"), key=lambda one: one.metric != "crashes")
+            first, *others = failed
             more = f"; {len(others)} more {'criterion fails' if len(others) == 1 else 'criteria fail'}"
             return self._about(first) + (more if others else "")
         if word == "invalid":
@@ -142,9 +147,9 @@ class Words:
         if word == "pass":
             return f"keep it: run it on every change; repeat this one with {self.head.rerun}"
         if word == "fail":
-            memory = next((one for one in self.judged if one.verdict == "fail" and one.metric in _AFTER), None)
-            if memory is not None and not memory.advisory:
-                return _AFTER[memory.metric]
+            known = next((one for one in self.judged if one.verdict == "fail" and one.metric in _AFTER), None)
+            if known is not None and not known.advisory:
+                return _AFTER[known.metric]
             return "look in the report at what was not ok and at the slowest; their trace ids lead to your own logs"
         if word == "invalid" and self.story.slept_s:
             return f"keep this machine awake while it measures, then run again: {self.head.rerun}"
@@ -165,6 +170,12 @@ class Words:
         if wanted and len(wanted) == len(open_):
             asks = f": {again} --requests {max(wanted)}" if "streamgauge run" in again else ""
             return f"about {max(wanted):,} requests a target would settle it{asks}"
+        if any(RECIPE in one.sentence for one in open_):
+            return (
+                "have a slower upstream answer (docs/operations.md, Streams of 15 minutes): more of the same is no help"
+            )
+        if any(UNREAD in one.sentence for one in open_):
+            return "see why the probe stopped answering (streamgauge check asks it), then run again"
         if not open_ and again != self.head.rerun:
             return f"leave out --requests, the preset's own number decides more: {again}"
         if self.head.preset in ("smoke", "pr") and "streamgauge run" in again:
