@@ -113,7 +113,8 @@ def growth_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
         answer = {"pass": "fail", "fail": "pass"}.get(answer, answer)  # type: ignore[assignment]
     sure = f"{100 * seen.head.confidence:g} %"
     minutes = f"{grown.readings:,} readings over {grown.judged_ns / 60e9:.0f} min"
-    said = f"{_gauge(worst)} grows by {whole.value / MB:,.1f} MB/h"
+    way = "grows" if whole.value >= 0 else "shrinks"
+    said = f"{_gauge(worst)} {way} by {abs(whole.value) / MB:,.1f} MB/h"
     if worst.grows(limit) == "pass":
         said += f", {sure} sure it is below {whole.high / MB:,.1f} MB/h ({minutes})"
     elif worst.grows(limit) == "fail":
