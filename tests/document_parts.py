@@ -350,7 +350,7 @@ def timeline(samples: list[Sample], target: str | None, bins: int = 60) -> Timel
     return Timeline(target=target, bin_s=width / 1e9, bins=made)
 
 
-def heat(samples: list[Sample], target: str, bins: int = 40) -> Heat:
+def heat(samples: list[Sample], target: str, bins: int = 20) -> Heat:
     """Time in so many equal parts, TTFT in ten a decade; bins in which more than 5 % gave no token have no p95."""
     last = max(s.due_ns for s in samples)
     width = (last - START) / bins + 1

@@ -27,7 +27,10 @@ from document_parts import (
     timeline,
 )
 from streamgauge.compare import Comparison
+from streamgauge.connections import Age, Connections
 from streamgauge.findings import Basis, Finding
+from streamgauge.findings.checklist import Look
+from streamgauge.findings.signs import Trend
 from streamgauge.reports.document import Baseline, Document, Measurement, Run
 from streamgauge.sample import Outcome, Sample
 from streamgauge.series import Series
@@ -215,6 +218,38 @@ def _difference(a: str, b: str, va: float, vb: float, half: float, kind: Any, st
     )
 
 
+def joined(target: str) -> Connections:
+    """Four connections, one of which the server closed."""
+    return Connections(
+        target=target, requests=402, new=5, reused=397, most_open=4, refused=0, failed=0, retried=1,
+        ended={"server": 1, "reset": 0, "asked": 0, "us": 4},
+        ages=[Age(from_s=60.0, to_s=120.0, ended={"server": 1}), Age(from_s=120.0, to_s=300.0, ended={"us": 4})],
+        idle_limit_s=None, connect_p50_ms=11.4, tls_p50_ms=18.2, words="kept alive",
+    )  # fmt: skip
+
+
+def rising(target: str) -> Trend:
+    """First tokens that come later and later."""
+    return Trend(
+        target=target, metric="ttft_ms", way="rising", change=0.31, low=0.2, high=0.44, first=612.0, last=801.0,
+        p=0.0004, n=392, sign="warning", words="TTFT rising: +31% over the run [+20% to +44%]",
+    )  # fmt: skip
+
+
+def looked() -> list[Look]:
+    """A line of each kind."""
+    return [
+        Look(cause="High TTFT", line="Check provider API latency", state="ruled_out",
+             words="anthropic-direct alone has its p95 TTFT at 502 ms", findings=[]),
+        Look(cause="High TTFT", line="Check database query performance", state="found",
+             words="in 9 of the 10 slowest requests the longest step is db: 332 ms", findings=["database_slow"]),
+        Look(cause="High TTFT", line="Review server resource usage (CPU, memory)", state="not_looked_at",
+             words="a probe of the server ([probes.NAME])", findings=[]),
+        Look(cause="High error rates", line="Monitor rate limits", state="found",
+             words="429 for 108 of 400 requests", findings=["rate_limited"]),
+    ]  # fmt: skip
+
+
 @cache
 def passing() -> tuple[Document, list[Sample]]:
     """Two targets and a control, all well."""
@@ -323,6 +358,10 @@ def failing() -> tuple[Document, list[Sample]]:
             )
         ],
         findings=[finding],
+        silenced={"far_away": 1},
+        connections=[joined(name) for name in (*names, "anthropic-direct")],
+        trends=[rising("claude-sonnet")],
+        checklist=looked(),
         warnings=["gemini-flash: 112 of 400 requests were refused for quota"],
         measurement=measurement(
             notes=["limit of host overridden: max_streams 12 (usual 10)", "tokens of gemini-flash counted from events"]

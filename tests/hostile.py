@@ -26,7 +26,22 @@ HOSTILE = (
 )
 
 _WORDS = frozenset(
-    {"verdict", "severity", "schema", "kind", "op", "unit", "metric", "stat", "started", "outcome", "stamps"}
+    {
+        "way",
+        "sign",
+        "state",
+        "verdict",
+        "severity",
+        "schema",
+        "kind",
+        "op",
+        "unit",
+        "metric",
+        "stat",
+        "started",
+        "outcome",
+        "stamps",
+    }
 )
 """Fields whose values are ours: a fixed set of words, or a time that names the files."""
 _FREE_KEYS = frozenset({"settings", "values", "planned"})
@@ -37,6 +52,12 @@ def hostile(text: str) -> tuple[Document, list[Sample]]:
     """A failing document, and some of its Samples, with `text` in every field that can hold text from outside."""
     document, samples = failing()
     return _soil(document, text), [_soil(sample, text) for sample in samples[:40]]
+
+
+def soiled(document: Document, text: str) -> Document:
+    """Any document with `text` in every such field."""
+    dirty: Document = _soil(document, text)
+    return dirty
 
 
 def _soil(value: Any, text: str, field: str = "") -> Any:

@@ -120,7 +120,7 @@ def url(behind: Proxy, simulator: Simulator, setting: str, dialect: str = "opena
 def samples(behind: Proxy, simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
     """What came of asking through each setting, which is the name of the target."""
     asked = ASKED[behind.name]
-    assert set(asked) - {"direct"} == set(behind.ports)
+    assert set(asked) - {"direct"} == set(behind.ports) - {"maxconn"}  # a limit: test_stress asks through it
     targets = [
         target(
             name, url(behind, simulator, name, ask.dialect), model=ask.model, headers=ask.headers, dialect=ask.dialect

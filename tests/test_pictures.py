@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import html
 import re
+from pathlib import Path
 
 import msgspec
 import pytest
 from msgspec.structs import replace
 
 import pictured
-from streamgauge.reports import ReportGenerator
+from hostile import HOSTILE, soiled
+from streamgauge.reports import ReportGenerator, charts
 from streamgauge.reports.document import Document
-from test_reports_html import Page, page_of
+from streamgauge.reports.svg import WIDE, Frame
+from test_endurance import run as endurance_run
+from test_endurance import stream as aged
+from test_reports_html import ALLOWED, Page, page_of
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +95,28 @@ def test_a_page_with_all_of_them_at_their_largest_stays_under_two_megabytes(leak
     assert "The 4 of 40 instances that grew most are drawn." in page.text
     assert headings(page).count("Capacity") == 1
     assert "What users got at each level: TTFT p95, failed requests, good answers a second (920)" in pictures(page)
+
+
+def test_endurance_shows_every_life_however_short_its_preset_and_tells_parts_from_whole_streams(tmp_path: Path):
+    whole, part = (aged(n, 1.2 * n, lives_s) for n, lives_s in ((0, 16.0), (1, 6.0)))
+
+    document = endurance_run(tmp_path, [whole, part], stream_s=15.0, preset="smoke")
+
+    lives = document.series.strips
+    assert lives is not None
+    assert lives.n == 2
+    assert document.lives is not None
+    frame = Frame("lives", "A title", "", WIDE)
+    svg = charts.strips(frame, lives, document.run.phases, document.run.start_ns, document.lives.wanted_s)
+    assert {"a part: the model ended it early", "ended well", "wanted: 15 s"} <= set(
+        re.findall(r">([^<]+)</text>", svg)
+    )
+
+
+@pytest.mark.parametrize("text", [HOSTILE[4] + HOSTILE[0] + HOSTILE[5] + HOSTILE[7], HOSTILE[10]])
+def test_a_hostile_text_in_every_field_stays_text_and_the_page_small(leaking: Document, text: str):
+    page = page_of(soiled(pictured.everything(leaking), text))
+
+    assert page.tags <= ALLOWED
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", page.source)
+    assert len(page.source.encode()) < 2_000_000

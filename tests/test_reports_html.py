@@ -130,6 +130,8 @@ def test_the_parts_stand_in_the_order_people_read():
         "Phases of a request",
         "What was not ok, and who answered",
         "Findings",
+        "Root causes, line by line",
+        "Connections",
         "Over time",
         "The slowest requests",
         "Gaps and stalls",

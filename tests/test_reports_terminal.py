@@ -15,8 +15,10 @@ from streamgauge.reports import terminal, view
 
 @pytest.mark.parametrize("name", ALL)
 def test_it_fits_one_screen_of_100_columns(name: str):
-    lines = terminal.render(ALL[name]()[0]).splitlines()
-    assert len(lines) <= 24
+    document = ALL[name]()[0]
+    lines = terminal.render(document).splitlines()
+    assert len(terminal.render(replace(document, checklist=[], silenced={})).splitlines()) <= 24
+    assert len(lines) <= 28, "the root causes of a fail may go beyond it"
     assert max(cell_len(line) for line in lines) <= 100
 
 

@@ -7,28 +7,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 
 from behind import program, proxy
-from cli import inline, streamgauge, valid_report
-from streamgauge.clock import SystemClock
-from streamgauge.dialects import with_options
-from streamgauge.run import Journal, conduct
+from cli import inline, streamgauge
 from streamgauge.simulator import read, start
-from streamgauge.spec.load import load_spec
-from streamgauge.spec.resolve import resolve
 from streamgauge.spec.settings import Overrides
-from streamgauge.suite.assess import assess
-from streamgauge.suite.execute import head_of
-from streamgauge.suite.folder import create
-from streamgauge.suite.prepare import preflight, prepare
-from streamgauge.suite.stress import climber
+from whole import measured
 
 SERVER = Path(__file__).parent / "strained_server.py"
 MODEL = "sim-t200-i10-n10"
@@ -85,25 +74,9 @@ class Run:
     def _go(self) -> None:
         try:
             with AT_ONCE:
-                self._report = self._run()
+                self._report = measured("stress", self.folder, self._overrides)
         except BaseException as error:  # whatever it is, the test that asks for the report tells it
             self._said = error
-
-    def _run(self) -> dict[str, Any]:
-        """The whole run but its command line and its reports, which other tests hold."""
-        clock = SystemClock()
-        spec = load_spec(self.folder / "streamgauge.toml", speak=with_options, environ={})
-        prepared = prepare(resolve(spec, None, {}, "stress", self._overrides), 1, self.folder)
-        load = preflight(prepared.load, clock)
-        folder = create(head_of(replace(prepared, load=load), clock, self.folder, "again", None, 1_024), self.folder)
-        journal = Journal(folder)
-        journal.add("round", number=0)
-        course = climber(prepared.resolved.settings, ("service",), list(prepared.criteria), folder)
-        conduct(load, folder, clock, journal, course.hear, course=course)
-        journal.close()
-        document = assess(folder).document
-        found: dict[str, Any] = valid_report(msgspec.json.encode(document).decode())
-        return found
 
     def ended(self) -> dict[str, Any]:
         self._thread.join()

@@ -2,7 +2,8 @@
 // for ever, and the listener's closure holds the request's own data. Beside it the shipped probe.
 //   node [--expose-gc] leaky_chat.mjs NODE_FOLDER HANDLERS LEAK
 // LEAK: `listener` (the request's history is held for ever) or `none` (the listener goes when the response closes). An
-// answer has ?words=N words (40), one each ?gap_ms=N (25). The first line of output is the port.
+// answer has ?words=N words (40), one each ?gap_ms=N (25), its history is ?kb=N KB (32). The first line of output is the
+// port.
 import { EventEmitter } from 'node:events';
 import http from 'node:http';
 import { createRequire } from 'node:module';
@@ -42,7 +43,7 @@ function model(words, gap) {
 async function answer(request, response) {
   const asked = new URL(request.url, 'http://local').searchParams;
   const { messages } = JSON.parse(await text(request));
-  const history = { messages, context: new Array(4_000).fill(0).map((_, i) => i + 0.5) };
+  const history = { messages, context: new Array(125 * Number(asked.get('kb') ?? 32)).fill(0).map((_, i) => i + 0.5) };
   const onChange = () => history.context.length;
   settings.on('change', onChange);
   if (leak !== 'listener') response.on('close', () => settings.off('change', onChange));

@@ -25,6 +25,11 @@ def looks(document: Document) -> list[tuple[str, list[Look]]]:
     return [(cause, list(lines)) for cause, lines in itertools.groupby(document.checklist, key=lambda one: one.cause)]
 
 
+def state(look: Look) -> str:
+    """Its state with a mark, never by colour alone."""
+    return f"{MARKS.get(look.state, '·')} {say.plain(STATES.get(look.state, look.state), 40)}"
+
+
 def look_words(look: Look) -> str:
     """A line's state in words."""
     words = say.plain(look.words, 240)
@@ -51,7 +56,7 @@ def signs(document: Document) -> list[tuple[str, str, str]]:
     """(target, sign, words) of what warns or is well, warnings first."""
     told = [one for one in document.trends if one.sign is not None]
     told.sort(key=lambda one: one.sign != "warning")
-    return [(say.plain(one.target, 60), str(one.sign), say.plain(one.words, 160)) for one in told]
+    return [(say.plain(one.target, 60), say.plain(str(one.sign), 20), say.plain(one.words, 160)) for one in told]
 
 
 def silenced(document: Document) -> str | None:

@@ -12,6 +12,7 @@ import streamgauge.reports.charts as charts
 import streamgauge.reports.wording as say
 from streamgauge.courses import Course
 from streamgauge.heat import Heat
+from streamgauge.memory import MemorySeries
 from streamgauge.reports.document import Document
 from streamgauge.reports.svg import NARROW, WIDE, Frame
 from streamgauge.series import Ecdf, Gaps
@@ -147,8 +148,8 @@ def _heat(document: Document, limits: Sequence[charts.Limit]) -> Figure:
     pair = _both("heat", title, text, lambda frame: charts.heat(frame, maps, run.phases, run.start_ns, limits))
     several = len(maps) > 1
     rows = [
-        [*([one.target or "all"] if several else []), say.seconds(i * one.bin_s), f"{n:,}", f"{one.failed[i]:,}",
-         _p95(one, i), _usual(one, i)]
+        [*([say.plain(one.target or "all", 60)] if several else []), say.seconds(i * one.bin_s), f"{n:,}",
+         f"{one.failed[i]:,}", _p95(one, i), _usual(one, i)]
         for one in maps
         for i, n in enumerate(one.n)
         if n
@@ -185,8 +186,9 @@ def _strips(document: Document, lives: Strips) -> Figure:
     text += "Deaths at one moment stand above one another in the upper part, deaths at one age in the lower."
     ordered = sorted((*lives.shown, *lives.deaths), key=lambda one: (one.lane is None, one.lane, one.from_s))
     rows = [
-        [say.NOTHING if one.lane is None else f"{one.lane + 1}", one.target, say.seconds(one.from_s),
-         say.seconds(one.to_s), say.seconds(one.to_s - one.from_s), say.outcome_name(one.outcome), one.id]
+        [say.NOTHING if one.lane is None else f"{one.lane + 1}", say.plain(one.target, 60), say.seconds(one.from_s),
+         say.seconds(one.to_s), say.seconds(one.to_s - one.from_s), say.outcome_name(one.outcome),
+         say.plain(one.id, 40)]
         for one in ordered
     ]  # fmt: skip
     pair = _both("lives", title, text, lambda frame: charts.strips(frame, lives, run.phases, run.start_ns, wanted_s))
@@ -207,22 +209,29 @@ def _memory(document: Document) -> Figure:
             "Black: the growth that was judged, its bounds as a fan about its middle; the bar below: the warm-up "
             "that was cut. "
         )
-    text += "Each stretch keeps its highest and its lowest reading, however many there were."
+    if any(one.readings > len(line) for one in shown for line in one.gauges.values()):
+        text += "Each stretch keeps its highest and its lowest reading, however many there were."
     rows = [row for one in shown for row in _readings(one)]
     pair = _both("memory", "The server's memory over the run", text,
                  lambda frame: charts.memory(frame, shown, found, run.phases, run.start_ns))  # fmt: skip
-    return Figure(*pair, text, ["Instance", "At", "Heap, MB", "RSS, MB", "Remark"], rows)
+    return Figure(*pair, text.strip(), ["Instance", "At", "Heap, MB", "RSS, MB", "Remark"], rows)
 
 
 def _growing(document: Document) -> list[charts.Growing]:
     """The growth that the section `memory` tells, as lines; the worst one first."""
     lines = [] if document.memory is None else document.memory.series
     phases = [(p.start_ns - document.run.start_ns) / 1e9 for p in document.run.phases]
+    restarts = {(one.probe, one.instance): one.restarts_s for one in document.series.courses}
+
+    def begin(one: MemorySeries, judged_from_s: float) -> float:
+        known = [*phases, *restarts.get((one.probe, one.instance), ())]
+        return max((at for at in known if at <= judged_from_s), default=0.0)
+
     return [
         charts.Growing(
             probe=one.probe, instance=one.instance, gauge=one.gauge, mb_per_h=one.growth_mb_per_h, low=one.low,
             high=one.high, from_s=one.judged_from_s, to_s=one.judged_to_s, minima=one.by == "minima",
-            begin_s=max((at for at in phases if at <= one.judged_from_s), default=0.0),
+            begin_s=begin(one, one.judged_from_s),
         )
         for one in lines
         if one.judged and not one.mixed
@@ -232,7 +241,7 @@ def _growing(document: Document) -> list[charts.Growing]:
 
 def _readings(one: Course) -> list[list[str]]:
     """Some readings of an instance, its gaps and its restarts, in order of time."""
-    name = charts.name_of(one)
+    name = say.plain(charts.name_of(one), 60)
     rows: list[tuple[float, list[str]]] = []
     first, points = next(iter(one.gauges.items()))
     beside = one.gauges.get("rss", []) if first != "rss" else []

@@ -47,9 +47,8 @@ def parts(document: Document) -> list[Part]:
     if document.lives is not None:
         lines = tuple(line for line in (lives_line(document.lives), pace_line(document.lives)) if line)
         table = lives_table(document.lives)
-        found.append(
-            Part("Lives of the streams", lines, () if table is None else (("stream", table),), picture="strips")
-        )
+        folded = () if table is None else (("Streams one by one, the lost ones first", "stream", table),)
+        found.append(Part("Lives of the streams", lines, (), folded, "strips"))
     if document.memory is not None:
         table, snapshots = memory_table(document.memory), snapshot_table(document.memory)
         folded = () if snapshots is None else (("Snapshots", "time", snapshots),)

@@ -1,7 +1,7 @@
 """The report on one screen of a terminal, 100 columns wide.
 
 Rules: the verdict, the targets, what failed or is open, findings, how well it was measured, what to do next; nothing
-else.
+else. That takes 24 lines at most; the root causes of a fail, a line a list, may go beyond.
 Lines are made of (text, style) pieces with style words that rich knows, so that who prints decides about colour; no
 escape code is made here and none survives from foreign text. Never print these lines through a markup parser.
 """

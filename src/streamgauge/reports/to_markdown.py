@@ -190,7 +190,7 @@ def _findings(document: Document) -> str:
     for finding in document.findings:
         title, parts = view.finding_parts(finding)
         found.append(f"- **{text(title)}**" + "".join(f"<br>{text(label)}: {text(value)}" for label, value in parts))
-    found += [f"- {sign} sign, {text(target)}: {text(words)}" for target, sign, words in drifts]
+    found += [f"- {text(sign)} sign, {text(target)}: {text(words)}" for target, sign, words in drifts]
     told = ["### Findings", "\n".join(found), f"{text(quiet)}." if quiet is not None else ""]
     return "\n\n".join(part for part in told if part)
 
@@ -198,10 +198,7 @@ def _findings(document: Document) -> str:
 def _checklist(document: Document) -> str:
     parts = []
     for cause, looked in causes.looks(document):
-        rows = [
-            [f"{causes.MARKS[one.state]} {causes.STATES[one.state]}", text(one.line), text(causes.look_words(one))]
-            for one in looked
-        ]
+        rows = [[text(causes.state(one)), text(one.line), text(causes.look_words(one))] for one in looked]
         parts.append(
             f"**{text(cause)}**\n\n" + _table("lll", ["", "to look at", "what was seen, or what to add"], rows)
         )

@@ -236,7 +236,8 @@ def weigh_capacity(found: Capacity | None, ask: Requirement, unit: str) -> Evide
     """Passed where the lower bound meets it, failed where the upper one does not."""
     if found is None:
         return NOT_MEASURED
-    said = f"{capacity_words(found, unit)}; {amount(ask.limit, unit)} asked"
+    carries = "" if found.value is None else "it carries "
+    said = f"{carries}{capacity_words(found, unit)}; {amount(ask.limit, unit)} asked"
     n = sum(1 for _ in found.crossings[0].levels)
     passed = found.low is not None and ask.met_by(found.low)
     failed = found.high is not None and not ask.met_by(found.high)

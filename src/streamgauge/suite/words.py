@@ -81,8 +81,9 @@ class Words:
         if word == "pass":
             met = sum(1 for one in binding if one.gating)
             how_many = {1: "the gating criterion is", 2: "both gating criteria are"}
-            carried = next((f"{one.sentence}; " for one in binding if one.metric == "capacity" and one.sentence), "")
-            return f"{carried}{how_many.get(met, f'all {met} gating criteria are')} met"
+            said = f"{how_many.get(met, f'all {met} gating criteria are')} met"
+            found = next((one for one in binding if one.gating and METRICS[one.metric].kind == "run"), None)
+            return said if found is None else f"{self._about(found)}; {said}"
         if self.story.partial:
             return f"the run ended early ({self.story.stopped_by or 'not finished'}): a partial run never passes"
         held = [one for one in binding if one.gating and one.verdict == "inconclusive"]

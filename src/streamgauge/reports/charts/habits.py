@@ -6,6 +6,7 @@ go into further rows, and are left out where three rows do not hold them.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from streamgauge.summary import Phase
 
 LETTER, LINE = 8, 16
 """Width of a letter and height of a line of text, px."""
+NARROWEST = 7
+"""Width of a letter on average over a long text."""
 BESIDE = 60
 """What the axis takes of a picture's width, px."""
 NAME_ROWS = 3
@@ -53,10 +56,14 @@ def quiet(axes: Any, grid: str = "both") -> None:
     axes.patch.set_visible(False)
 
 
-def heading(axes: Any, text: str, above: float = 0) -> None:
-    """What an axes shows, above its left end, so many px higher."""
+def heading(axes: Any, text: str, above: float = 0, frame: Frame | None = None) -> float:
+    """What an axes shows, above its left end, so many px higher; in a frame on as many lines as it needs.
+
+    Gives the px that further lines take.
+    """
+    lines = [text] if frame is None else textwrap.wrap(text, (frame.width - BESIDE) // NARROWEST) or [""]
     axes.annotate(
-        text,
+        "\n".join(lines),
         (0, 1),
         (0, 6 + above),
         xycoords="axes fraction",
@@ -65,6 +72,7 @@ def heading(axes: Any, text: str, above: float = 0) -> None:
         ha="left",
         va="bottom",
     )
+    return LINE * (len(lines) - 1)
 
 
 def legend(axes: Any, handles: list[Any], labels: list[str], frame: Frame, above: float = 8) -> None:
@@ -214,7 +222,8 @@ def names_above(axes: Any, names: Iterable[tuple[float, str, str]], frame: Frame
     width = frame.width - BESIDE
     ends = [float("-inf")] * NAME_ROWS
     used = 0
-    for x, text, paint in sorted(names):
+    for x, name, paint in sorted(names):
+        text = label(name, width // LETTER)
         long = len(text) * LETTER
         at = min((x - left) / (right - left) * width, width - long)
         row = next((row for row in range(NAME_ROWS) if ends[row] <= at), None)

@@ -45,11 +45,13 @@ def heat(frame: Frame, maps: Sequence[Heat], phases: Sequence[Phase], origin_ns:
         for axes, one in zip(panels, maps, strict=True):
             _panel(axes, one, ranges, failing=failing, limit=limit)
         names = habits.shade_phases(panels[0], panels, habits.spans_of(phases, origin_ns), frame)
+        more = 0.0
         for axes, one in zip(panels, maps, strict=True):
-            above = names if axes is panels[0] else 0
-            habits.heading(axes, _heading(one, limit if _shows(one, limit) else None, frame), above)
+            text = _heading(one, limit if _shows(one, limit) else None, frame)
+            lines = habits.heading(axes, text, names if axes is panels[0] else 0, frame)
+            more = lines if axes is panels[0] else more
         habits.seconds(panels[-1], frame)
-        habits.legend(panels[0], *_legend(ranges, failing=failing), frame, above=names + 10 + habits.LINE)
+        habits.legend(panels[0], *_legend(ranges, failing=failing), frame, above=names + more + 10 + habits.LINE)
 
     each = (250 if frame.wide else 220) if len(maps) == 1 else 180
     return picture(frame, 110 + each * len(maps), draw)

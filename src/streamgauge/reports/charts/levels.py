@@ -38,7 +38,7 @@ def levels(frame: Frame, strain: Strain) -> str:
         habits.heading(middle, "Failed requests")
         habits.heading(bottom, f"A second: {labels}")
         drawn |= rates
-        bottom.set_xlabel(strain.unit, color=HEX["muted"])
+        bottom.set_xlabel(habits.label(strain.unit, 20), color=HEX["muted"])
         habits.legend(top, list(drawn.values()), list(drawn), frame, above=names + 10 + habits.LINE)
 
     return picture(frame, 620 if frame.wide else 640, draw)
@@ -56,7 +56,7 @@ def _phases(top: Any, panels: Sequence[Any], rungs: Sequence[Rung], frame: Frame
         at += length
         if phase is None:
             continue
-        spans.append((low, phase, PAINTS.get(phase, "muted")))
+        spans.append((low, habits.label(phase, 20), PAINTS.get(phase, "muted")))
         for axes in panels:
             axes.axvspan(low, high, color=HEX[PAINTS.get(phase, "muted")], alpha=0.07, linewidth=0, zorder=0)
             if low:

@@ -55,11 +55,13 @@ def memory(
         for axes, one in zip(panels, shown, strict=True):
             drawn |= _panel(axes, one, [line for line in found if _of(line, one)])
         names = habits.shade_phases(panels[0], panels, habits.spans_of(phases, origin_ns), frame)
+        above = names + 10 + habits.LINE
         for axes, one in zip(panels, shown, strict=True):
             text = _heading(one, [line for line in found if _of(line, one)], frame)
-            habits.heading(axes, text, names if axes is panels[0] else 0)
+            more = habits.heading(axes, text, names if axes is panels[0] else 0, frame)
+            above += more if axes is panels[0] else 0
         habits.seconds(panels[-1], frame)
-        habits.legend(panels[0], list(drawn.values()), list(drawn), frame, above=names + 10 + habits.LINE)
+        habits.legend(panels[0], list(drawn.values()), list(drawn), frame, above=above)
 
     each = (280 if frame.wide else 240) if len(shown) == 1 else 190
     return picture(frame, 120 + each * len(shown), draw)
@@ -74,10 +76,14 @@ def name_of(one: Course) -> str:
     return f"{one.probe} {one.instance}" if one.instance else one.probe
 
 
+def _gauge(name: str) -> str:
+    return NAMES.get(name) or habits.label(name, 20)
+
+
 def _heading(one: Course, found: Sequence[Growing], frame: Frame) -> str:
     parts = [f"{habits.label(name_of(one), 30 if frame.wide else 18)}, MB"]
     for line in found[:1]:
-        parts.append(f"{NAMES.get(line.gauge, line.gauge)} grows by {say.number(line.mb_per_h)} MB/h")
+        parts.append(f"{_gauge(line.gauge)} grows by {say.number(line.mb_per_h)} MB/h")
         if frame.wide:
             parts[-1] += f" ({say.interval(line.low, line.high, 'MB/h')})"
     if one.limit_mb is not None and not _limit_shown(one):
@@ -99,7 +105,7 @@ def _panel(axes: Any, one: Course, found: Sequence[Growing]) -> dict[str, Any]:
     drawn: dict[str, Any] = {}
     for i, (gauge, points) in enumerate(one.gauges.items()):
         times, values = _broken(points, one)
-        drawn[NAMES.get(gauge, gauge)] = axes.plot(times, values, linewidth=1.2, **habits.stroke(i))[0]
+        drawn[_gauge(gauge)] = axes.plot(times, values, linewidth=1.2, **habits.stroke(i))[0]
     for line in found:
         drawn |= _line(axes, one.gauges.get(line.gauge, []), line)
     if one.snapshots:

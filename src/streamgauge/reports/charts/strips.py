@@ -152,7 +152,7 @@ def _ages(axes: Any, lives: Strips, outcomes: Sequence[str], wanted_s: float | N
                 )  # fmt: skip
         count = lives.outcomes.get(outcome, 0)
         axes.text(
-            0, y - 0.34, f"{say.outcome_name(outcome)} ({count:,})", va="center", color=HEX["ink"],
+            0, y - 0.34, f"{habits.label(say.outcome_name(outcome), 30)} ({count:,})", va="center", color=HEX["ink"],
             bbox={"facecolor": HEX["paper"], "edgecolor": "none", "pad": 1},
         )  # fmt: skip
     named = []
