@@ -27,7 +27,7 @@ from streamgauge.sample import Reading
 GROWING = Path(__file__).parent / "growing_process.py"
 GROWTH, CLEANUP, UNBOUNDED = "memory_growth_mb_per_h", "memory_cleanup", "memory_unbounded"
 BOTH = ("by process", "by page")
-EVERY_S = 20.0
+EVERY_S = 30.0
 PLAN = Plan()
 BURST = 120 * MB
 
@@ -60,7 +60,7 @@ def growing_process() -> Iterator[Grows]:
 
 
 def read_through(memory: Memory) -> list[Reading]:
-    """The whole plan by both probes, every 20 s of a clock of our own, of one process that really holds that much."""
+    """The whole plan by both probes, every 30 s of a clock of our own, of one process that really holds that much."""
     clock = FakeClock(monotonic_ns=START, wall_ns=SystemClock().wall())
     with growing_process() as one:
         at = target_from_url(f"http://127.0.0.1:{one.port}/probe", dialect="openai-chat")
