@@ -55,6 +55,13 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
     return (hold,)
 
 
+def decides(settings: Settings, metric: str) -> bool:
+    """Whether its streams are long enough to be called that, and its hold long enough to judge memory."""
+    lives = settings.lives
+    short = metric == COMPLETE and lives is not None and lives.stream_s < LONG_S and settings.preset in SHORT_PRESETS
+    return not short and memory.decides(settings, metric)
+
+
 def _share(requests: int | None, slots: int, level: int) -> int | None:
     return None if requests is None else math.ceil(requests * slots / level)
 

@@ -17,15 +17,17 @@ from streamgauge.sample import GOOD
 from streamgauge.spec.presets import Settings
 from streamgauge.suite.contract import Seen, Told
 from streamgauge.suite.ttft import open_lane, warmup
-from streamgauge.trend import MB, Cleanup, hours_needed
+from streamgauge.trend import LEAST_NS, MB, MOST_WARMUP, Cleanup, hours_needed
 
 S = 1_000_000_000
 GROWTH, CLEANUP, UNBOUNDED = "memory_growth_mb_per_h", "memory_cleanup", "memory_unbounded"
 ALLOWED_MB_PER_H = 100.0
 """Growth that counts as allowed where no criterion says another."""
 SERVED = 0.5
-UNREAD = "readings of the server's memory failed"
 """Of the hold's requests so many must have been answered, or nobody used the server."""
+UNREAD = "readings of the server's memory failed"
+SURELY_S = LEAST_NS / (1 - MOST_WARMUP) / S
+"""A hold of this length is long enough for growth wherever its warm-up ends."""
 
 
 def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ...]) -> tuple[Phase, ...]:
@@ -46,6 +48,11 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
         Phase("burst", (rush,), burst.level, duration_ns=round(burst.seconds * S), settles=True),
         Phase("idle", (), 0, duration_ns=round(burst.idle_s * S)),
     )
+
+
+def decides(settings: Settings, metric: str) -> bool:
+    """Whether the hold is long enough to judge growth."""
+    return metric not in (GROWTH, UNBOUNDED) or settings.duration_s is None or settings.duration_s >= SURELY_S
 
 
 def _spread(level: int) -> int:

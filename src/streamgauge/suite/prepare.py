@@ -233,7 +233,7 @@ def _most_a_minute(lane: Lane) -> float:
 
 def _criteria(resolved: Resolved, sends: Mapping[str, Mapping[str, float]], confidence: float) -> list[Criterion]:
     """The criteria with their planned n and whether they gate: fixed before the first request."""
-    made = []
+    test, made = TESTS[resolved.settings.test], []
     for one in resolved.criteria:
         planned = _planned_n(resolved.settings, sends, one.target, one.prompt is not None, one.phase or "hold")
         plain = Criterion(
@@ -242,6 +242,7 @@ def _criteria(resolved: Resolved, sends: Mapping[str, Mapping[str, float]], conf
             severity=one.severity,
         )  # fmt: skip
         gating = not one.advisory and one.may_gate and gates(plain, planned, confidence)
+        gating = gating and (test.decides is None or test.decides(resolved.settings, one.metric))
         made.append(msgspec.structs.replace(plain, gating=gating))
     return made
 

@@ -89,6 +89,9 @@ class Words:
         held = [one for one in binding if one.gating and one.verdict == "inconclusive"]
         if held:
             return self._about(held[0])
+        unsettled = next((x for x in binding if METRICS[x.metric].kind == "run" and x.verdict == "inconclusive"), None)
+        if unsettled is not None:
+            return self._about(unsettled)
         if any(one.gating for one in binding):
             return "too few requests to decide ttft, which this test is about; all else that gates is met"
         return "no criterion could be decided by so few requests, so none gates"
