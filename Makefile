@@ -32,9 +32,10 @@ check: $(VENV)/dev  ## style and types
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/mypy
 
-# Tests start the command hundreds of times: its modules are compiled once, whatever the environment says.
+# Tests start the command hundreds of times: its modules are compiled once, whatever the environment says. Two files at a
+# time: most tests wait.
 test: check  ## style, types, and every test
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 bench: $(VENV)/dev  ## the measurements behind docs/benchmarks.md (an hour, ARGS=NAME for one; wants a quiet machine)
 	$(BIN)/python -m bench $(ARGS)

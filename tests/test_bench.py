@@ -30,6 +30,7 @@ TINY = {
     "decides": ("--tests", "ttft", "--drawn", "2", "--real", "1", "--requests", "2"),
     "long": ("--flood", "11", "--singly", "10", "--events", "300"),
     "levels": ("--tables", "7", "--draws", "19"),
+    "signs": ("--runs", "4"),
 }
 
 

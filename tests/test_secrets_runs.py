@@ -285,7 +285,7 @@ def test_a_crash_of_the_command_is_told_with_its_traceback_and_without_secrets(
     try:
         raise RuntimeError(f"a bug that holds {held}")
     except RuntimeError:
-        assert cli._bug() == 70
+        assert cli.tell_bug() == 70
     said = capsys.readouterr()
     assert "RuntimeError: a bug that holds" in said.err
     clean(said.out, said.err)

@@ -49,7 +49,8 @@ def short_looks(lines: Sequence[Look]) -> str:
 
 def _short(line: str) -> str:
     """`Check provider API latency` as `provider API latency`."""
-    return line.split(" ", 1)[1] if line.split(" ")[0] != "Profile" else line
+    first, _, rest = line.partition(" ")
+    return rest if rest and first != "Profile" else line
 
 
 def signs(document: Document) -> list[tuple[str, str, str]]:
