@@ -44,8 +44,9 @@ class Stretch:
 def see(seen: Seen) -> Told:
     """The section `capacity`, and how the criteria of kind `run` are met."""
     limits = limits_of(seen.head.criteria)
-    held = [_stretch(seen, phase) for phase in seen.story.phases if _is_level(seen, phase)]
-    spikes = [_stretch(seen, phase) for phase in seen.story.phases if phase.name == "spike"]
+    crashes = _crashes(seen)
+    held = [_stretch(seen, phase, crashed=bool(crashes)) for phase in seen.story.phases if _is_level(seen, phase)]
+    spikes = [_stretch(seen, phase, crashed=bool(crashes)) for phase in seen.story.phases if phase.name == "spike"]
     levels = [one.level for one in held]
     open_loop = any(one.phase.rate is not None for one in held)
     rng = np.random.default_rng(seen.head.seed)
@@ -57,7 +58,6 @@ def see(seen: Seen) -> Told:
     found = cap.capacity(levels, limits, rng, whole=not open_loop, confidence=seen.head.confidence)
     error_limit = min((one.limit for one in limits if one.of == "errors"), default=USUAL_ERRORS)
     fast_ms = max((one.limit for one in limits if one.of == "ttft"), default=USUAL_FAST_MS)
-    crashes = _crashes(seen)
     recoveries = _recoveries(seen, levels)
     named = steps(_merged(levels), error_limit)
     told = grace(
@@ -102,10 +102,16 @@ def _gave_up(seen: Seen, phase: Phase) -> str | None:
     return next((one.why for one in seen.story.gave_up if phase.start_ns < one.at_ns <= phase.end_ns), None)
 
 
-def _stretch(seen: Seen, phase: Phase) -> Stretch:
-    """What one phase came to. A level that was given up ends where that was."""
+def _stretch(seen: Seen, phase: Phase, *, crashed: bool) -> Stretch:
+    """What one phase came to. A level that was given up ends where that was.
+
+    crashed: whether the service was gone at some time of the run: what it took with it after the phase's end it had
+    carried until then.
+    """
     columns = seen.columns
     rows = _rows(seen, phase)
+    if crashed:
+        rows = rows[columns.having(rows, GOOD) | (columns.end[rows] < phase.end_ns)]
     within = columns.counted("error_rate", rows)
     waited = population(columns, METRICS["ttft_ms"], rows)
     alongside = columns.select(targets=seen.scope.targets)
