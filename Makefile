@@ -33,9 +33,14 @@ check: $(VENV)/dev  ## style and types
 	$(BIN)/mypy
 
 # Tests start the command hundreds of times: its modules are compiled once, whatever the environment says. Two files at a
-# time: most tests wait.
+# time, since most tests wait; those that hold stamps against the truth run by themselves.
 test: check  ## style, types, and every test
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+ifeq ($(ARGS),)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone"
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -m alone
+else
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(ARGS)
+endif
 
 bench: $(VENV)/dev  ## the measurements behind docs/benchmarks.md (an hour, ARGS=NAME for one; wants a quiet machine)
 	$(BIN)/python -m bench $(ARGS)

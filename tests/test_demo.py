@@ -15,6 +15,8 @@ from streamgauge.spec.load import Spec
 from streamgauge.spec.presets import TESTS
 from streamgauge.suite.demo import simulated_spec
 
+pytestmark = pytest.mark.alone
+
 QUICK = {
     f"STREAMGAUGE_TARGETS__{name}__MODEL": "sim-t60-i1-n5"
     for name in ("GPT_4O_MINI", "CLAUDE_3_5_SONNET", "GEMINI_2_FLASH")

@@ -32,6 +32,8 @@ from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.sample import Sample
 from streamgauge.simulator import Simulator, start
 
+pytestmark = pytest.mark.alone
+
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="kernel stamps and /proc are Linux")
 MODEL_OF_SIM = "sim-t300-i10-n30"
 SLOWLY = '[["wait",90],["text","a"],' + ",".join('["wait",10],["text","b"]' for _ in range(60)) + ',["finish","stop"]]'

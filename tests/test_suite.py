@@ -206,11 +206,13 @@ def test_a_signal_between_two_runs_ends_the_row_and_is_told(tmp_path: Path, numb
         raise AssertionError("the signal was not heeded")
 
     before = signal.getsignal(signal.SIGTERM)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has it ignored
     row = items(tmp_path, "a", "b")
     ended = list(run_several(row, one, SystemClock(), refused=Exit.USAGE, settling=lambda *_: None, bug=lambda _: None))
     assert [one.code for one in ended] == [code, code]
     assert "before it began" in str(ended[1].why)
     assert signal.getsignal(signal.SIGTERM) == before
+    signal.signal(signal.SIGINT, interrupt)
 
 
 # The wait between two tests.

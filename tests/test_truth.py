@@ -31,6 +31,8 @@ from streamgauge.simulator import Record, Sent, Simulator, start
 from streamgauge.stream import Limits, Stream, Trace
 from streamgauge.target import Target, request_for
 
+pytestmark = pytest.mark.alone
+
 DIALECTS = ("openai-chat", "anthropic", "gemini", "ai-sdk")
 STREAMS = 300
 AT_ONCE = 100
