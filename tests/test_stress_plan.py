@@ -23,7 +23,7 @@ from streamgauge.spec.settings import Overrides, judged_by, open_loop_of, settin
 from streamgauge.strain import Recovery
 from streamgauge.suite import stress
 from streamgauge.suite.crashes import restarts
-from streamgauge.suite.strained import weigh_capacity, weigh_errors, weigh_recovery
+from streamgauge.suite.weighing import weigh_capacity, weigh_errors, weigh_recovery
 
 S = 1_000_000_000
 SPEC = """

@@ -9,8 +9,11 @@ import msgspec
 import numpy as np
 
 from streamgauge import stats
-from streamgauge.capacity import Capacity, Level
+from streamgauge.capacity import Capacity, FloatArray, Level
 from streamgauge.degradation import Grace, Step
+
+LATE = 0.05
+"""Of the TTFT limit: our own lateness beyond it can change what is told. At the judged level it makes a run INVALID."""
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +46,8 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the fit of every criterion is within here; None for a spike."""
     gave_up: str | None = None
     """Why the load went on before its time."""
+    late_p95_ms: float | None = None
+    """How late our own starts were; a control of the generator, which makes a run INVALID at the judged level only."""
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,9 +183,10 @@ def section(
     recoveries: Sequence[Recovery],
     crashes: Sequence[Crash],
     drift: float,
+    strictest_ms: float,
     metrics: dict[str, str],
 ) -> Strain:
-    """The section from its parts. `metrics`: each limit's name to its metric."""
+    """The section from its parts. `strictest_ms`: the TTFT limit. `metrics`: each limit's name to its metric."""
     by_level = {step.level: step for step in steps}
     within = {} if found is None else _within(found)
     told = [
@@ -197,6 +203,7 @@ def section(
         words.append(phase_words(steps, unit).capitalize())
     words.append(grace.words())
     words += [f"Crash: {crash_words(one, unit)}" for one in crashes]
+    words += late_words(rungs, strictest_ms, unit)
     return Strain(
         unit=unit, asked=asked,
         value=None if found is None else found.value, low=None if found is None else found.low,
@@ -229,8 +236,10 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def rung_of(level: Level, *, start_ns: int, seconds: float, held: float | None, gave_up: str | None) -> Rung:
-    """A level's row, its phase not yet named."""
+def rung_of(
+    level: Level, late_ms: FloatArray, *, start_ns: int, seconds: float, held: float | None, gave_up: str | None
+) -> Rung:
+    """A level's row, its phase not yet named. late_ms: how late each of its requests was started."""
     ordered = np.sort(level.ttft_ms)
 
     def quantile(q: float) -> float | None:
@@ -240,8 +249,20 @@ def rung_of(level: Level, *, start_ns: int, seconds: float, held: float | None, 
         level=level.level, start_ns=start_ns, seconds=seconds, held=held, in_flight=level.in_flight, n=level.n,
         errors=level.errors, error_rate=level.errors / level.n if level.n else None, ttft_p50_ms=quantile(0.5),
         ttft_p95_ms=quantile(0.95), served_per_s=level.served, goodput_per_s=level.goodput,
-        tokens_per_s=level.tokens, phase=None, gave_up=gave_up,
+        tokens_per_s=level.tokens, late_p95_ms=stats.quantile(np.sort(late_ms), 0.95), phase=None, gave_up=gave_up,
     )  # fmt: skip
+
+
+def late_words(rungs: Sequence[Rung], limit_ms: float, unit: str) -> list[str]:
+    """That at some levels our own starts were late by more than a twentieth of the limit: what is told of them is in
+    part of us."""
+    late = [(one.late_p95_ms, one.level) for one in rungs if (one.late_p95_ms or 0.0) > LATE * limit_ms]
+    if not late:
+        return []
+    worst, level = max((ms or 0.0, level) for ms, level in late)
+    where = ", ".join(f"{level:,.3g}" for _, level in sorted(late, key=lambda one: one[1]))
+    told = f"p95 {worst:,.0f} ms at {amount(level, unit)}"
+    return [f"Our own starts were late at {where} ({told}): what is told of these levels is in part our doing"]
 
 
 def worst_errors(levels: Sequence[Level], confidence: float) -> tuple[float, float, float] | None:

@@ -1,5 +1,4 @@
-"""What a stress run showed, from its folder: levels, capacity, degradation, crashes and recovery; and how its criteria
-are met."""
+"""What a stress run showed, from its folder: levels, capacity, degradation, crashes and recovery."""
 
 from __future__ import annotations
 
@@ -13,25 +12,22 @@ from streamgauge import capacity as cap
 from streamgauge.capacity import Capacity, Level
 from streamgauge.columns import IntArray, population
 from streamgauge.degradation import SOON_S, grace, recovery_s, steps
-from streamgauge.evidence import NOT_MEASURED, Answer, Evidence, Requirement, Weigh
+from streamgauge.evidence import Weigh
 from streamgauge.metrics import METRICS
-from streamgauge.sample import GOOD
+from streamgauge.sample import GOOD, Outcome
 from streamgauge.slices import over_time
 from streamgauge.strain import (
     Crash,
     Recovery,
     Rung,
-    amount,
-    capacity_words,
-    crash_words,
     rung_of,
     section,
-    worst_errors,
 )
 from streamgauge.suite.contract import Seen, Told
 from streamgauge.suite.crashes import crashes as crashes_of
 from streamgauge.suite.folder import GAP
 from streamgauge.suite.stress import LEVELS, limits_of
+from streamgauge.suite.weighing import weigh_capacity, weigh_crashes, weigh_errors, weigh_recovery
 from streamgauge.summary import Phase
 
 BACK, BACK_MS = 1.5, 20.0
@@ -61,13 +57,12 @@ def see(seen: Seen) -> Told:
     crashed = {one.level.level for one in held if gone_ns is not None and one.phase.end_ns > gone_ns}
     fit = [_lost(one) if one.level in crashed else one for one in levels]
     open_loop = any(one.phase.rate is not None for one in held)
-    rng = np.random.default_rng(seen.head.seed)
 
     def fitted(confidence: float) -> Capacity | None:
         rng = np.random.default_rng(seen.head.seed)
         return cap.capacity(fit, limits, rng, whole=not open_loop, confidence=confidence)
 
-    found = cap.capacity(fit, limits, rng, whole=not open_loop, confidence=seen.head.confidence)
+    found = fitted(seen.head.confidence)
     error_limit = min((one.limit for one in limits if one.of == "errors"), default=USUAL_ERRORS)
     fast_ms = max((one.limit for one in limits if one.of == "ttft"), default=USUAL_FAST_MS)
     recoveries = _recoveries(seen, levels)
@@ -85,6 +80,7 @@ def see(seen: Seen) -> Told:
     part = section(
         [one.rung for one in held], found, named, told, unit=unit, asked=asked,
         spike=spikes[0].rung if spikes else None, recoveries=recoveries, crashes=crashes, drift=cap.DRIFT,
+        strictest_ms=min((one.limit for one in limits if one.of == "ttft"), default=USUAL_FAST_MS),
         metrics={one.name: "ttft_ms" if one.of == "ttft" else "error_rate" for one in limits},
     )  # fmt: skip
     weigh: dict[str, Weigh] = {
@@ -137,7 +133,11 @@ def _stretch(seen: Seen, phase: Phase, *, crashed: bool) -> Stretch:
     seconds = (phase.end_ns - phase.start_ns) / 1e9
     held = pace["concurrency_held"] if phase.rate is None else None
     gave_up = _gave_up(seen, phase)
-    return Stretch(phase, level, rung_of(level, start_ns=phase.start_ns, seconds=seconds, held=held, gave_up=gave_up))
+    late_ms = columns.late_ms[rows[~columns.having(rows, [Outcome.SHED])]]
+    rung = rung_of(
+        level, late_ms.astype(np.float64), start_ns=phase.start_ns, seconds=seconds, held=held, gave_up=gave_up
+    )
+    return Stretch(phase, level, rung)
 
 
 def _rows(seen: Seen, phase: Phase) -> IntArray:
@@ -245,65 +245,3 @@ def _failure_ms(seen: Seen) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     rows = rows[~columns.having(rows, GOOD)]
     took: np.ndarray[tuple[int], np.dtype[np.float64]] = (columns.end[rows] - columns.due[rows]) / 1e6
     return took
-
-
-# Criteria
-
-
-def weigh_capacity(found: Capacity | None, ask: Requirement, unit: str) -> Evidence:
-    """Passed where the lower bound meets it, failed where the upper one does not."""
-    if found is None:
-        return NOT_MEASURED
-    carries = "" if found.value is None else "it carries "
-    said = f"{carries}{capacity_words(found, unit)}; {amount(ask.limit, unit)} asked"
-    n = sum(1 for _ in found.crossings[0].levels)
-    passed = found.low is not None and ask.met_by(found.low)
-    failed = found.high is not None and not ask.met_by(found.high)
-    if found.value is None:
-        failed = failed or not ask.met_by(found.crossings[0].levels[0])
-    answer: Answer = "pass" if passed else "fail" if failed else "inconclusive"
-    if answer == "inconclusive" and found.at_least and not ask.met_by(found.value or 0.0):
-        said += "; climb higher (--concurrency) to tell"
-    return Evidence(answer, value=found.value, low=found.low, high=found.high, n=n, said=said)
-
-
-def weigh_errors(levels: Sequence[Level], ask: Requirement, confidence: float) -> Evidence:
-    """The worst level: failed where it is surely above, passed where none can be."""
-    worst = worst_errors(levels, confidence)
-    if worst is None:
-        return NOT_MEASURED
-    value, low, high = worst
-    most = max((one for one in levels if one.n), key=lambda one: one.errors / one.n)
-    n = sum(one.n for one in levels)
-    said = f"at worst {value:.2%} of {most.n:,} requests failed, at {most.level:g}"
-    if not value:
-        said = f"none of {n:,} requests failed at any level"
-    answer: Answer = "pass" if ask.met_by(high) else "inconclusive" if ask.met_by(low) else "fail"
-    return Evidence(answer, value=value, low=low, high=high, n=n, said=said)
-
-
-def weigh_crashes(crashes: Sequence[Crash], ask: Requirement, n: int, unit: str) -> Evidence:
-    """Counted as observed."""
-    if not n:
-        return NOT_MEASURED
-    said = crash_words(crashes[0], unit) if crashes else "it was there all the time"
-    met = ask.met_by(float(len(crashes)))
-    return Evidence("pass" if met else "fail", value=float(len(crashes)), n=n, said=said)
-
-
-def weigh_recovery(recoveries: Sequence[Recovery], ask: Requirement) -> Evidence:
-    """The longest one, as observed. One that did not come back fails where it was looked at for the limit at least."""
-    lost = [one for one in recoveries if one.why == "not_back"]
-    if lost:
-        worst_seen = max(lost, key=lambda one: one.looked_s)
-        said = f"{worst_seen.looked_s:.0f} s after {worst_seen.after} it was not back"
-        if ask.met_by(worst_seen.looked_s):
-            return Evidence("inconclusive", n=len(recoveries), why="not_measured", said=f"{said}; nobody looked longer")
-        return Evidence("fail", n=len(recoveries), why="censored", said=said)
-    known = [one for one in recoveries if one.seconds is not None]
-    if not known:
-        return NOT_MEASURED
-    worst = max(known, key=lambda one: one.seconds or 0.0)
-    value = worst.seconds or 0.0
-    said = f"back {value:.1f} s after {worst.after}"
-    return Evidence("pass" if ask.met_by(value) else "fail", value=value, n=len(known), said=said)
