@@ -135,7 +135,7 @@ def test_death_at_100_connections_is_a_crash_that_ends_the_climb(climbs: dict[st
     assert "nobody listened" in found["crashes"][0]["words"]
     assert [one["level"] for one in found["levels"]] == [1, 40, 80, 100, 120], "nothing was tried after the crash"
     assert found["levels"][-1]["phase"] == "crash"
-    assert "it crashed at 120 users nobody listened" in findings(report)["crashed"]
+    assert "it crashed at 120 users: nobody listened" in findings(report)["crashed"]
     assert not {"connections_refused", "sheds", "collapses", "lost_together"} & set(findings(report)), "told once"
     assert report["severity"] == "P0"
 

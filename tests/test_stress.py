@@ -211,7 +211,7 @@ def test_a_server_that_dies_is_a_crash_and_ends_the_climb(runs: dict[str, Run]) 
     assert 30 <= crash["failed"] < crash["n"]
     assert criterion(report, "crashes")["verdict"] == "fail"
     assert report["severity"] == "P0", "whoever asks a service that is gone fails"
-    assert report["headline"].startswith("at 40 users nobody listened"), "a crash comes before what it made worse"
+    assert report["headline"].startswith("at 40 users: nobody listened"), "a crash comes before what it made worse"
     assert "exit code" in report["next_step"]
     assert criterion(report, "capacity")["verdict"] == "fail"
     assert within(found, 30)

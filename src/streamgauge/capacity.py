@@ -15,6 +15,7 @@ came counts as far above; arcsine of the square root for shares. Units: a level 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -177,9 +178,21 @@ def _told(crossings: list[Crossing], drawn: FloatArray, confidence: float, *, wh
         confidence=confidence,
         at_least=point > highest,
         tested=within[-1] if within else None,
-        limited_by=None if point > highest else crossings[points.index(point)].limit.name,
+        limited_by=None if point > highest else _first(crossings, points).limit.name,
         crossings=tuple(crossings),
     )
+
+
+def _first(crossings: Sequence[Crossing], points: Sequence[float]) -> Crossing:
+    """The criterion that is crossed first. Requests that fail give no first token: where TTFT is crossed by them alone,
+    and the share of errors between the same two levels, it is the errors that limit."""
+    first = crossings[points.index(min(points))]
+    after = bisect.bisect_left(first.levels, min(points))
+    if first.limit.of == "ttft" and after < len(first.levels) and math.isinf(first.fitted[after]):
+        for one, point in zip(crossings, points, strict=True):
+            if one.limit.of == "errors" and bisect.bisect_left(one.levels, point) == after:
+                return one
+    return first
 
 
 def isotonic(at: FloatArray, values: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -144,13 +144,11 @@ def capacity_words(found: Capacity | None, unit: str) -> str:
 
 
 def crash_words(crash: Crash, unit: str) -> str:
-    """`at 120 users nobody listened from 31.2 s on: 40 connections refused in a row; 43 of 1,204 requests failed`."""
-    at = "" if crash.level is None else f"at {amount(crash.level, unit)} "
-    return (
-        f"{at}{crash.words}; {crash.failed:,} of {crash.n:,} requests failed until it was back"
-        if (crash.back_ns is not None)
-        else f"{at}{crash.words}; {crash.failed:,} of {crash.n:,} requests failed, and it was not back"
-    )
+    """`at 120 users: nobody listened from 31.2 s on: 40 connections refused in a row; 43 of 1,204 requests failed`."""
+    at = "" if crash.level is None else f"at {amount(crash.level, unit)}: "
+    back = "and it was not back" if crash.back_ns is None else "until it was back"
+    comma = "," if crash.back_ns is None else ""
+    return f"{at}{crash.words}; {crash.failed:,} of {crash.n:,} requests failed{comma} {back}"
 
 
 def phase_words(steps: Sequence[Step], unit: str) -> str:
@@ -259,10 +257,10 @@ def late_words(rungs: Sequence[Rung], limit_ms: float, unit: str) -> list[str]:
     late = [(one.late_p95_ms, one.level) for one in rungs if (one.late_p95_ms or 0.0) > LATE * limit_ms]
     if not late:
         return []
-    worst, level = max((ms or 0.0, level) for ms, level in late)
-    where = ", ".join(f"{level:,.3g}" for _, level in sorted(late, key=lambda one: one[1]))
-    told = f"p95 {worst:,.0f} ms at {amount(level, unit)}"
-    return [f"Our own starts were late at {where} ({told}): what is told of these levels is in part our doing"]
+    worst = max(ms or 0.0 for ms, _ in late)
+    *others, last = sorted(level for _, level in late)
+    where = "".join(f"{level:,.3g}, " for level in others) + amount(last, unit)
+    return [f"Our own starts were late at {where} (p95 up to {worst:,.0f} ms): what is told there is in part our doing"]
 
 
 def worst_errors(levels: Sequence[Level], confidence: float) -> tuple[float, float, float] | None:

@@ -116,7 +116,7 @@ def crashed(run: RunFacts) -> Iterator[Finding]:
     yield Finding(
         name="crashed",
         target=None,
-        words=f"it crashed {crash_words(first, found.unit)}{again}",
+        words=f"it crashed{':' if first.level is None else ''} {crash_words(first, found.unit)}{again}",
         evidence=Basis(
             k=failed, n=n, of="requests",
             values={"crashes": float(len(found.crashes)), "level": first.level,

@@ -85,7 +85,7 @@ def see(seen: Seen) -> Told:
     )  # fmt: skip
     weigh: dict[str, Weigh] = {
         "capacity": lambda ask, confidence: weigh_capacity(fitted(confidence), ask, unit),
-        "level_error_rate": lambda ask, confidence: weigh_errors(levels, ask, confidence),
+        "level_error_rate": lambda ask, confidence: weigh_errors(levels, ask, confidence, unit),
         "crashes": lambda ask, _: weigh_crashes(crashes, ask, sum(one.n for one in levels), unit),
         "recovery_s": lambda ask, _: weigh_recovery(recoveries, ask),
     }

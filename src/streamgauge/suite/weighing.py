@@ -26,7 +26,7 @@ def weigh_capacity(found: Capacity | None, ask: Requirement, unit: str) -> Evide
     return Evidence(answer, value=found.value, low=found.low, high=found.high, n=n, said=said)
 
 
-def weigh_errors(levels: Sequence[Level], ask: Requirement, confidence: float) -> Evidence:
+def weigh_errors(levels: Sequence[Level], ask: Requirement, confidence: float, unit: str = "users") -> Evidence:
     """The worst level: failed where it is surely above, passed where none can be."""
     worst = worst_errors(levels, confidence)
     if worst is None:
@@ -34,7 +34,7 @@ def weigh_errors(levels: Sequence[Level], ask: Requirement, confidence: float) -
     value, low, high = worst
     most = max((one for one in levels if one.n), key=lambda one: one.errors / one.n)
     n = sum(one.n for one in levels)
-    said = f"at worst {value:.2%} of {most.n:,} requests failed, at {most.level:g}"
+    said = f"at worst {value:.2%} of {most.n:,} requests failed, at {amount(most.level, unit)}"
     if not value:
         said = f"none of {n:,} requests failed at any level"
     answer: Answer = "pass" if ask.met_by(high) else "inconclusive" if ask.met_by(low) else "fail"
