@@ -19,11 +19,11 @@ from streamgauge.check.way import way_findings
 from streamgauge.clock import Clock, S
 from streamgauge.dialects.contract import Ask
 from streamgauge.errors import TargetError, UsageError
+from streamgauge.guard import Limits as RunLimits
+from streamgauge.load import Load, workers_for
 from streamgauge.net import tls_context
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.reports.document import Calibration
-from streamgauge.run import Limits as RunLimits
-from streamgauge.run import Load, workers_for
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved, ResolvedTarget
 from streamgauge.stream import Limits
