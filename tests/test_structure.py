@@ -111,6 +111,11 @@ def test_files_of_one_kind_never_import_each_other() -> None:
             {
                 "document",
                 "view",
+                "cells",
+                "criteria",
+                "targets",
+                "numbers",
+                "quality",
                 "lasting",
                 "causes",
                 "levels",
