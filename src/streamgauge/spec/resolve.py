@@ -32,9 +32,10 @@ from streamgauge.spec.address import Reach, Url, check_header, check_path, join,
 from streamgauge.spec.criteria import Criterion
 from streamgauge.spec.load import Spec, digest
 from streamgauge.spec.mistakes import Mistakes, Path, did_you_mean
-from streamgauge.spec.model import Max, Probe
+from streamgauge.spec.model import Max
 from streamgauge.spec.places import parse_place
 from streamgauge.spec.presets import TESTS, Settings
+from streamgauge.spec.probes import Probe
 from streamgauge.spec.prompt_files import PromptSet
 from streamgauge.spec.settings import Overrides, judged_by, open_loop_of, probes_of, settings_of
 from streamgauge.spec.targets import Target, is_json
