@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streamgauge.check.look import Looked
     from streamgauge.clock import Clock
     from streamgauge.spec.load import Spec
-    from streamgauge.spec.resolve import Resolved
+    from streamgauge.spec.resolved import Resolved
     from streamgauge.suite.prepare import Prepared
     from streamgauge.target import Target
 

@@ -16,7 +16,7 @@ from streamgauge.load import workers_for
 from streamgauge.plan import Hold, Lane, Phase, lane_end
 from streamgauge.sample import REPEATS
 from streamgauge.spec.presets import Settings
-from streamgauge.spec.resolve import Resolved
+from streamgauge.spec.resolved import Resolved
 from streamgauge.suite.seen import Seen
 from streamgauge.target import Target, request_for
 

@@ -33,7 +33,7 @@ from streamgauge.reports import ReportGenerator
 from streamgauge.run import Began, Ending, Listener, Stopping, conduct
 from streamgauge.secrets import Redactor
 from streamgauge.spec.presets import Settings
-from streamgauge.spec.resolve import ResolvedTarget
+from streamgauge.spec.resolved import ResolvedTarget
 from streamgauge.suite.assess import Assessment, assess
 from streamgauge.suite.folder import READINGS, Head, create, new_id, write_whole
 from streamgauge.suite.prepare import Prepared, check_descriptors, preflight

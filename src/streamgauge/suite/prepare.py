@@ -25,7 +25,7 @@ from streamgauge.net import tls_context
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.reports.document import Calibration
 from streamgauge.spec.presets import Settings
-from streamgauge.spec.resolve import Resolved, ResolvedTarget
+from streamgauge.spec.resolved import Resolved, ResolvedTarget
 from streamgauge.stream import Limits
 from streamgauge.suite.estimate import Estimate, estimate_of, input_tokens
 from streamgauge.suite.probing import check_files
