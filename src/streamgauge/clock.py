@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-NS = 1
 US = 1_000
 MS = 1_000_000
 S = 1_000_000_000
