@@ -53,7 +53,7 @@ def resolve(
     filler = Filler({**spec.dotenv, **{name: value for name, value in environ.items() if value}}, mistakes)
     environment, base = _environment(spec, env_name, test_name, filler, overrides)
     names, control_names = _used(spec, test_name)
-    made = {name: _target(spec, name, environment, base, filler) for name in (*names, *control_names)}
+    made = {name: _target(spec, name, base, filler) for name in (*names, *control_names)}
     done = {name: target for name, target in made.items() if target is not None}
     kind, guarded, limits = limits_of(spec, environment, done.values(), overrides, filler)
     arrivals = open_loop_of(spec, test_name, overrides, mistakes)
@@ -125,7 +125,7 @@ def _url(text: str, at: Path, filler: Filler) -> Url | None:
         return None
 
 
-def _target(spec: Spec, name: str, environment: str | None, base: Url | None, filler: Filler) -> ResolvedTarget | None:
+def _target(spec: Spec, name: str, base: Url | None, filler: Filler) -> ResolvedTarget | None:
     """One target as plain values; None (and a mistake noted) where it cannot be."""
     target = spec.model.targets[name]
     at: Path = ("targets", name)

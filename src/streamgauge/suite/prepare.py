@@ -118,7 +118,7 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
         criteria=tuple(_criteria(resolved, estimate.sends, confidence)),
         confidence=confidence,
         estimate=estimate,
-        notes=(*_notes(resolved, estimate), *filter(None, map(_model_note, targets)), *_beyond(estimate, calibration)),
+        notes=(*_notes(resolved), *filter(None, map(_model_note, targets)), *_beyond(estimate, calibration)),
         calibration=calibration,
     )
 
@@ -256,7 +256,7 @@ def _planned_n(
     return int(n / (len(settings.prompts) if one_prompt else 1) + 1e-9)
 
 
-def _notes(resolved: Resolved, estimate: Estimate) -> list[str]:
+def _notes(resolved: Resolved) -> list[str]:
     """What a reader of the report must know of the set-up."""
     notes = []
     for target in (*resolved.targets, *resolved.controls):
