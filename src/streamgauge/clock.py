@@ -151,10 +151,6 @@ class RealtimeMap:
     def __repr__(self) -> str:
         return f"RealtimeMap(offset={self.offset}, uncertainty={self.uncertainty}, steps={len(self.steps)})"
 
-    def to_monotonic(self, wall_ns: int) -> int:
-        """The monotonic time (ns) of a wall stamp taken since the last look."""
-        return wall_ns + self.offset
-
     def refresh(self, tries: int = 5) -> bool:
         """Look at the offset again; True if the wall clock stepped since the last look."""
         before = self._looked
