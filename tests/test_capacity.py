@@ -208,3 +208,13 @@ def test_the_constants_are_those_that_were_measured():
     """Changing one asks for a new run of `python -m bench levels` (docs/decisions/018)."""
     shipped = (module.DRIFT, module.BRIDGE, module.CLIP, module.TAIL)
     assert shipped == (0.08, 2.0, math.log(4), 0.1)
+
+
+def test_refusals_limit_by_errors_although_they_are_no_first_tokens_either():
+    """None of the refused waited, and of the others none was slow: naming TTFT would send its reader the wrong way."""
+    refusing = level(75, 300.0, errors=20)
+    lost = refusing.ttft_ms.copy()
+    lost[-20:] = np.inf
+    table = [level(10, 300.0), level(50, 300.0), Level(75, lost, 100, 20)]
+    assert found(table).limited_by == ERRORS.name
+    assert found([level(10, 300.0), level(50, 300.0), level(75, 3_000.0, errors=0)]).limited_by == TTFT.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,21 @@ def test_a_dry_run_in_json_is_json_alone() -> None:
     assert plan["requests"] == 152
     assert "ttft_ms.p95 < 1000" in plan["decides"]
     assert plan["usd"] is None, "an unknown cost is not 0"
+
+
+@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="a shell sets the limit of its child")
+@pytest.mark.parametrize("test", ["concurrent", "stress"])
+def test_a_dry_run_says_that_this_machine_has_too_few_descriptors(test: str, tmp_path: Path) -> None:
+    words = shlex.join([sys.executable, "-m", "streamgauge", "run", test, *PLAN[2:], "--concurrency", "5000"])
+    for more, stream in (("", "stdout"), (" --json", "json")):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"ulimit -n 256; exec {words}{more}"],
+            cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        said = json.loads(done.stdout)["plan"][0]["cannot_start"] if stream == "json" else done.stdout
+        assert "the plan wants 5,000 streams" in said
+        assert "--concurrency 192" in said
 
 
 def test_a_reader_that_leaves_does_not_turn_the_exit_code_into_fail(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -85,6 +86,66 @@ def test_what_was_not_measured_is_none():
     one = Level(10, np.full(20, 100.0), 20, 0)
     found = steps([one, Level(20, np.full(20, 100.0), 20, 0)], 0.05)
     assert [(step.gain, step.kept) for step in found] == [(None, None), (None, None)]
+
+
+def noisy(knee: float, rng: np.random.Generator, drift: float = 0.08) -> list[Level]:
+    """A closed loop whose answers take 0.3 s each until `knee` users, and from there on come no faster (Little's law):
+    each level is off by a drift of its own, held for 10 s, and each request by its own luck."""
+    out = []
+    for users in (1, 10, 25, 50, 62, 68, 75, 100, 150, 200):
+        slower = math.exp(drift * rng.standard_normal())
+        takes_s = 0.3 * slower * max(1.0, users / knee)
+        n = int(rng.poisson(10 * users / takes_s))
+        waits = (takes_s * 1e3 - 100) * np.exp(0.3 * rng.standard_normal(n))
+        out.append(Level(users, waits, n, 0, served=n / 10))
+    return out
+
+
+def falls(phases: list[str]) -> int:
+    """How often a phase is milder than the one before."""
+    order = ["linear", "queueing", "shedding", "collapse"]
+    return sum(order.index(b) < order.index(a) for a, b in pairwise(phases))
+
+
+def test_noise_alone_never_names_a_service_better_than_with_less_load():
+    """400 generated tables whose truth is monotone, many with the knee amid fine steps."""
+    rng = np.random.default_rng(5)
+    tables = [(knee, noisy(knee, rng)) for knee in rng.uniform(20, 160, 400)]
+    named = [(knee, [(step.level, step.phase) for step in steps(table, 0.05)]) for knee, table in tables]
+
+    assert sum(falls([phase for _, phase in one]) > 0 for _, one in named) <= 4
+    below = [phase for knee, one in named for level, phase in one if level < 0.7 * knee]
+    beyond = [phase for knee, one in named for level, phase in one if level > 1.7 * knee]
+    assert below.count("linear") > 0.97 * len(below)
+    assert len(beyond) - beyond.count("linear") > 0.99 * len(beyond)
+    assert beyond.count("queueing") > 0.9 * len(beyond)
+
+
+def test_a_level_that_surely_heals_is_named_so():
+    """A second instance came up between 50 and 100 users: three seconds of waiting are gone."""
+    table = [level(10, 10, 200), level(50, 20, 3_000), level(100, 100, 205), level(200, 110, 2_500)]
+    assert phases(*table) == ["linear", "queueing", "linear", "queueing"]
+
+
+def test_one_doubtful_level_among_better_ones_is_noise():
+    rng = np.random.default_rng(1)
+    few = 320 * np.exp(0.5 * rng.standard_normal(12))
+    odd = Level(25, few, 12, 0, served=22.0)
+    assert np.median(few) > 1.5 * 200, "by itself it would queue"
+    assert phases(level(10, 10, 200), odd, level(50, 50, 205), level(75, 74, 210)) == ["linear"] * 4
+    assert phases(level(10, 10, 200), level(50, 30, 900), Level(62, few, 12, 0, served=33.0)) == [
+        "linear", "queueing", "queueing"
+    ]  # fmt: skip
+
+
+def test_a_level_that_ended_in_a_crash_is_no_shedding_and_no_collapse():
+    table = [level(1, 1, 200), level(50, 50, 210), level(100, 20, 215, errors=80)]
+    found = steps(table, 0.05, crashed={100})
+    assert [step.phase for step in found] == ["linear", "linear", "crash"]
+    assert found[2].error_rate == 0.8
+    result = grace(found, np.array([1.0] * 80), [0.5], error_limit=0.05, fast_ms=1_000)
+    assert (result.graceful, result.survivors_served) == (False, True)
+    assert result.words().startswith("Not graceful: it crashed, errors went past the limit")
 
 
 def test_recovery_is_the_first_request_since_which_all_is_as_before():

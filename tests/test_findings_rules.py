@@ -18,6 +18,7 @@ from streamgauge.findings.checklist import OPTIMISATIONS, ROOT_CAUSES, checklist
 from streamgauge.findings.steps import server_timing
 from streamgauge.sample import Outcome, Reading, Sample
 from streamgauge.spec.silence import FINDINGS
+from streamgauge.strain import Crash
 from streamgauge.summary import Phase, scope_of
 from streamgauge.verdict import Criterion, judge
 
@@ -271,8 +272,43 @@ def test_capacity_is_told_for_each_instance() -> None:
     assert "scale out at 29 open streams an instance" in found["scale_out"].words
     assert found["sheds"].words == "from 75 users on requests are refused, 12.0% of them there"
     assert next(iter(found)) == "sheds", "what loses answers comes first"
-    strain.at_least, strain.crashes, rungs[2].phase = True, ["refused from 75 users on"], "collapse"
-    assert set(named(run(two, sections={"capacity": strain}))) == {"crashed", "collapses"}
+    strain.at_least, rungs[2].phase = True, "collapse"
+    assert set(named(run(two, sections={"capacity": strain}))) == {"collapses"}
+
+
+def crashing(at_s: float, back_s: float | None, words: str = "nobody listened", failed: int = 6) -> Any:
+    crash = Crash(words=words, last_ns=START + round((at_s - 1) * S), at_ns=START + round(at_s * S), level=75.0,
+                  back_ns=None if back_s is None else START + round(back_s * S), failed=failed, n=24)  # fmt: skip
+    return SimpleNamespace(unit="users", value=62.0, low=58.0, high=66.0, at_least=True, crashes=[crash], levels=[],
+                           limited_by="ttft_ms.p95 < 1000", failures_fast=True)  # fmt: skip
+
+
+def test_a_crash_costs_what_was_seen_and_is_told_once() -> None:
+    """Six connections refused, a restart that a probe read, connections that waited: all of it is the one crash."""
+    gone = [made(n=n, due_ms=20_100 + n, outcome=Outcome.CONNECT_REFUSED, end_ms=50.0) for n in range(6)]
+    well = connecting(*[1.0] * 14)
+    again = [made(2_000.0, n=20 + n, due_ms=20_500.0 + n, connect_ns=START + 21_600 * MS) for n in range(4)]
+    readings = [
+        Reading(probe="app", at_ns=START + 5 * i * S, took_ns=MS, pid=7 if i < 5 else 9,
+                uptime_s=100.0 + 5 * i if i < 5 else 5.0 * i - 21, values={"rss": 1e8})
+        for i in range(9)
+    ]  # fmt: skip
+    alone = named(run([*gone, *again, *well], readings=readings))
+    assert {"restart_seen", "connections_refused", "connects_again"} <= set(alone)
+
+    found = named(run([*gone, *again, *well], readings=readings, sections={"capacity": crashing(20, 22)}))
+    assert not {"restart_seen", "connections_refused", "connects_again"} & set(found)
+    assert found["crashed"].lost == 6 / 24
+    assert "6 of 24 requests failed until it was back" in found["crashed"].words
+    assert (found["crashed"].evidence.k, found["crashed"].evidence.values["back_after_s"]) == (6, 2.0)
+
+    early = named(run([*gone, *again, *well], readings=readings, sections={"capacity": crashing(2, 3)}))
+    assert {"restart_seen", "connections_refused", "connects_again"} <= set(early), "that was another time"
+
+
+def test_a_crash_that_cost_no_request_is_still_told() -> None:
+    found = named(run([made(n=1)], sections={"capacity": crashing(20, 22, "probe app saw a restart", failed=0)}))
+    assert found["crashed"].place[0] == 1, "it will, if it goes on"
 
 
 def test_refusals_told_at_once_are_not_called_late_for_what_a_spike_lost() -> None:

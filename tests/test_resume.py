@@ -6,11 +6,13 @@ import csv
 import fcntl
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,17 @@ from cli import environment, inline, valid_report
 from folders import end, phase, run_folder, stop
 from made import START, made
 from streamgauge.arrivals import Rate
-from streamgauge.clock import S, SystemClock
+from streamgauge.capacity import Limit
+from streamgauge.clock import S, SystemClock, boot_id
 from streamgauge.plan import Hold, Lane, Phase, pick
 from streamgauge.simulator import Simulator, start
+from streamgauge.spec.presets import Climb
 from streamgauge.suite.contract import Cut
 from streamgauge.suite.execute import head_of
 from streamgauge.suite.folder import Head, create, read_head, read_story
 from streamgauge.suite.rest import levels_left, phases_left, requests_left
+from streamgauge.suite.resume import left_of
+from streamgauge.suite.stress import Climber
 from test_prepare import planned
 
 PROMPTS = ("short", "medium", "long")
@@ -162,6 +168,36 @@ def test_a_climb_that_had_given_up_is_not_taken_up_again(tmp_path: Path) -> None
     assert "it had given up at 200 users (20 times dropped)" in levels_left(
         cut(CLIMB, [*CLIMBED[:7], gave_up, stop("", 31_000)], {}, tmp_path)
     )
+
+
+def test_finer_steps_after_a_cut_are_chosen_by_the_levels_held_before_it(tmp_path: Path) -> None:
+    """From the folder alone: at 100 users TTFT was 400 ms, at 200 it was 3 s; of a finer step a second was held."""
+    held = [(level, since) for level, since in ((1, 2_000), (100, 13_000), (200, 24_000), (150, 46_000))]
+    samples = [
+        made(3_000.0 if level == 200 else 400.0, due_ms=since + 20.0 * i, level=level, writes_ms=100.0,
+             phase="hold" if level == 100 else "stress")
+        for level, since in held for i in range(40)
+    ]  # fmt: skip
+    journal = [{"event": "round", "number": 0}, *CLIMBED, phase("ramp", 44_000, 150), phase("stress", 46_000, 150)]
+    folder = run_folder(
+        tmp_path, samples, [], journal, phases=list(CLIMB), test="stress", host=platform.node(), boot=boot_id()
+    )
+    left = left_of(folder, SystemClock())
+    assert [one.name for one in left.phases] == ["warmup"]
+
+    climb = Climb((1, 100, 200), 100, hold_s=10, spike_s=5, recovery_s=10, finer=3)
+    course = Climber(
+        replace(planned(tmp_path, "stress").resolved.settings, climb=climb),
+        ("app",),
+        (Limit("ttft_ms.p95 < 1000", "ttft", 1_000.0),),
+    )
+    for told in left.told:
+        course.hear(told)
+    course.goes_on()
+
+    assert [(one.level, one.n) for one in course.seen()] == [(level, 40) for level, _ in held]
+    ramp, finer = course.ahead(None) or ()
+    assert (ramp.level, finer.level) == (175, 175), "between 150, which was within, and 200"
 
 
 def test_the_journal_tells_the_gap_and_what_came_after(tmp_path: Path) -> None:

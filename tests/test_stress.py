@@ -36,6 +36,7 @@ recovery = 3
 finer = 2
 {more}
 """
+PATH = "/v1/chat/completions"
 USERS = "levels = [1, 10, 20, 40, 60]"
 AT_ONCE = threading.Semaphore(3)
 """So many runs at a time: they mostly sleep, but not at their beginnings."""
@@ -52,7 +53,7 @@ def strained(kind: str, amount: float) -> Iterator[str]:
     process = subprocess.Popen([sys.executable, SERVER, kind, str(amount)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1/chat/completions"
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}{PATH}"
     finally:
         process.kill()
         process.wait()
@@ -105,6 +106,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         begin("shed", f"{sim.url}/v1/chat/completions", USERS)
         begin("thrash", stack.enter_context(strained("thrash", 15)), USERS)
         begin("dies", stack.enter_context(strained("dies", 30)), USERS)
+        reviving = stack.enter_context(strained("revives", 30))
+        probe = f'{USERS}\n[probes.page]\nkind = "json"\nurl = "{reviving.removesuffix(PATH)}/probe"\n'
+        begin("revives", reviving, probe.replace("60]", "60, 61, 62, 63, 64]"))
         begin("limits", stack.enter_context(strained("limits", 50)), "", Overrides(rate=100.0, concurrency=300))
         if program("haproxy"):
             plain = stack.enter_context(start(log=False, model=MODEL))
@@ -200,9 +204,14 @@ def test_a_server_that_dies_is_a_crash_and_ends_the_climb(runs: dict[str, Run]) 
 
     assert report["verdict"] == "fail"
     assert found["crashes"]
-    assert "nobody listened" in found["crashes"][0]
+    (crash,) = found["crashes"]
+    assert "nobody listened" in crash["words"]
+    assert crash["level"] == 40
+    assert crash["back_ns"] is None
+    assert 30 <= crash["failed"] < crash["n"]
     assert criterion(report, "crashes")["verdict"] == "fail"
-    assert report["headline"].startswith("nobody listened"), "a crash comes before what it made worse"
+    assert report["severity"] == "P0", "whoever asks a service that is gone fails"
+    assert report["headline"].startswith("at 40 users: nobody listened"), "a crash comes before what it made worse"
     assert "exit code" in report["next_step"]
     assert criterion(report, "capacity")["verdict"] == "fail"
     assert within(found, 30)
@@ -211,6 +220,27 @@ def test_a_server_that_dies_is_a_crash_and_ends_the_climb(runs: dict[str, Run]) 
     assert found["spike"] is None
     assert [one["why"] for one in found["recoveries"]] == ["not_back"]
     assert not report["partial"], "what was planned beyond a crash is not missing"
+
+
+def test_a_restart_that_only_a_probe_sees_ends_the_climb_and_is_told_once(runs: dict[str, Run]) -> None:
+    """With 31 connections it dies and its parent starts it again on the same port: no connection is refused."""
+    report = runs["revives"].ended()
+    found = part(report)
+    crash = found["crashes"][0]
+    names = {one["name"] for one in report["findings"]}
+
+    assert not report["outcomes"].get("connect_refused")
+    assert "probe page saw a restart" in crash["words"]
+    assert crash["level"] == 40
+    assert crash["at_ns"] > crash["last_ns"]
+    assert max(one["level"] for one in found["levels"]) < 64, "the climb ended there"
+    assert found["spike"] is None
+    assert {one["phase"] for one in found["levels"] if one["level"] >= 40} == {"crash"}
+    assert not {"crash", "collapse", "shedding"} & {one["phase"] for one in found["levels"] if one["level"] <= 20}
+    assert within(found, 30)
+    assert (report["verdict"], report["severity"]) == ("fail", "P0")
+    assert "crashed" in names
+    assert not {"restart_seen", "sheds", "collapses", "connects_again", "lost_together"} & names
 
 
 def test_a_rate_limit_is_found_in_open_loop(runs: dict[str, Run]) -> None:

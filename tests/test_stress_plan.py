@@ -22,7 +22,8 @@ from streamgauge.spec.presets import PRESETS, TABLE, Settings
 from streamgauge.spec.settings import Overrides, judged_by, open_loop_of, settings_of
 from streamgauge.strain import Recovery
 from streamgauge.suite import stress
-from streamgauge.suite.strained import weigh_capacity, weigh_errors, weigh_recovery
+from streamgauge.suite.crashes import restarts
+from streamgauge.suite.weighing import weigh_capacity, weigh_errors, weigh_recovery
 
 S = 1_000_000_000
 SPEC = """
@@ -174,22 +175,43 @@ def test_after_a_crash_comes_its_recovery_and_nothing_else(tmp_path):
     assert one.ahead(None) == ()
 
 
-def reading(at_s: float, pid: int | None, uptime_s: float | None = None, error: str | None = None) -> Reading:
-    return Reading(probe="app", at_ns=round(at_s * S), took_ns=1, pid=pid, uptime_s=uptime_s, error=error)
+def reading(at_s: float, pid: int | None, uptime_s: float | None = None, **facts: str) -> Reading:
+    return Reading(probe="app", at_ns=round(at_s * S), took_ns=1, pid=pid, uptime_s=uptime_s, **facts)  # type: ignore[arg-type]
 
 
 def test_a_restart_is_seen_by_uptime_or_by_a_process_that_stays():
     by_uptime = [reading(10, 7, 100.0), reading(15, 7, 105.0), reading(20, 9, 2.0)]
-    assert stress.restarts(by_uptime, 5 * S) == ["probe app saw a restart by 15.0 s: up for 2.0 s only"]
-    by_pid = [reading(10, 7), reading(15, None, error="refused"), reading(20, 9), reading(25, 9)]
-    assert len(stress.restarts(by_pid, 5 * S)) == 1
+    assert [one.words for one in restarts(by_uptime, 5 * S)] == ["probe app saw a restart by 15.0 s: up for 2.0 s only"]
+    pids = [*(reading(at, 7) for at in (5, 8, 10)), reading(15, None, error="refused"), reading(20, 9), reading(25, 9)]
+    assert restarts(pids, 5 * S) == [], "two that answer by chance would do as much"
+    (found,) = restarts([*pids, reading(30, 9)], 5 * S)
+    assert (found.words, found.after_ns, found.by_ns) == (
+        "probe app saw a restart by 15.0 s: process 9 instead of process 7", 10 * S, 20 * S
+    )  # fmt: skip
+
+
+def test_a_restart_is_seen_by_an_instance_that_takes_another_s_place():
+    """A container has its number anew each time; with an uptime one reading more is enough, without it takes longer."""
+    young = [reading(5, 1, 90.0, instance="a"), reading(10, 1, 2.0, instance="b"), reading(15, 1, 7.0, instance="b")]
+    assert [one.words for one in restarts(young, S)] == ["probe app saw a restart by 9.0 s: up for 2.0 s only"]
+    assert restarts(young[:2], S) == [], "it may have been added beside the former one"
+    assert restarts([*young, reading(20, 1, 105.0, instance="a")], S) == [], "it was"
+    named = [reading(5 * i, None, instance="a" if i < 4 else "b") for i in range(1, 7)]
+    assert [one.words for one in restarts(named, S)] == ["probe app saw a restart by 19.0 s: b instead of a"]
+
+
+def test_a_restart_right_after_the_first_look_is_seen_although_both_are_young():
+    assert len(restarts([reading(10, 7, 4.0), reading(15, 9, 4.2)], S)) == 1
+    assert len(restarts([reading(10, None, 4.0), reading(15, None, 4.2)], S)) == 1
+    assert restarts([reading(10, 7, 4.0), reading(15, 7, 9.0)], S) == []
+    assert restarts([reading(10, None, 4.0), reading(15, None, 8.0)], S) == [], "whole seconds"
 
 
 def test_several_servers_behind_one_address_are_no_restarts():
     turns = [reading(10 + 5 * i, 7 + i % 2) for i in range(6)]
-    assert stress.restarts(turns, S) == []
+    assert restarts(turns, S) == []
     old_and_young = [reading(10 + 5 * i, 7 + i % 2, (1_000.0, 50.0)[i % 2] + 5 * i) for i in range(6)]
-    assert stress.restarts(old_and_young, S) == []
+    assert restarts(old_and_young, S) == []
 
 
 def test_a_probe_that_sees_a_restart_ends_the_climb(tmp_path):

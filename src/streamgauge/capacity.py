@@ -15,6 +15,7 @@ came counts as far above; arcsine of the square root for shares. Units: a level 
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -121,12 +122,15 @@ def capacity(
         return None
     at = np.array([one.level for one in kept], np.float64)
     weights = np.array([one.n / (1 + one.n * drift**2) for one in kept])
-    # One chance for all limits of a draw: requests that fail are also slow, so what bends one curve bends the other.
+    # One luck and one chance for all limits of a draw: requests that fail are also slow, so what lifts one statistic of
+    # a level lifts the other, and what bends one curve bends the other. The least of two that vary by themselves would
+    # lie too low, the more so the fewer the requests.
     crossings, drawn, chance = [], np.full(draws, np.inf), rng.random(draws)
+    luck = rng.random((draws, len(kept)))
     for limit in limits:
         steps, fitted = isotonic(at, np.array([seen(one, limit) for one in kept])[None, :], weights)
         crossings.append(crossing_of(limit, steps, fitted[0]))
-        noisy = np.column_stack([_drawn(one, limit, rng, draws) for one in kept])
+        noisy = np.column_stack([_drawn(one, limit, rng, luck[:, i]) for i, one in enumerate(kept)])
         if limit.of == "ttft":
             noisy = np.clip(noisy + drift * rng.standard_normal(noisy.shape), -CLIP, CLIP)
         drawn = np.minimum(drawn, _crossed(*isotonic(at, noisy, weights), chance))
@@ -174,9 +178,21 @@ def _told(crossings: list[Crossing], drawn: FloatArray, confidence: float, *, wh
         confidence=confidence,
         at_least=point > highest,
         tested=within[-1] if within else None,
-        limited_by=None if point > highest else crossings[points.index(point)].limit.name,
+        limited_by=None if point > highest else _first(crossings, points).limit.name,
         crossings=tuple(crossings),
     )
+
+
+def _first(crossings: Sequence[Crossing], points: Sequence[float]) -> Crossing:
+    """The criterion that is crossed first. Requests that fail give no first token: where TTFT is crossed by them alone,
+    and the share of errors between the same two levels, it is the errors that limit."""
+    first = crossings[points.index(min(points))]
+    after = bisect.bisect_left(first.levels, min(points))
+    if first.limit.of == "ttft" and after < len(first.levels) and math.isinf(first.fitted[after]):
+        for one, point in zip(crossings, points, strict=True):
+            if one.limit.of == "errors" and bisect.bisect_left(one.levels, point) == after:
+                return one
+    return first
 
 
 def isotonic(at: FloatArray, values: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -220,26 +236,27 @@ def seen(level: Level, limit: Limit) -> float:
     return float(scaled(np.array([value], np.float64), limit)[0])
 
 
-def _drawn(level: Level, limit: Limit, rng: np.random.Generator, draws: int) -> FloatArray:
-    """The statistic as other requests at the same level could have shown it, on the limit's scale.
+def _drawn(level: Level, limit: Limit, rng: np.random.Generator, luck: FloatArray) -> FloatArray:
+    """The statistic as other requests at the same level could have shown it, on the limit's scale. luck: the place of
+    each draw in its distribution (0..1).
 
     Errors: Beta(k + 1/2, n - k + 1/2) (Jeffreys). A quantile lies above the i-th of n values where i ~ Binomial(n, q),
     whatever their distribution (the order-statistic interval of stats.rank_bounds, drawn from): between that value and
     the next one, or, above the slowest of all, on an exponential tail of the logarithm (Hill 1975).
     """
     if limit.of == "errors":
-        return scaled(rng.beta(level.errors + 0.5, level.n - level.errors + 0.5, draws), limit)
+        return scaled(special.betaincinv(level.errors + 0.5, level.n - level.errors + 0.5, luck), limit)
     worth = stats.effective_n((level.ttft_ms > limit.limit).astype(np.float64))
     n, ordered = len(level.ttft_ms), scaled(np.sort(level.ttft_ms), limit)
     m = max(1, round(worth))
-    below = rng.binomial(m, limit.q, draws)
+    below = np.searchsorted(special.bdtr(np.arange(m), m, limit.q), luck)
     i = np.ceil(below * n / m).astype(np.int64)
     top = max(2, math.ceil(TAIL * n))
-    scale = float(np.mean(ordered[-top:] - ordered[-top])) if n >= 2 else CLIP
+    scale = float(np.mean(ordered[-top:] - ordered[-min(top + 1, n)])) if n >= 2 else CLIP
     padded = np.concatenate((ordered[:1], ordered, ordered[-1:]))
     low, high = padded[i], padded[i + 1]
-    between = low + rng.random(draws) * (high - low)
-    return np.where(below == m, ordered[-1] + scale * rng.standard_exponential(draws), between)
+    between = low + rng.random(len(luck)) * (high - low)
+    return np.where(below == m, ordered[-1] + scale * rng.standard_exponential(len(luck)), between)
 
 
 # Where it is crossed

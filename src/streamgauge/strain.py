@@ -9,8 +9,11 @@ import msgspec
 import numpy as np
 
 from streamgauge import stats
-from streamgauge.capacity import Capacity, Level
+from streamgauge.capacity import Capacity, FloatArray, Level
 from streamgauge.degradation import Grace, Step
+
+LATE = 0.05
+"""Of the TTFT limit: our own lateness beyond it can change what is told. At the judged level it makes a run INVALID."""
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +37,8 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     """Of them, those within the limits."""
     tokens_per_s: float | None
     phase: str | None
-    """linear, queueing, shedding or collapse; None for a spike."""
+    """linear, queueing, shedding or collapse; crash for the level that ended in one, and any after it; None for a
+    spike."""
     gain: float | None = None
     growth: float | None = None
     kept: float | None = None
@@ -42,6 +46,8 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the fit of every criterion is within here; None for a spike."""
     gave_up: str | None = None
     """Why the load went on before its time."""
+    late_p95_ms: float | None = None
+    """How late our own starts were; a control of the generator, which makes a run INVALID at the judged level only."""
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +75,24 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     """None: not among the levels."""
 
 
+class Crash(msgspec.Struct, frozen=True, kw_only=True):
+    """Once that the service was gone, or had begun anew."""
+
+    words: str
+    last_ns: int
+    """When it was surely there for the last time before."""
+    at_ns: int
+    """The first sign that it was gone."""
+    back_ns: int | None
+    """The first good answer to a request that was sent since; None where there was none."""
+    level: float | None
+    """What was held then; None where none was."""
+    failed: int
+    """Requests that failed from then until it was back."""
+    n: int
+    """Requests of the whole run."""
+
+
 class Strain(msgspec.Struct, frozen=True, kw_only=True):
     """The section `capacity` of a report."""
 
@@ -88,7 +112,7 @@ class Strain(msgspec.Struct, frozen=True, kw_only=True):
     levels: list[Rung]
     spike: Rung | None
     recoveries: list[Recovery]
-    crashes: list[str]
+    crashes: list[Crash]
     fits: list[Fit]
     graceful: bool | None
     errors_manageable: bool
@@ -119,6 +143,14 @@ def capacity_words(found: Capacity | None, unit: str) -> str:
     return f"{amount(found.value, unit)} [{low} to {high}], limited by {found.limited_by}"
 
 
+def crash_words(crash: Crash, unit: str) -> str:
+    """`at 120 users: nobody listened from 31.2 s on: 40 connections refused in a row; 43 of 1,204 requests failed`."""
+    at = "" if crash.level is None else f"at {amount(crash.level, unit)}: "
+    back = "and it was not back" if crash.back_ns is None else "until it was back"
+    comma = "," if crash.back_ns is None else ""
+    return f"{at}{crash.words}; {crash.failed:,} of {crash.n:,} requests failed{comma} {back}"
+
+
 def phase_words(steps: Sequence[Step], unit: str) -> str:
     """`linear up to 50 users, queueing from 75, shedding from 150`."""
     parts: list[str] = []
@@ -130,6 +162,8 @@ def phase_words(steps: Sequence[Step], unit: str) -> str:
         if not i and step.phase == "linear":
             end = next((j for j, one in enumerate(steps) if one.phase != "linear"), len(steps))
             parts.append(f"linear up to {amount(steps[end - 1].level, unit)}")
+        elif step.phase == "crash":
+            parts.append(f"crash at {amount(step.level, unit)}")
         else:
             parts.append(f"{step.phase} from {amount(step.level, unit)}")
     return ", ".join(parts)
@@ -145,11 +179,12 @@ def section(
     asked: float,
     spike: Rung | None,
     recoveries: Sequence[Recovery],
-    crashes: Sequence[str],
+    crashes: Sequence[Crash],
     drift: float,
+    strictest_ms: float,
     metrics: dict[str, str],
 ) -> Strain:
-    """The section from its parts. `metrics`: each limit's name to its metric."""
+    """The section from its parts. `strictest_ms`: the TTFT limit. `metrics`: each limit's name to its metric."""
     by_level = {step.level: step for step in steps}
     within = {} if found is None else _within(found)
     told = [
@@ -165,7 +200,8 @@ def section(
     if steps:
         words.append(phase_words(steps, unit).capitalize())
     words.append(grace.words())
-    words += [f"Crash: {one}" for one in crashes]
+    words += [f"Crash: {crash_words(one, unit)}" for one in crashes]
+    words += late_words(rungs, strictest_ms, unit)
     return Strain(
         unit=unit, asked=asked,
         value=None if found is None else found.value, low=None if found is None else found.low,
@@ -198,8 +234,10 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def rung_of(level: Level, *, start_ns: int, seconds: float, held: float | None, gave_up: str | None) -> Rung:
-    """A level's row, its phase not yet named."""
+def rung_of(
+    level: Level, late_ms: FloatArray, *, start_ns: int, seconds: float, held: float | None, gave_up: str | None
+) -> Rung:
+    """A level's row, its phase not yet named. late_ms: how late each of its requests was started."""
     ordered = np.sort(level.ttft_ms)
 
     def quantile(q: float) -> float | None:
@@ -209,8 +247,20 @@ def rung_of(level: Level, *, start_ns: int, seconds: float, held: float | None, 
         level=level.level, start_ns=start_ns, seconds=seconds, held=held, in_flight=level.in_flight, n=level.n,
         errors=level.errors, error_rate=level.errors / level.n if level.n else None, ttft_p50_ms=quantile(0.5),
         ttft_p95_ms=quantile(0.95), served_per_s=level.served, goodput_per_s=level.goodput,
-        tokens_per_s=level.tokens, phase=None, gave_up=gave_up,
+        tokens_per_s=level.tokens, late_p95_ms=stats.quantile(np.sort(late_ms), 0.95), phase=None, gave_up=gave_up,
     )  # fmt: skip
+
+
+def late_words(rungs: Sequence[Rung], limit_ms: float, unit: str) -> list[str]:
+    """That at some levels our own starts were late by more than a twentieth of the limit: what is told of them is in
+    part of us."""
+    late = [(one.late_p95_ms, one.level) for one in rungs if (one.late_p95_ms or 0.0) > LATE * limit_ms]
+    if not late:
+        return []
+    worst = max(ms or 0.0 for ms, _ in late)
+    *others, last = sorted(level for _, level in late)
+    where = "".join(f"{level:,.3g}, " for level in others) + amount(last, unit)
+    return [f"Our own starts were late at {where} (p95 up to {worst:,.0f} ms): what is told there is in part our doing"]
 
 
 def worst_errors(levels: Sequence[Level], confidence: float) -> tuple[float, float, float] | None:

@@ -73,6 +73,8 @@ MOMENT_GATES_FROM = 50
 """Requests from which a mean, sd or cv gates: a lognormal service at half the limit then passes in 80 % of runs."""
 SEVERE: tuple[tuple[Severity, float, float], ...] = (("P0", 2_000.0, 0.05), ("P1", 1_500.0, 0.02))
 """The strategy's thresholds: ttft p95 in ms, error rate."""
+IN_ITSELF: dict[str, Severity] = {"crashes": "P0"}
+"""A service that is gone fails whoever asks: beyond the strategy's 5 %, whatever the judged phases saw."""
 _WIRE = frozenset({"error_rate", "drop_rate", "errors", "drops", "timeouts", "streams_complete"})
 _OWN = frozenset({"memory_growth_mb_per_h", "memory_cleanup", "memory_unbounded", "crashes", "level_error_rate"})
 """What fails by what the server tells of itself or did: no load that we failed to make, and no stamp of ours, makes its
@@ -348,7 +350,7 @@ def decide(
     failed = [one for one in binding if one.verdict == "fail"]
     if failed:
         by_points = severity(ttft_p95_ms, error_rate)
-        worst = min(one.severity or by_points for one in failed)
+        worst = min(one.severity or min(IN_ITSELF.get(one.metric, by_points), by_points) for one in failed)
         return Decision(word="fail", severity=worst, exit=Exit.FAIL)
     if invalid_because or any(one.verdict == "invalid" for one in binding):
         return Decision(word="invalid", severity=None, exit=Exit.INVALID)

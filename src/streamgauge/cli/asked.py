@@ -58,7 +58,7 @@ class Asked:
 
     def run(self, spec: Spec) -> int:
         """Every test asked for, one after another; the exit code over all."""
-        from streamgauge.cli.screen import plan_json, show_plan
+        from streamgauge.cli.screen import no_room, plan_json, show_plan
         from streamgauge.errors import Exit
 
         items = self._plans(spec)
@@ -76,7 +76,8 @@ class Asked:
                 else:
                     say(f"plan   {item.test}: not run: {item.refused}", err=not self.dry_run)
         if self.dry_run:
-            return Exit.PASS if self.every or len(plans) == len(items) else Exit.USAGE
+            able = [plan for plan in plans if no_room(plan) is None]
+            return Exit.PASS if able and (self.every or len(able) == len(items)) else Exit.USAGE
         self._ask(plans)
         return self._alone(plans[0]) if len(items) == 1 else self._several(items)
 

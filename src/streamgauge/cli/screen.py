@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from collections import Counter
 from textwrap import wrap
@@ -54,7 +55,15 @@ def plan_lines(plan: Prepared) -> list[str]:
     if settings.double:
         lines.append("       an undecided run is doubled once, where that fits the hard stops")
     lines += [f"       note: {note}" for note in (*plan.notes, *_stale(plan))]
-    return lines
+    words = no_room(plan)
+    return lines if words is None else [*lines, f"       it cannot start on this machine: {words}"]
+
+
+def no_room(plan: Prepared) -> str | None:
+    """That a plan wants more descriptors than there are; a run raises its limit to the hard one."""
+    from streamgauge.suite.prepare import beyond_descriptors
+
+    return beyond_descriptors(plan.estimate.streams, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
 
 
 def _stale(plan: Prepared) -> list[str]:
@@ -112,6 +121,7 @@ def plan_json(plan: Prepared) -> dict[str, object]:
         "decides": [one.name for one in plan.criteria if one.gating],
         "shown": [one.name for one in plan.criteria if not one.gating and not one.advisory],
         "doubled_where_undecided": settings.double, "notes": [*plan.notes, *_stale(plan)],
+        "cannot_start": no_room(plan),
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from streamgauge.findings.finding import Basis, Finding, RunFacts
 from streamgauge.findings.instances import instances
 from streamgauge.lives import Lives
 from streamgauge.sample import GOOD
-from streamgauge.strain import Rung, Strain
+from streamgauge.strain import Rung, Strain, crash_words
 
 SLOWER = 0.85
 LEVELS = ("stress", "hold")
@@ -108,16 +108,28 @@ def crashed(run: RunFacts) -> Iterator[Finding]:
     found = _strain(run)
     if found is None or not found.crashes:
         return
+    first, *others = found.crashes
+    again = f", and {len(others)} more times" if len(others) > 1 else ", and once more" if others else ""
+    failed, n = sum(one.failed for one in found.crashes), first.n
+    back_s = None if first.back_ns is None else (first.back_ns - first.at_ns) / 1e9
+    ends = [one.at_ns for one in found.crashes]
     yield Finding(
         name="crashed",
         target=None,
-        words=f"it crashed: {found.crashes[0]}",
-        evidence=_basis(found, len(found.crashes), crashes=float(len(found.crashes))),
+        words=f"it crashed{':' if first.level is None else ''} {crash_words(first, found.unit)}{again}",
+        evidence=Basis(
+            k=failed, n=n, of="requests",
+            values={"crashes": float(len(found.crashes)), "level": first.level,
+                    "back_after_s": None if back_s is None else round(back_s, 2)},
+            from_s=round((min(ends) - run.start_ns) / 1e9, 2), to_s=round((max(ends) - run.start_ns) / 1e9, 2),
+            samples=[],
+        ),
         cause="a limit of memory or descriptors, or an error that nobody caught",
         check="its exit code and last words; the platform's events (137: killed, mostly for memory)",
         remedy="limits of streams and memory below which it refuses instead of dying",
-        lost=1.0,
-    )
+        lost=failed / n if n else None,
+        later=True,
+    )  # fmt: skip
 
 
 def slows_within(run: RunFacts) -> Iterator[Finding]:

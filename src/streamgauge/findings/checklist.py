@@ -184,7 +184,7 @@ OPTIMISATIONS: dict[str, dict[str, tuple[str, ...]]] = {
         "Connection Cleanup": ("connections_kept",),
         "Buffer Management": ("memory_not_given_back", "outside_heap", "slows_within"),
         "Garbage Collection": ("collector_sawtooth",),
-        "Memory Limits": ("memory_limit_near", "restart_seen"),
+        "Memory Limits": ("memory_limit_near", "restart_seen", "crashed"),
     },
 }
 """The strategy's optimisations, and the rules that suggest each where the data does."""

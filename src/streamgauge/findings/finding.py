@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import msgspec
 import numpy as np
 
-from streamgauge.columns import Columns, FloatArray, IntArray, population
+from streamgauge.columns import BoolArray, Columns, FloatArray, IntArray, population
 from streamgauge.compare import Comparison
 from streamgauge.connections import NO_CLOSINGS, Closings
 from streamgauge.metrics import METRICS
 from streamgauge.sample import GOOD, NOT_JUDGED, Outcome, Reading
+from streamgauge.strain import Strain
 from streamgauge.summary import Scope
 from streamgauge.verdict import Judged
 
@@ -96,6 +98,21 @@ class RunFacts:
     steady: bool = True
     """Whether the load of the judged phases was to stay the same."""
 
+    @property
+    def outages(self) -> list[tuple[int, int]]:
+        """When the service was gone (from, until ns), as `crashed` tells: what that cost is told there, and once."""
+        found = self.sections.get("capacity")
+        end = int(self.columns.end.max()) if len(self.columns.end) else 0
+        crashes = [] if found is None else cast(Strain, found).crashes
+        return [(one.at_ns, end if one.back_ns is None else one.back_ns) for one in crashes]
+
+    def amid_outage(self, from_ns: IntArray, until_ns: IntArray) -> BoolArray:
+        """Which of these stretches of time lie in an outage, in part at least."""
+        amid = np.zeros(len(from_ns), dtype=np.bool_)
+        for since, until in self.outages:
+            amid |= (until_ns >= since) & (from_ns <= until)
+        return amid
+
     def of(self, target: str, phases: tuple[str, ...] | None = None) -> TargetFacts:
         """One target's facts, in the judged phases unless others are named."""
         rows = self.columns.select(targets=[target], phases=self.scope.judged if phases is None else phases)
@@ -146,6 +163,12 @@ class TargetFacts:
     def ended(self, *outcomes: Outcome) -> IntArray:
         """The rows that ended so."""
         return self.rows[self.columns.having(self.rows, outcomes)]
+
+    def ended_in_service(self, *outcomes: Outcome) -> IntArray:
+        """The rows that ended so while the service was there."""
+        rows = self.ended(*outcomes)
+        ends = self.columns.end[rows]
+        return rows[~self.run.amid_outage(ends, ends)]
 
     def values(self, metric: str, rows: IntArray | None = None) -> FloatArray:
         """The finite values of a metric with one a request."""

@@ -75,7 +75,7 @@ def lost_at_any_age(facts: TargetFacts) -> Iterator[Finding]:
 
 
 def _lost(facts: TargetFacts) -> IntArray:
-    return np.setdiff1d(facts.ended(Outcome.DROPPED), died_alike(facts))
+    return np.setdiff1d(facts.ended_in_service(Outcome.DROPPED), died_alike(facts))
 
 
 def _at_one_moment(facts: TargetFacts, hit: IntArray) -> IntArray:

@@ -21,7 +21,7 @@ NEAREST = 0.1
 
 def connections_refused(facts: TargetFacts) -> Iterator[Finding]:
     """Nobody listens, or the backlog is full."""
-    hit = facts.ended(Outcome.CONNECT_REFUSED)
+    hit = facts.ended_in_service(Outcome.CONNECT_REFUSED)
     if len(hit) < LEAST:
         return
     some = f"; {len(facts.good):,} others were served" if len(facts.good) else ""
@@ -40,6 +40,9 @@ def connections_refused(facts: TargetFacts) -> Iterator[Finding]:
 def connects_again(facts: TargetFacts) -> Iterator[Finding]:
     """Connections that took 1 s or 3 s while others took ms: their first packet was lost."""
     rows, took = _connects(facts)
+    start = facts.columns.start[rows]
+    amid = facts.run.amid_outage(start, start + (took * 1e6).astype(np.int64))
+    rows, took = rows[~amid], took[~amid]
     hit = rows[took >= AGAIN_MS]
     if len(hit) < LEAST or float(np.median(took)) >= AGAIN_MS / 3:
         return

@@ -116,13 +116,14 @@ def _rises(
 
 
 def restart_seen(run: RunFacts) -> Iterator[Finding]:
-    """A process began anew during the run."""
+    """A process began anew during the run, other than by a crash that `crashed` tells."""
     found: dict[str, list[Reading]] = {}
     for one in run.readings:
         if one.uptime_s is not None or one.pid is not None:
             found.setdefault(one.probe + (f" ({one.instance})" if one.instance else ""), []).append(one)
     for name, rows in found.items():
-        times = _restarts(rows)
+        told = run.amid_outage(*_begun(rows, times := _restarts(rows)))
+        times = [at for at, known in zip(times, told, strict=True) if not known]
         if not times:
             continue
         columns = run.columns
@@ -144,6 +145,13 @@ def restart_seen(run: RunFacts) -> Iterator[Finding]:
             remedy="mend what ends it; let open streams end first when it is you who restarts it",
             lost=max(open_then[0], 1) / max(len(run.scope.rows(columns)), 1),
         )  # fmt: skip
+
+
+def _begun(rows: list[Reading], times: list[int]) -> tuple[IntArray, IntArray]:
+    """(the last reading before, the first one since) of each restart, ns."""
+    at = [one.at_ns for one in rows]
+    before = [at[at.index(time) - 1] for time in times]
+    return np.array(before, dtype=np.int64), np.array(times, dtype=np.int64)
 
 
 def _restarts(rows: list[Reading]) -> list[int]:

@@ -15,12 +15,13 @@ def words(found: Strain) -> list[str]:
 
 
 def recovered(one: Recovery) -> str:
-    """`After the spike it were back in 1.2 s`"""
+    """`After the spike TTFT and errors were back in 1.2 s`"""
     if one.why == "not_back":
         return f"{say.seconds(one.looked_s)} after {one.after} it was not back"
     if one.seconds is None:
         return f"After {one.after} too few requests came due to tell whether it was back"
-    return f"After {one.after} TTFT and errors were back in {one.seconds:.1f} s"
+    soon = "at once" if one.seconds < 0.05 else f"in {one.seconds:.1f} s"
+    return f"After {one.after} TTFT and errors were back {soon}"
 
 
 def table(found: Strain) -> Table:

@@ -312,14 +312,22 @@ def descriptors_needed(streams: int) -> int:
     return streams // workers_for(streams) + DESCRIPTORS_SPARE
 
 
+def beyond_descriptors(streams: int, limit: int) -> str | None:
+    """That this machine's descriptor limit cannot hold so many streams, and the way out; None where it can."""
+    needed = descriptors_needed(streams)
+    if needed <= limit:
+        return None
+    return (
+        f"the plan wants {streams:,} streams, about {needed:,} descriptors a worker; the limit here is {limit:,} "
+        f"(ulimit -n). Ask for fewer (--concurrency {max(limit - DESCRIPTORS_SPARE, 1)}) or raise the limit"
+    )
+
+
 def check_descriptors(streams: int, limit: int) -> None:
     """Refuse a plan that this machine's descriptor limit cannot hold."""
-    needed = descriptors_needed(streams)
-    if needed > limit:
-        raise UsageError(
-            f"the plan wants {streams} streams, about {needed} descriptors a worker; the limit here is {limit} "
-            f"(ulimit -n). Ask for fewer (--concurrency {max(limit - DESCRIPTORS_SPARE, 1)}) or raise the limit"
-        )
+    words = beyond_descriptors(streams, limit)
+    if words is not None:
+        raise UsageError(words)
 
 
 def preflight(load: Load, clock: Clock) -> Load:

@@ -1,30 +1,35 @@
-"""What a stress run showed, from its folder: levels, capacity, degradation, crashes and recovery; and how its criteria
-are met."""
+"""What a stress run showed, from its folder: levels, capacity, degradation, crashes and recovery."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from streamgauge import capacity as cap
 from streamgauge.capacity import Capacity, Level
-from streamgauge.columns import Columns, IntArray, population
+from streamgauge.columns import IntArray, population
 from streamgauge.degradation import SOON_S, grace, recovery_s, steps
-from streamgauge.evidence import NOT_MEASURED, Answer, Evidence, Requirement, Weigh
+from streamgauge.evidence import Weigh
 from streamgauge.metrics import METRICS
 from streamgauge.sample import GOOD, Outcome
 from streamgauge.slices import over_time
-from streamgauge.strain import Recovery, Rung, amount, capacity_words, rung_of, section, worst_errors
+from streamgauge.strain import (
+    Crash,
+    Recovery,
+    Rung,
+    rung_of,
+    section,
+)
 from streamgauge.suite.contract import Seen, Told
+from streamgauge.suite.crashes import crashes as crashes_of
 from streamgauge.suite.folder import GAP
-from streamgauge.suite.stress import LEVELS, limits_of, restarts
+from streamgauge.suite.stress import LEVELS, limits_of
+from streamgauge.suite.weighing import weigh_capacity, weigh_crashes, weigh_errors, weigh_recovery
 from streamgauge.summary import Phase
 
-REFUSED_IN_A_ROW = 10
-"""So many connections refused, and no answer in between: nobody listens."""
 BACK, BACK_MS = 1.5, 20.0
 """TTFT is back within so many times the lowest level's p95, or so many ms above it."""
 USUAL_ERRORS = 0.05
@@ -45,21 +50,23 @@ def see(seen: Seen) -> Told:
     """The section `capacity`, and how the criteria of kind `run` are met."""
     limits = limits_of(seen.head.criteria)
     crashes = _crashes(seen)
+    gone_ns = min((one.at_ns for one in crashes), default=None)
     held = [_stretch(seen, phase, crashed=bool(crashes)) for phase in seen.story.phases if _is_level(seen, phase)]
     spikes = [_stretch(seen, phase, crashed=bool(crashes)) for phase in seen.story.phases if phase.name == "spike"]
     levels = [one.level for one in held]
+    crashed = {one.level.level for one in held if gone_ns is not None and one.phase.end_ns > gone_ns}
+    fit = [_lost(one) if one.level in crashed else one for one in levels]
     open_loop = any(one.phase.rate is not None for one in held)
-    rng = np.random.default_rng(seen.head.seed)
 
     def fitted(confidence: float) -> Capacity | None:
         rng = np.random.default_rng(seen.head.seed)
-        return cap.capacity(levels, limits, rng, whole=not open_loop, confidence=confidence)
+        return cap.capacity(fit, limits, rng, whole=not open_loop, confidence=confidence)
 
-    found = cap.capacity(levels, limits, rng, whole=not open_loop, confidence=seen.head.confidence)
+    found = fitted(seen.head.confidence)
     error_limit = min((one.limit for one in limits if one.of == "errors"), default=USUAL_ERRORS)
     fast_ms = max((one.limit for one in limits if one.of == "ttft"), default=USUAL_FAST_MS)
     recoveries = _recoveries(seen, levels)
-    named = steps(_merged(levels), error_limit)
+    named = steps(_merged(levels), error_limit, crashed=crashed)
     told = grace(
         named,
         _failure_ms(seen),
@@ -73,12 +80,13 @@ def see(seen: Seen) -> Told:
     part = section(
         [one.rung for one in held], found, named, told, unit=unit, asked=asked,
         spike=spikes[0].rung if spikes else None, recoveries=recoveries, crashes=crashes, drift=cap.DRIFT,
+        strictest_ms=min((one.limit for one in limits if one.of == "ttft"), default=USUAL_FAST_MS),
         metrics={one.name: "ttft_ms" if one.of == "ttft" else "error_rate" for one in limits},
     )  # fmt: skip
     weigh: dict[str, Weigh] = {
         "capacity": lambda ask, confidence: weigh_capacity(fitted(confidence), ask, unit),
-        "level_error_rate": lambda ask, confidence: weigh_errors(levels, ask, confidence),
-        "crashes": lambda ask, _: weigh_crashes(crashes, ask, sum(one.n for one in levels)),
+        "level_error_rate": lambda ask, confidence: weigh_errors(levels, ask, confidence, unit),
+        "crashes": lambda ask, _: weigh_crashes(crashes, ask, sum(one.n for one in levels), unit),
         "recovery_s": lambda ask, _: weigh_recovery(recoveries, ask),
     }
     return Told(weigh=weigh, sections={"capacity": part})
@@ -125,7 +133,11 @@ def _stretch(seen: Seen, phase: Phase, *, crashed: bool) -> Stretch:
     seconds = (phase.end_ns - phase.start_ns) / 1e9
     held = pace["concurrency_held"] if phase.rate is None else None
     gave_up = _gave_up(seen, phase)
-    return Stretch(phase, level, rung_of(level, start_ns=phase.start_ns, seconds=seconds, held=held, gave_up=gave_up))
+    late_ms = columns.late_ms[rows[~columns.having(rows, [Outcome.SHED])]]
+    rung = rung_of(
+        level, late_ms.astype(np.float64), start_ns=phase.start_ns, seconds=seconds, held=held, gave_up=gave_up
+    )
+    return Stretch(phase, level, rung)
 
 
 def _rows(seen: Seen, phase: Phase) -> IntArray:
@@ -148,26 +160,26 @@ def _merged(levels: Sequence[Level]) -> list[Level]:
 # Crashes and recovery
 
 
-def _crashes(seen: Seen) -> list[str]:
-    """Each time the service was gone or began anew, in words."""
-    columns = seen.columns
-    rows = columns.select(targets=seen.scope.targets)
+def _crashes(seen: Seen) -> list[Crash]:
+    """Each time the service was gone or began anew."""
     gaps = [(one.start_ns, one.end_ns) for one in seen.story.phases if one.name == GAP]
-    return [*refusals(columns, rows, seen.head.start_ns), *restarts(seen.readings, seen.head.start_ns, gaps)]
+    return crashes_of(
+        seen.columns, seen.columns.select(targets=seen.scope.targets), seen.readings, start_ns=seen.head.start_ns,
+        gaps=gaps, level_at=lambda at_ns: _level_at(seen, at_ns),
+    )  # fmt: skip
 
 
-def refusals(columns: Columns, rows: IntArray, start_ns: int) -> list[str]:
-    """Stretches in which every connection was refused: 10 in a row, in order of their ends."""
-    rows = rows[~columns.having(rows, [Outcome.CANCELLED, Outcome.SHED, Outcome.CLIENT_LIMIT])]
-    rows = rows[np.argsort(columns.end[rows], kind="stable")]
-    refused = columns.having(rows, [Outcome.CONNECT_REFUSED])
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], refused, [False])).astype(np.int8)))
-    found = []
-    for first, after in zip(edges[::2], edges[1::2], strict=True):
-        if after - first >= REFUSED_IN_A_ROW:
-            at = (columns.end[rows[first]] - start_ns) / 1e9
-            found.append(f"nobody listened from {at:.1f} s on: {after - first} connections refused in a row")
-    return found
+def _level_at(seen: Seen, at_ns: int) -> float | None:
+    """What was held, or on its way to be, at a time; None beside the levels."""
+    of = next((one for one in seen.story.phases if one.start_ns <= at_ns < one.end_ns), None)
+    if of is None or of.name not in ("ramp", "spike", *LEVELS):
+        return None
+    return float(of.level) if of.rate is None else of.rate
+
+
+def _lost(level: Level) -> Level:
+    """A level at which the service died is not one that it carries, however few requests that cost."""
+    return replace(level, ttft_ms=np.full(max(len(level.ttft_ms), 1), np.inf), errors=level.n)
 
 
 def _recoveries(seen: Seen, levels: Sequence[Level]) -> list[Recovery]:
@@ -233,65 +245,3 @@ def _failure_ms(seen: Seen) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     rows = rows[~columns.having(rows, GOOD)]
     took: np.ndarray[tuple[int], np.dtype[np.float64]] = (columns.end[rows] - columns.due[rows]) / 1e6
     return took
-
-
-# Criteria
-
-
-def weigh_capacity(found: Capacity | None, ask: Requirement, unit: str) -> Evidence:
-    """Passed where the lower bound meets it, failed where the upper one does not."""
-    if found is None:
-        return NOT_MEASURED
-    carries = "" if found.value is None else "it carries "
-    said = f"{carries}{capacity_words(found, unit)}; {amount(ask.limit, unit)} asked"
-    n = sum(1 for _ in found.crossings[0].levels)
-    passed = found.low is not None and ask.met_by(found.low)
-    failed = found.high is not None and not ask.met_by(found.high)
-    if found.value is None:
-        failed = failed or not ask.met_by(found.crossings[0].levels[0])
-    answer: Answer = "pass" if passed else "fail" if failed else "inconclusive"
-    if answer == "inconclusive" and found.at_least and not ask.met_by(found.value or 0.0):
-        said += "; climb higher (--concurrency) to tell"
-    return Evidence(answer, value=found.value, low=found.low, high=found.high, n=n, said=said)
-
-
-def weigh_errors(levels: Sequence[Level], ask: Requirement, confidence: float) -> Evidence:
-    """The worst level: failed where it is surely above, passed where none can be."""
-    worst = worst_errors(levels, confidence)
-    if worst is None:
-        return NOT_MEASURED
-    value, low, high = worst
-    most = max((one for one in levels if one.n), key=lambda one: one.errors / one.n)
-    n = sum(one.n for one in levels)
-    said = f"at worst {value:.2%} of {most.n:,} requests failed, at {most.level:g}"
-    if not value:
-        said = f"none of {n:,} requests failed at any level"
-    answer: Answer = "pass" if ask.met_by(high) else "inconclusive" if ask.met_by(low) else "fail"
-    return Evidence(answer, value=value, low=low, high=high, n=n, said=said)
-
-
-def weigh_crashes(crashes: Sequence[str], ask: Requirement, n: int) -> Evidence:
-    """Counted as observed."""
-    if not n:
-        return NOT_MEASURED
-    said = crashes[0] if crashes else "it was there all the time"
-    met = ask.met_by(float(len(crashes)))
-    return Evidence("pass" if met else "fail", value=float(len(crashes)), n=n, said=said)
-
-
-def weigh_recovery(recoveries: Sequence[Recovery], ask: Requirement) -> Evidence:
-    """The longest one, as observed. One that did not come back fails where it was looked at for the limit at least."""
-    lost = [one for one in recoveries if one.why == "not_back"]
-    if lost:
-        worst_seen = max(lost, key=lambda one: one.looked_s)
-        said = f"{worst_seen.looked_s:.0f} s after {worst_seen.after} it was not back"
-        if ask.met_by(worst_seen.looked_s):
-            return Evidence("inconclusive", n=len(recoveries), why="not_measured", said=f"{said}; nobody looked longer")
-        return Evidence("fail", n=len(recoveries), why="censored", said=said)
-    known = [one for one in recoveries if one.seconds is not None]
-    if not known:
-        return NOT_MEASURED
-    worst = max(known, key=lambda one: one.seconds or 0.0)
-    value = worst.seconds or 0.0
-    said = f"back {value:.1f} s after {worst.after}"
-    return Evidence("pass" if ask.met_by(value) else "fail", value=value, n=len(known), said=said)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 from streamgauge.arrivals import Rate
@@ -20,8 +19,9 @@ from streamgauge.control import Report
 from streamgauge.errors import UsageError
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.run import Began, Stopping
-from streamgauge.sample import GOOD, Outcome, Reading
+from streamgauge.sample import GOOD, Outcome
 from streamgauge.spec.presets import Climb, Settings
+from streamgauge.suite.crashes import RESTART, restarts
 from streamgauge.suite.folder import readings
 from streamgauge.suite.ttft import warmup
 from streamgauge.verdict import Criterion
@@ -30,7 +30,6 @@ LEVELS = ("hold", "stress")
 """Phases in which a level is held."""
 FORGIVEN = ("warmup", "recovery", "settle")
 """Phases whose failures stop nothing: they follow an overload."""
-RESTART = "saw a restart"
 LOW = 5
 """Users during recovery; a twentieth of the asked rate in open loop."""
 RAMP_S, STARTS_PER_S = 1.0, 100.0
@@ -204,7 +203,7 @@ class Climber:
             return None
         self.looked_ns = self.now_ns
         now = [one for one in readings(self.folder) if one.at_ns > self.since_ns]
-        return next(iter(restarts(now, 0)), None)
+        return next((one.words for one in restarts(now, 0)), None)
 
     def _next(self) -> float | None:
         return next_level(self.seen(), self.limits, whole=self.settings.open_loop is None)
@@ -232,38 +231,3 @@ def climber(settings: Settings, targets: tuple[str, ...], criteria: list[Criteri
     import scipy.optimize  # noqa: F401  (takes a second to import: before the load, not between two of its phases)
 
     return Climber(settings, targets, limits_of(criteria), folder=folder)
-
-
-def restarts(found: Sequence[Reading], start_ns: int, gaps: Sequence[tuple[int, int]] = ()) -> list[str]:
-    """Where a probe saw a server that had begun since its last reading. gaps: when nobody loaded it, since the run had
-    been cut off: what happened to it then is no crash.
-
-    By its uptime; without one by another process, where that one stays and the former never comes back: several servers
-    behind one address take turns.
-    """
-    series: dict[tuple[str, str], list[Reading]] = {}
-    for one in found:
-        if one.error is None:
-            series.setdefault((one.probe, one.instance), []).append(one)
-    out = []
-    for (probe, _), mine in series.items():
-        for i, (before, one) in enumerate(pairwise(mine)):
-            if any(before.at_ns <= until and one.at_ns >= since for since, until in gaps):
-                continue
-            how = _began(before, one, mine[i + 2 :])
-            if how is not None:
-                at = f" by {(one.at_ns - start_ns) / S:.1f} s" if start_ns else ""
-                out.append(f"probe {probe} {RESTART}{at}: {how}")
-    return out
-
-
-def _began(before: Reading, one: Reading, later: Sequence[Reading]) -> str | None:
-    """How the server shows that it began between two readings; None where it does not."""
-    if one.uptime_s is not None:
-        younger = before.uptime_s is None or one.uptime_s < before.uptime_s
-        since_s = (one.at_ns - before.at_ns) / S
-        return f"up for {one.uptime_s:.1f} s only" if younger and one.uptime_s < since_s + 1 else None
-    if one.pid is None or before.pid is None or one.pid == before.pid or not later:
-        return None
-    stays = all(after.pid == one.pid for after in later[:1]) and all(after.pid != before.pid for after in later)
-    return f"process {one.pid} instead of {before.pid}" if stays else None

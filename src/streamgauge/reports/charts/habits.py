@@ -21,6 +21,8 @@ NARROWEST = 7
 BESIDE = 60
 """What the axis takes of a picture's width, px."""
 NAME_ROWS = 3
+MANY_PHASES = 12
+"""More than this have no room for a name each."""
 Box = tuple[float, float, float, float]
 """x from, x to, y from, y to."""
 
@@ -189,17 +191,33 @@ def phase_bands(top: Any, panels: Sequence[Any], phases: Sequence[Phase], origin
 
 
 def spans_of(phases: Sequence[Phase], origin_ns: int) -> list[tuple[float, float, str]]:
-    """(from, to, name) of each phase in s from the origin; neighbours of one name and level are one."""
+    """(from, to, name) of each phase in s from the origin; neighbours of one name and level are one.
+
+    Of many phases (a climb) the way to a level is part of it, and levels of one kind in a row are told by number.
+    """
+    many = len(phases) > MANY_PHASES
     found: list[tuple[float, float, str]] = []
-    for phase in phases:
-        low, high = (phase.start_ns - origin_ns) / 1e9, (phase.end_ns - origin_ns) / 1e9
+    named = ""
+    begins: int | None = None
+    for i, phase in enumerate(phases):
+        begins = phase.start_ns if begins is None else begins
+        if many and phase.name == "ramp" and i + 1 < len(phases) and _held(phases[i + 1]) == _held(phase):
+            continue
         name = "warm-up" if phase.name == "warmup" else phase.name
-        text = label(f"{name} {phase.level}" if phase.level else name, 20)
+        parts = [part for part in (name, _held(phase)) if part]
+        text = label(" ".join(parts[1:] if many and name == named and len(parts) > 1 else parts), 20)
+        low, high = (begins - origin_ns) / 1e9, (phase.end_ns - origin_ns) / 1e9
+        named, begins = name, None
         if found and found[-1][2] == text:
             found[-1] = (found[-1][0], high, text)
         else:
             found.append((low, high, text))
     return found
+
+
+def _held(phase: Phase) -> str:
+    """How much is held in a phase: users, in open loop requests a second; "" where nothing is."""
+    return str(phase.level or "") if phase.rate is None else f"{phase.rate:.3g}/s"
 
 
 def shade_phases(top: Any, panels: Sequence[Any], spans: Sequence[tuple[float, float, str]], frame: Frame) -> float:
@@ -226,7 +244,7 @@ def names_above(axes: Any, names: Iterable[tuple[float, str, str]], frame: Frame
         text = label(name, width // LETTER)
         long = len(text) * LETTER
         at = min((x - left) / (right - left) * width, width - long)
-        row = next((row for row in range(NAME_ROWS) if ends[row] <= at), None)
+        row = next((row for row in range(NAME_ROWS) if ends[row] + LETTER <= at), None)
         if row is None or not left <= x <= right:
             continue
         ends[row], used = at + long, max(used, row + 1)

@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import Any
 
 import streamgauge.reports.wording as say
+from streamgauge import stats
 from streamgauge.reports.charts import habits
 from streamgauge.reports.svg import HEX, Frame, picture
 from streamgauge.strain import Fit, Rung, Strain
@@ -83,7 +84,8 @@ def _times(axes: Any, rungs: Sequence[Rung], fits: Sequence[Fit], besides: Seque
     """p95 of each level; where it was not reached an arrow at the upper edge. `besides` must have room as well."""
     drawn: dict[str, Any] = {}
     known = [(one.level, one.ttft_p95_ms) for one in rungs if one.ttft_p95_ms is not None]
-    never = [one.level for one in rungs if one.n and one.ttft_p95_ms is None]
+    # A handful of requests at the lowest level has no p95 at all, which is not one that was not reached.
+    never = [one.level for one in rungs if stats.resolves(0.95, one.n) and one.ttft_p95_ms is None]
     values = [value for value in (*(value for _, value in known), *besides, *(fit.limit for fit in fits)) if value]
     low, high = (min(values) * 0.7, max(values) * 1.5) if values else (1.0, 10.0)
     axes.set_yscale("log")
