@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamgauge.columns import IntArray
-from streamgauge.evidence import Evidence, Requirement, observed
+from streamgauge.evidence import Answer, Evidence, Requirement, observed
 from streamgauge.held import Held, Read, Windows, read
 from streamgauge.memory import Memory, section
 from streamgauge.plan import Hold, Lane, Phase
@@ -17,7 +17,7 @@ from streamgauge.sample import GOOD
 from streamgauge.spec.presets import Settings
 from streamgauge.suite.contract import Seen, Told
 from streamgauge.suite.ttft import open_lane, warmup
-from streamgauge.trend import LEAST_NS, MB, MOST_WARMUP, Cleanup, hours_needed
+from streamgauge.trend import LEAST_NS, LEAST_READINGS, MB, MOST_WARMUP, Cleanup, hours_needed
 
 S = 1_000_000_000
 GROWTH, CLEANUP, UNBOUNDED = "memory_growth_mb_per_h", "memory_cleanup", "memory_unbounded"
@@ -206,25 +206,55 @@ def _cleanup_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
         why = "the burst was not answered"
     if why is not None:
         return Evidence("inconclusive", why="not_measured", said=why)
-    raised = [(one, c, c.efficiency) for one, c in cleaned if c.efficiency is not None]
+    raised = [(one, c) for one, c in cleaned if c.efficiency is not None]
+    unseen = [(one, c) for one, c in cleaned if c.efficiency is None and not c.flat]
+    if unseen and not any(_returned(c, ask) == "fail" for _, c in raised):
+        return _hidden(*max(unseen, key=lambda each: each[1].peak - each[1].before))
     if not raised:
-        held, c = max(cleaned, key=lambda each: each[1].after - each[1].before)
-        if c.stayed:
-            said = f"the burst raised nothing, and yet more is held after it ({_levels(c)})"
-            return Evidence("inconclusive", why="not_measured", said=said)
-        return Evidence("pass", n=len(held.times), said=f"the burst raised nothing that could stay ({_levels(c)})")
-    held, c, efficiency = min(raised, key=lambda each: each[2])
-    plain = observed(ask, efficiency, len(held.times))
+        held, c = max(cleaned, key=lambda each: each[1].peak - each[1].before)
+        # No more is held than before: whatever rose between two readings came back, all of it.
+        told = observed(ask, 1.0, len(held.times))
+        said = f"{_gauge(held)} stayed level through the burst, there was nothing to give back ({_levels(held, c)})"
+        return Evidence(told.answer, n=told.n, said=said)
+    held, c = min(raised, key=lambda each: each[1].efficiency or 0.0)
+    efficiency, answer, n = c.efficiency or 0.0, _returned(c, ask), len(held.times)
     share = f"{100 * efficiency:.0f} %" if efficiency > 0 else "nothing"
-    said = f"{_gauge(held)} gave back {share} of what the burst raised ({_levels(c)})"
-    if plain.answer == "fail" and not found.long_idle:
+    said = f"{_gauge(held)} gave back {share} of what the burst raised ({_levels(held, c)})"
+    if answer == "fail" and not found.long_idle:
         said += "; so short an idle time says little, a collector may run later (idle of 2 min or more decides)"
-        return Evidence("inconclusive", efficiency, n=plain.n, said=said)
-    return Evidence(plain.answer, efficiency, n=plain.n, said=said)
+        answer = "inconclusive"
+    elif answer == "inconclusive":
+        said += f", or up to {100 * (c.at_most or 0.0):.0f} % if it grew on while idle: mend the growth, then run again"
+    return Evidence(answer, efficiency, n=n, said=said)
 
 
-def _levels(c: Cleanup) -> str:
-    return f"{c.before / MB:,.0f} MB before, {c.peak / MB:,.0f} at most, {c.after / MB:,.0f} after"
+def _returned(c: Cleanup, ask: Requirement) -> Answer:
+    """The answer where it is the same whether or not growth went on without load."""
+    told = {ask.met_by(share) for share in (c.efficiency, c.at_most) if share is not None}
+    return "inconclusive" if len(told) != 1 else "pass" if told.pop() else "fail"
+
+
+def _hidden(held: Held, c: Cleanup) -> Evidence:
+    """Nothing rose that could be told from noise or growth, and that nothing rose is not shown either."""
+    if c.readings < LEAST_READINGS:
+        lacks, remedy = f"{c.readings} readings during the burst show too little", "burst_duration of 20 s or more"
+    elif c.peak - c.before > c.hidden:
+        lacks, remedy = "what rose during the burst is no more than growth alone would add", "a larger burst"
+    elif c.after - c.before > c.hidden:
+        lacks, remedy = "the burst raised nothing that was seen, and yet more is held after it", "a larger burst"
+    else:
+        lacks = f"readings lie so far apart that a rise of {c.hidden / MB:,.0f} MB could hide in them"
+        remedy = "a larger burst"
+    said = f"{_gauge(held)}: {lacks} ({_levels(held, c)}); {remedy} decides (docs/spec.md)"
+    return Evidence("inconclusive", why="not_measured", said=said)
+
+
+def _levels(held: Held, c: Cleanup) -> str:
+    peak = f"{c.peak / MB:,.0f} at most"
+    if c.grown and held.growth is not None and held.growth.whole is not None:
+        rate = held.growth.whole.value / MB
+        peak += f", less {c.grown / MB:,.1f} MB that the growth of {rate:,.0f} MB/h alone explains"
+    return f"{c.before / MB:,.0f} MB before, {peak}, {c.after / MB:,.0f} after"
 
 
 def _burst_served(seen: Seen) -> bool:
