@@ -14,7 +14,7 @@ from folders import end, phase
 from made import MS, made
 from probed import MB, criteria, folder_of, growing, readings, settings_of, verdicts
 from streamgauge.plan import Hold
-from streamgauge.reports import ReportGenerator
+from streamgauge.reports import ReportGenerator, terminal
 from streamgauge.sample import Outcome, Sample
 from streamgauge.simulator import start
 from streamgauge.suite import endurance
@@ -188,6 +188,17 @@ def test_smoke_tries_the_way_and_leaves_it_open(tmp_path):
     assert document.verdict == "inconclusive"
 
 
+def test_the_screen_says_a_sentence_once(tmp_path):
+    for document in (
+        run(tmp_path / "a", eight(16.0), stream_s=15.0, preset="smoke"),
+        run(tmp_path / "b", eight(160.0)),
+    ):
+        screen = " ".join(terminal.render(document).split())
+        said = criterion(document, COMPLETE).sentence
+        assert screen.count(said.removeprefix("undecided: ")) == 1
+        assert "streams that lived as long as wanted ≥ 100 %, all targets: inconclusive, as said above" in screen
+
+
 def test_a_length_that_the_spec_asks_for_is_decided(tmp_path):
     assert criterion(run(tmp_path, eight(310.0), stream_s=300.0), COMPLETE).verdict == "pass"
 
@@ -201,7 +212,7 @@ def test_every_form_of_the_report_tells_the_lives_and_the_json_fits_its_schema(t
     for form in (generator.html(), generator.markdown()):
         assert "Lives of the streams" in form
         assert "333.0 s" in form
-        assert "16 streams lived for 15m00s or more, 1 lost" in form
+        assert "16 streams lived for 15 min or more, 1 lost" in form
 
 
 # The plan

@@ -36,6 +36,7 @@ from streamgauge.hand import Hand
 from streamgauge.net import addresses_of
 from streamgauge.plan import Phase
 from streamgauge.sample import GOOD, Outcome
+from streamgauge.spans import span
 from streamgauge.target import Target
 
 EQUAL_FAILURES = 20
@@ -340,7 +341,7 @@ class _Conductor:
         before, self.asleep = self.asleep, self.clock.asleep()
         if self.asleep - before <= SLEPT_NS:
             return None
-        why = f"this machine slept for {(self.asleep - before) / S:,.0f} s"
+        why = f"this machine slept for {span((self.asleep - before) / S)}"
         self.journal.add("slept", for_ns=self.asleep - before, at_ns=self.clock.now())
         return why
 

@@ -27,6 +27,7 @@ def show_plan(plan: Prepared, *, to_stdout: bool = False) -> None:
 
 def plan_lines(plan: Prepared) -> list[str]:
     """The plan in words."""
+    from streamgauge.spans import span
     from streamgauge.suite.probing import described
 
     resolved, estimate, settings = plan.resolved, plan.estimate, plan.resolved.settings
@@ -38,7 +39,7 @@ def plan_lines(plan: Prepared) -> list[str]:
         loop = f"{open_loop.words}, about {estimate.most_open:,} open at once (cap {estimate.streams:,})"
     lines = [
         f"plan   {settings.test} {settings.preset}{where}: {', '.join(t.name for t in resolved.targets)}",
-        f"       {estimate.requests:,} requests, {loop}{_paced(plan)}, about {_duration(estimate.seconds)}",
+        f"       {estimate.requests:,} requests, {loop}{_paced(plan)}, about {span(estimate.seconds)}",
         f"       about {estimate.input_tokens:,} tokens in, {estimate.output_tokens:,} out, {price}",
         *[f"       {words}" for words in estimate.words],
     ]
@@ -83,10 +84,6 @@ def _by_rule(criteria: list[Criterion]) -> list[str]:
 
 def _wrapped(head: str, parts: list[str]) -> list[str]:
     return wrap(", ".join(parts), 108, initial_indent=head, subsequent_indent=" " * 9, break_long_words=False)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _addresses(plan: Prepared) -> dict[str, str]:

@@ -14,6 +14,7 @@ from streamgauge.findings import RunFacts
 from streamgauge.findings.cuts import cut_at_equal_ages
 from streamgauge.lives import Lives, lives_of
 from streamgauge.plan import Hold, Lane, Phase
+from streamgauge.spans import span
 from streamgauge.spec.presets import Settings
 from streamgauge.stats import Bounds
 from streamgauge.suite import memory
@@ -89,7 +90,7 @@ def _wanted_s(seen: Seen) -> float:
 
 def _complete(seen: Seen, found: Lives, ask: Requirement) -> Evidence:
     """The share of streams that lived as long as they were to; open where the model ended any of them early."""
-    n, length = found.whole + found.lost, _minutes(found.wanted_s)
+    n, length = found.whole + found.lost, span(found.wanted_s)
     if found.lost:
         ages = sorted(one.age_s for one in found.lives if one.kind == "lost")
         shown = ", ".join(f"{age:,.1f}" for age in ages[:6]) + (", ..." if len(ages) > 6 else "")
@@ -99,13 +100,13 @@ def _complete(seen: Seen, found: Lives, ask: Requirement) -> Evidence:
         said += _alike(seen)
         return Evidence(observed(ask, found.whole / n, n).answer, found.whole / n, n=n, said=said)
     if found.parts or not found.whole:
-        longest = "none" if found.longest_s is None else f"the longest lived {_minutes(found.longest_s)}"
+        longest = "none" if found.longest_s is None else f"the longest lived {span(found.longest_s)}"
         said = f"no stream was lost, and {longest}: "
         said += f"{found.parts:,} answers ended before {length}; {RECIPE}" if found.parts else "none had ended"
         return Evidence("inconclusive", n=n, why="not_measured" if not n else None, said=said)
     said = f"all {found.whole:,} streams lived for {length} or more, up to {found.in_sequence} in sequence"
     if found.wanted_s < LONG_S and seen.head.preset in SHORT_PRESETS:
-        said += f"; whether they live for {_minutes(LONG_S)} takes --preset standard"
+        said += f"; whether they live for {span(LONG_S)} takes --preset standard"
         return Evidence("inconclusive", 1.0, n=n, said=said)
     return Evidence(observed(ask, 1.0, n).answer, 1.0, n=n, said=said)
 
@@ -130,7 +131,3 @@ def _pace(found: Lives, ask: Requirement) -> Evidence:
     said += f" ({100 * pace.low:.0f} to {100 * pace.high:.0f} %, {pace.streams:,} streams)"
     answer = by_bounds(ask, Bounds(pace.low, pace.high))
     return Evidence(answer, pace.kept, pace.low, pace.high, n=pace.streams, said=said)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.3g} min"

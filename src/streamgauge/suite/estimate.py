@@ -15,6 +15,7 @@ from streamgauge.clock import MS, US, S
 from streamgauge.plan import Hold, Lane, Phase, lane_end
 from streamgauge.run import workers_for
 from streamgauge.sample import REPEATS
+from streamgauge.spans import span
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolve import Resolved
 from streamgauge.suite.seen import Seen
@@ -155,10 +156,8 @@ def _end_early(settings: Settings, out: dict[str, int], first: dict[str, float])
     for name, tokens in out.items():
         takes = first[name] + tokens / GUESSED_TOKENS_PER_S
         if takes < wanted:
-            told = (
-                f"{name}: an answer of {tokens:,} tokens lasts {takes / 60:.1f} min at {GUESSED_TOKENS_PER_S:g} tok/s"
-            )
-            rest = f"and {wanted / 60:.3g} min are wanted. Where it ends early it is asked again, and streams_complete"
+            told = f"{name}: an answer of {tokens:,} tokens lasts {span(takes)} at {GUESSED_TOKENS_PER_S:g} tok/s"
+            rest = f"and {span(wanted)} are wanted. Where it ends early it is asked again, and streams_complete"
             found.append(f"{told}, {rest} stays open: a slower upstream decides it (docs/operations.md)")
     return found
 

@@ -14,6 +14,7 @@ from streamgauge.held import Held, Read, Windows, read
 from streamgauge.memory import Memory, section
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.sample import GOOD
+from streamgauge.spans import span
 from streamgauge.spec.presets import Settings
 from streamgauge.suite.contract import Seen, Told
 from streamgauge.suite.ttft import open_lane, warmup
@@ -119,7 +120,7 @@ def growth_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
     if not ask.upper:
         answer = {"pass": "fail", "fail": "pass"}.get(answer, answer)  # type: ignore[assignment]
     sure = f"{100 * seen.head.confidence:g} %"
-    minutes = f"{grown.readings:,} readings over {grown.judged_ns / 60e9:.0f} min"
+    minutes = f"{grown.readings:,} readings over {span(grown.judged_ns / 1e9)}"
     way = "grows" if whole.value >= 0 else "shrinks"
     said = f"{_gauge(worst)} {way} by {abs(whole.value) / MB:,.1f} MB/h"
     if worst.grows(limit) == "pass":
@@ -138,13 +139,10 @@ def _short(held: Held | None, limit: float) -> str:
         return "no reading of it during the hold"
     grown = held.growth
     needed = hours_needed(grown, limit)
-    seen_s = (grown.end_ns - grown.start_ns) / 1e9
-    seen = f"{seen_s:.0f} s" if seen_s < 100 else f"{seen_s / 60:.0f} min"
+    seen = span((grown.end_ns - grown.start_ns) / 1e9)
     if needed is None and grown.whole is not None and grown.long_enough:
         return "too close to the limit for a run of two days to tell"
-    wanted = 1.0 if needed is None else needed
-    length = f"{wanted * 60:.0f} min" if wanted < 1.95 else f"{wanted:.1f} h"
-    return f"{seen} of load are too short to decide; about {length} would (--duration)"
+    return f"{seen} of load are too short to decide; about {span(3600 * (needed or 1.0))} would (--duration)"
 
 
 def _nothing(seen: Seen, found: Read, worst: Held | None) -> str | None:

@@ -20,6 +20,7 @@ from streamgauge.plan import Hold
 from streamgauge.sample import GOOD, Outcome
 from streamgauge.sentences import one_in, rounded_up
 from streamgauge.slices import TOLERATED
+from streamgauge.spans import span
 from streamgauge.suite.endurance import RECIPE
 from streamgauge.suite.folder import Head, Story
 from streamgauge.suite.memory import UNREAD
@@ -203,7 +204,7 @@ class Words:
         if self.story.partial:
             out.append(f"partial run: {self.story.stopped_by or 'not finished'}")
         out += [
-            f"cut off {one.cut_s:,.0f} s after its start, resumed at {one.at} after {one.gap_s:,.0f} s without load: "
+            f"cut off {span(one.cut_s)} after its start, resumed at {one.at} after {span(one.gap_s)} without load: "
             "what was open then was lost and asked again"
             for one in self.story.resumed
         ]
