@@ -227,6 +227,39 @@ def test_half_of_the_slots_go_on_with_their_connection_and_half_take_a_fresh_one
     assert [lane.fresh for lane in alone.lanes] == [False]
 
 
+def planned(tmp_path, *flags):
+    url = "http://127.0.0.1:9/v1/chat/completions"
+    return inline("run", "endurance", "--url", url, "--preset", "smoke", "--dry-run", *flags, cwd=tmp_path)
+
+
+def test_a_hold_shorter_than_a_stream_is_refused_with_what_would_do(tmp_path):
+    done = planned(tmp_path, "--duration", "1s")
+    assert done.code == 2
+    assert "a hold of 1 s (--duration) ends before a stream could live for 15 s (tests.endurance.stream)" in done.err
+    assert "--duration 17s or more" in done.err
+    again = planned(tmp_path, "--duration", "1s", "--set", "tests.endurance.stream=0.909s")
+    assert again.code == 0, again.err
+    assert "8 requests, up to 8 streams at once" in again.out, "each slot starts one"
+
+
+@pytest.mark.parametrize(("requests", "level"), [(1, 8), (1, 1), (3, 8), (5, 2), (8, 3)])
+def test_as_many_requests_as_asked_for_are_planned(requests, level):
+    (hold,) = endurance.phases(settings_of("endurance", requests=requests, concurrency=level), ("app",), ())
+    assert hold.requests == requests
+
+
+@pytest.mark.parametrize("level", ["0", "100001"])
+def test_a_level_that_cannot_be_is_named(level, tmp_path):
+    done = planned(tmp_path, "--concurrency", level)
+    assert done.code == 2
+    assert f"--concurrency {level}: must be a whole number from 1 to 100,000" in done.err
+
+
+def test_more_requests_than_planned_are_foretold_where_answers_end_sooner(tmp_path):
+    told = " ".join(planned(tmp_path).out.split())
+    assert "an answer that ends sooner leaves time for another: at answers of 100 tokens about 9 times as many" in told
+
+
 def test_what_an_answer_allows_is_told_before_the_start(tmp_path):
     done = inline("run", "endurance", "--url", "http://127.0.0.1:9/v1/chat/completions", "--preset", "standard",
                   "--dry-run", cwd=tmp_path)  # fmt: skip

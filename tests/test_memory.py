@@ -470,7 +470,7 @@ def test_a_real_run_reads_in_every_phase_and_its_peak_during_the_burst(tmp_path)
     assert told["after_mb"] < told["before_mb"] - 100, "nothing is open any more"
     assert report["partial"] is False
     assert [p["name"] for p in report["run"]["phases"]][-4:] == ["hold", "burst", "idle", "drain"]
-    assert "too short to decide" in next(c["sentence"] for c in report["criteria"] if c["metric"] == GROWTH)
+    assert "of load would decide" in next(c["sentence"] for c in report["criteria"] if c["metric"] == GROWTH)
 
 
 def test_the_folder_is_all_that_is_needed_to_judge_it_again(tmp_path):

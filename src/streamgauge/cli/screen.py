@@ -33,13 +33,14 @@ def plan_lines(plan: Prepared) -> list[str]:
     resolved, estimate, settings = plan.resolved, plan.estimate, plan.resolved.settings
     where = f" in {resolved.environment} ({resolved.kind})" if resolved.environment else f" ({resolved.kind})"
     price = "cost unknown (no usd_per_mtok)" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
+    requests = f"{estimate.requests:,} {'request' if estimate.requests == 1 else 'requests'}"
     open_loop = settings.open_loop
     loop = f"up to {estimate.streams:,} {'stream' if estimate.streams == 1 else 'streams'} at once"
     if open_loop is not None:
         loop = f"{open_loop.words}, about {estimate.most_open:,} open at once (cap {estimate.streams:,})"
     lines = [
         f"plan   {settings.test} {settings.preset}{where}: {', '.join(t.name for t in resolved.targets)}",
-        f"       {estimate.requests:,} requests, {loop}{_paced(plan)}, about {span(estimate.seconds)}",
+        f"       {requests}, {loop}{_paced(plan)}, about {span(estimate.seconds)}",
         f"       about {estimate.input_tokens:,} tokens in, {estimate.output_tokens:,} out, {price}",
         *[f"       {words}" for words in estimate.words],
     ]
@@ -49,7 +50,7 @@ def plan_lines(plan: Prepared) -> list[str]:
     nothing = "nothing: so few requests can decide none"
     lines += _wrapped("       decides: ", _by_rule(gating) or [nothing])
     if shown:
-        lines += _wrapped("       shown, too few requests to hold back a pass: ", _by_rule(shown))
+        lines += _wrapped("       shown, too few requests or too short to hold back a pass: ", _by_rule(shown))
     if resolved.probes:
         lines += _wrapped("       read meanwhile: ", [f"{one['name']} ({one['reads']})" for one in described(resolved)])
     if settings.double:

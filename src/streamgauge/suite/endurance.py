@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from streamgauge.errors import UsageError
 from streamgauge.evidence import Evidence, Requirement, by_bounds, observed
 from streamgauge.findings import RunFacts
 from streamgauge.findings.cuts import cut_at_equal_ages
@@ -27,6 +28,8 @@ LONG_S = 900.0
 """What the test is about; smoke and pr only try the way."""
 SHORT_PRESETS = ("smoke", "pr")
 MOST_SPREAD_S = 10.0
+LEAST_HOLD = 1.1
+"""A hold of so many lives holds one of each slot: streams begin spread over a tenth of one."""
 RECIPE = "staging with streamgauge sim at 5 tok/s as its upstream decides it (docs/operations.md)"
 
 
@@ -45,26 +48,35 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
     else:
         level = settings.concurrency
         spread = round(min(MOST_SPREAD_S, lives.stream_s / 10) * S)
-        halves = ((level - level // 2, False), (level // 2, True))
+        kept = None if wanted is None else math.ceil(wanted * (level - level // 2) / level)
+        rest = None if wanted is None or kept is None else wanted - kept
         lanes = [
-            Lane(targets, settings.prompts, Hold(slots, spread), _share(wanted, slots, level), fresh=fresh)
-            for slots, fresh in halves
-            if slots
+            Lane(targets, settings.prompts, Hold(slots, spread), requests, fresh=fresh)
+            for slots, requests, fresh in ((level - level // 2, kept, False), (level // 2, rest, True))
+            if slots and requests != 0
         ]
     level = 0 if settings.open_loop is not None else settings.concurrency
     hold = Phase("hold", tuple(lanes), level, duration_ns=duration, think_ns=round(settings.think_time_s * S))
     return (hold,)
 
 
-def decides(settings: Settings, metric: str) -> bool:
+def needs(settings: Settings) -> None:
+    """UsageError where the hold ends before any stream could live as long as it is to."""
+    lives, hold_s = settings.lives, settings.duration_s
+    if lives is None or hold_s is None or hold_s >= lives.stream_s:
+        return
+    raise UsageError(
+        f"endurance: a hold of {span(hold_s)} (--duration) ends before a stream could live for {span(lives.stream_s)} "
+        f"(tests.endurance.stream): ask for --duration {math.ceil(lives.stream_s * LEAST_HOLD)}s or more, or for "
+        f"shorter streams (--set tests.endurance.stream={hold_s / LEAST_HOLD:.3g}s)"
+    )
+
+
+def decides(settings: Settings, metric: str, hold_s: float) -> bool:
     """Whether its streams are long enough to be called that, and its hold long enough to judge memory."""
     lives = settings.lives
-    short = metric == COMPLETE and lives is not None and lives.stream_s < LONG_S and settings.preset in SHORT_PRESETS
-    return not short and memory.decides(settings, metric)
-
-
-def _share(requests: int | None, slots: int, level: int) -> int | None:
-    return None if requests is None else math.ceil(requests * slots / level)
+    short = lives is not None and lives.stream_s < LONG_S and settings.preset in SHORT_PRESETS
+    return not (short and metric in (COMPLETE, PACE)) and memory.decides(settings, metric, hold_s)
 
 
 def see(seen: Seen) -> Told:

@@ -13,6 +13,7 @@ from streamgauge.evidence import Answer, Evidence, Requirement, observed
 from streamgauge.held import Held, Read, Windows, read
 from streamgauge.memory import Memory, section
 from streamgauge.plan import Hold, Lane, Phase
+from streamgauge.probes.watch import EVERY_S
 from streamgauge.sample import GOOD
 from streamgauge.spans import span
 from streamgauge.spec.presets import Settings
@@ -51,9 +52,11 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
     )
 
 
-def decides(settings: Settings, metric: str) -> bool:
-    """Whether the hold is long enough to judge growth."""
-    return metric not in (GROWTH, UNBOUNDED) or settings.duration_s is None or settings.duration_s >= SURELY_S
+def decides(settings: Settings, metric: str, hold_s: float) -> bool:
+    """Whether the hold is long enough to judge growth, and the burst for some readings of its peak."""
+    if metric in (GROWTH, UNBOUNDED):
+        return hold_s >= SURELY_S
+    return metric != CLEANUP or settings.burst is None or settings.burst.seconds >= LEAST_READINGS * EVERY_S
 
 
 def _spread(level: int) -> int:
@@ -135,8 +138,9 @@ def growth_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
 
 def _short(held: Held | None, limit: float) -> str:
     """That more time is needed, and how much as far as can be told."""
-    if held is None or held.growth is None:
-        return "no reading of it during the hold"
+    if held is None or held.growth is None or held.growth.start_ns == held.growth.end_ns:
+        n = "no" if held is None or held.growth is None else "only one"
+        return f"{n} reading of it during the hold; about 1 h of load would decide (--duration)"
     grown = held.growth
     needed = hours_needed(grown, limit)
     seen = span((grown.end_ns - grown.start_ns) / 1e9)

@@ -51,7 +51,7 @@ class Left:
         told = []
         for phase in self.phases:
             length = None if phase.duration_ns is None else span(phase.duration_ns / S)
-            count = None if phase.requests is None else f"{phase.requests:,} requests"
+            count = None if phase.requests is None or not phase.lanes else f"{phase.requests:,} requests"
             told.append(f"{phase.name} ({', '.join(filter(None, (count, length)))})")
         return ", ".join(told) or "all of its requests had ended, so only the verdict is missing"
 

@@ -36,6 +36,8 @@ _FAILED_AT_ONCE = (
 _OF_THE_TARGET = frozenset(("--config", "--env", "--url", "--dialect", "--model", "-H", "--header", "--set"))
 
 
+_LENGTH = r" --(preset|duration)[ =]\S+"
+"""Flags of a command that would hold a larger preset back."""
 _AFTER = {
     "crashes": "read the service's last words and exit code (137: killed, mostly for memory) at the time of the crash",
     "memory_growth_mb_per_h": "take a heap snapshot early and one late under the same load: what grew between is kept",
@@ -166,7 +168,7 @@ class Words:
     def _more(self) -> str:
         """How to settle what is open: the requests a target that all open criteria need."""
         settings = self.head.settings
-        again = re.sub(r" --requests \d+", "", self.head.rerun)
+        again = re.sub(r" --requests[ =]\d+", "", self.head.rerun)
         open_ = [one for one in self.judged if one.gating and one.verdict == "inconclusive"]
         wanted = [_requests_a_target(one, settings) for one in open_ if one.needs is not None]
         if any(one.why == "no_text" for one in open_):
@@ -183,7 +185,7 @@ class Words:
         if not open_ and again != self.head.rerun:
             return f"leave out --requests, the preset's own number decides more: {again}"
         if self.head.preset in ("smoke", "pr") and "streamgauge run" in again:
-            return f"a larger preset decides more: {re.sub(r' --preset [a-z]+', '', again)} --preset standard"
+            return f"a larger preset decides more: {re.sub(_LENGTH, '', again)} --preset standard"
         if any(METRICS[one.metric].kind == "run" for one in open_):
             return "each open criterion says what would settle it"
         return "what was seen lies close to a limit: the criteria say how close, and what would settle each"
