@@ -253,8 +253,8 @@ def test_cleanup_is_missing_where_a_part_of_it_was_not_read(missing):
 
 
 def test_the_time_until_the_limit_is_told_only_of_what_rises():
-    rise = Slope(value=50 * MB, low=30 * MB, high=100 * MB, p=0.001, n=24, dependence=0.1)
-    flat = Slope(value=2 * MB, low=-5 * MB, high=9 * MB, p=0.4, n=24, dependence=0.1)
+    rise = Slope(value=50 * MB, low=30 * MB, high=100 * MB, p=0.001, n=24)
+    flat = Slope(value=2 * MB, low=-5 * MB, high=9 * MB, p=0.4, n=24)
 
     assert hours_until(300 * MB, 500 * MB, rise) == pytest.approx((4.0, 2.0))
     assert hours_until(300 * MB, 500 * MB, flat) is None
