@@ -14,7 +14,7 @@ from folders import end, phase
 from made import MS, made
 from probed import MB, criteria, folder_of, growing, readings, settings_of, verdicts
 from streamgauge.plan import Hold
-from streamgauge.reports import ReportGenerator
+from streamgauge.reports import ReportGenerator, terminal
 from streamgauge.sample import Outcome, Sample
 from streamgauge.simulator import start
 from streamgauge.suite import endurance
@@ -188,6 +188,17 @@ def test_smoke_tries_the_way_and_leaves_it_open(tmp_path):
     assert document.verdict == "inconclusive"
 
 
+def test_the_screen_says_a_sentence_once(tmp_path):
+    for document in (
+        run(tmp_path / "a", eight(16.0), stream_s=15.0, preset="smoke"),
+        run(tmp_path / "b", eight(160.0)),
+    ):
+        screen = " ".join(terminal.render(document).split())
+        said = criterion(document, COMPLETE).sentence
+        assert screen.count(said.removeprefix("undecided: ")) == 1
+        assert "streams that lived as long as wanted ≥ 100 %, all targets: inconclusive, as said above" in screen
+
+
 def test_a_length_that_the_spec_asks_for_is_decided(tmp_path):
     assert criterion(run(tmp_path, eight(310.0), stream_s=300.0), COMPLETE).verdict == "pass"
 
@@ -201,7 +212,7 @@ def test_every_form_of_the_report_tells_the_lives_and_the_json_fits_its_schema(t
     for form in (generator.html(), generator.markdown()):
         assert "Lives of the streams" in form
         assert "333.0 s" in form
-        assert "16 streams lived for 15m00s or more, 1 lost" in form
+        assert "16 streams lived for 15 min or more, 1 lost" in form
 
 
 # The plan
@@ -214,6 +225,39 @@ def test_half_of_the_slots_go_on_with_their_connection_and_half_take_a_fresh_one
     assert hold.duration_ns == round((2 * 900 * 1.05 + 5) * S)
     alone = endurance.phases(settings_of("endurance", preset="standard", concurrency=1), ("app",), ())[-1]
     assert [lane.fresh for lane in alone.lanes] == [False]
+
+
+def planned(tmp_path, *flags):
+    url = "http://127.0.0.1:9/v1/chat/completions"
+    return inline("run", "endurance", "--url", url, "--preset", "smoke", "--dry-run", *flags, cwd=tmp_path)
+
+
+def test_a_hold_shorter_than_a_stream_is_refused_with_what_would_do(tmp_path):
+    done = planned(tmp_path, "--duration", "1s")
+    assert done.code == 2
+    assert "a hold of 1 s (--duration) ends before a stream could live for 15 s (tests.endurance.stream)" in done.err
+    assert "--duration 17s or more" in done.err
+    again = planned(tmp_path, "--duration", "1s", "--set", "tests.endurance.stream=0.909s")
+    assert again.code == 0, again.err
+    assert "8 requests, up to 8 streams at once" in again.out, "each slot starts one"
+
+
+@pytest.mark.parametrize(("requests", "level"), [(1, 8), (1, 1), (3, 8), (5, 2), (8, 3)])
+def test_as_many_requests_as_asked_for_are_planned(requests, level):
+    (hold,) = endurance.phases(settings_of("endurance", requests=requests, concurrency=level), ("app",), ())
+    assert hold.requests == requests
+
+
+@pytest.mark.parametrize("level", ["0", "100001"])
+def test_a_level_that_cannot_be_is_named(level, tmp_path):
+    done = planned(tmp_path, "--concurrency", level)
+    assert done.code == 2
+    assert f"--concurrency {level}: must be a whole number from 1 to 100,000" in done.err
+
+
+def test_more_requests_than_planned_are_foretold_where_answers_end_sooner(tmp_path):
+    told = " ".join(planned(tmp_path).out.split())
+    assert "an answer that ends sooner leaves time for another: at answers of 100 tokens about 9 times as many" in told
 
 
 def test_what_an_answer_allows_is_told_before_the_start(tmp_path):

@@ -52,7 +52,7 @@ def test_what_check_saw_takes_the_place_of_the_guess(tmp_path: Path) -> None:
     told = plan(tmp_path, AI_SDK)
     assert "4,000 out, about $0.04" in told
     assert "40 tokens an answer, as streamgauge check saw on 2026-11-25" in told
-    assert "about 4 min" in told, "98 answers of 9 s (8 s to the first token), 4 at a time, and the warm-up"
+    assert "about 4.1 min" in told, "98 answers of 9 s (8 s to the first token), 4 at a time, and the warm-up"
 
 
 @pytest.mark.parametrize(

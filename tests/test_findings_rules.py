@@ -225,7 +225,8 @@ def series(**changed: Any) -> SimpleNamespace:
         "probe": "node", "instance": "", "gauge": "heap_used", "judged": True, "mixed": False, "readings": 700,
         "failed": 0, "judged_from_s": 300.0, "judged_to_s": 3_600.0, "growth_mb_per_h": 1.0, "low": -4.0, "high": 6.0,
         "shape": "flat", "growth_kb_per_request": None, "kb_per_request_low": None, "limit_mb": None,
-        "limit_reached_in_h": None, "before_mb": 100.0, "peak_mb": 180.0, "after_mb": 105.0, "cleanup": 0.94,
+        "limit_reached_in_h": None, "before_mb": 100.0, "peak_mb": 180.0, "grown_mb": 0.0, "after_mb": 105.0,
+        "cleanup": 0.94,
     }  # fmt: skip
     return SimpleNamespace(**{**usual, **changed})
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from streamgauge.dialects import with_options
+from streamgauge.errors import UsageError
 from streamgauge.spec.load import from_url
 from streamgauge.spec.resolve import resolve
 from streamgauge.spec.settings import Overrides
-from streamgauge.suite.prepare import Prepared, prepare
+from streamgauge.suite.prepare import Prepared, check_descriptors, prepare
 from streamgauge.verdict import Criterion
 
 
@@ -54,6 +55,28 @@ def test_a_hold_by_time_gates_by_the_requests_that_fit_at_a_usual_pace(tmp_path,
 
     assert p95.planned_n == pytest.approx(4 * seconds / 1.3, abs=1)
     assert p95.gating is does
+
+
+@pytest.mark.parametrize(
+    ("flags", "gates"),
+    [
+        ({"requests": 1}, False),
+        ({"duration_s": 1.0}, False),
+        ({"duration_s": 3_600.0}, True),
+        ({"requests": 5_000}, True),
+    ],
+)
+def test_growth_gates_only_where_the_hold_is_planned_to_be_long_enough(tmp_path, flags, gates):
+    spec = from_url("http://127.0.0.1:9", dialect="openai-chat", speak=with_options, environ={}, model="m",
+                    folder=tmp_path, sets=["probes.p.kind=process", "probes.p.port=9"])  # fmt: skip
+    found = prepare(resolve(spec, None, {}, "memory", Overrides(**flags)), seed=1)
+    assert by_name(found, "memory_growth").gating is gates
+    assert by_name(found, "memory_unbounded").gating is gates
+
+
+def test_the_level_that_the_descriptors_allow_counts_the_burst():
+    with pytest.raises(UsageError, match=r"wants 300,000 streams.*the limit here is 20,000 .*--concurrency 6645\)"):
+        check_descriptors(300_000, 20_000, 100_000)
 
 
 def test_concurrent_plans_its_hold_and_not_its_ramp_or_reference(tmp_path):

@@ -193,34 +193,68 @@ def test_no_request_ended_so_there_is_no_growth_a_request():
     assert per_request(told(times, np.ones(len(times))), times, np.zeros(len(times))) is None
 
 
+def every_5_s(values, start_s=0.0):
+    """Times and values of a series of readings."""
+    return (round(start_s * 1e9) + 5_000_000_000 * np.arange(len(values), dtype=np.int64), np.asarray(values, float))
+
+
+LEVEL = np.full(60, 100 * MB)
+
+
 def test_cleanup_is_what_came_back_of_what_the_burst_raised():
-    before, during = np.full(12, 100 * MB), np.array([150.0, 300.0, 250.0]) * MB
+    before, during = every_5_s(LEVEL), every_5_s(np.array([150.0, 300.0, 250.0]) * MB, 300)
 
     for left, efficiency in ((100, 1.0), (150, 0.75), (300, 0.0), (350, -0.25)):
-        found = cleanup(before, during, np.full(6, left * MB), before)
+        found = cleanup(before, during, every_5_s(np.full(6, left * MB), 600), before)
         assert found is not None
-        assert found.efficiency == pytest.approx(efficiency)
+        assert found.efficiency == found.at_most == pytest.approx(efficiency)
+        assert not found.flat
 
 
-def test_a_burst_that_raised_nothing_has_no_efficiency():
-    noisy = 100 * MB + 5 * MB * np.random.default_rng(1).standard_normal(60)
-    flat = np.full(60, 100 * MB)
-    for found in (cleanup(noisy, noisy + 4 * MB, noisy, noisy), cleanup(flat, flat + 1e5, flat, flat)):
+def test_a_burst_that_raised_nothing_has_no_efficiency_and_level_readings_show_it():
+    noisy = 100 * MB + 1 * MB * np.random.default_rng(1).standard_normal(60)
+    for level, rise in ((noisy, 2 * MB), (LEVEL, 1e5)):
+        found = cleanup(every_5_s(level), every_5_s(level + rise, 300), every_5_s(level, 600), every_5_s(level))
         assert found is not None
         assert not found.raised
         assert found.efficiency is None
+        assert found.flat
+
+
+def test_few_readings_wide_noise_or_a_level_that_stayed_higher_do_not_show_that_nothing_rose():
+    wide = 100 * MB + 5 * MB * np.random.default_rng(1).standard_normal(60)
+    few = cleanup(every_5_s(LEVEL), every_5_s(LEVEL[:2], 300), every_5_s(LEVEL, 600), every_5_s(LEVEL))
+    hides = cleanup(every_5_s(wide), every_5_s(wide, 300), every_5_s(wide, 600), every_5_s(wide))
+    higher = cleanup(every_5_s(LEVEL), every_5_s(LEVEL, 300), every_5_s(LEVEL + 3 * MB, 600), every_5_s(LEVEL))
+    for found in (few, hides, higher):
+        assert found is not None
+        assert found.efficiency is None
+        assert not found.flat
+
+
+def test_growth_is_taken_off_the_peak_and_is_no_noise():
+    """A leak of 360 MB/h, 0.1 MB a second; the burst raises 50 MB of its own, of which 10 MB stay."""
+    leak = 100 * MB + 0.5 * MB * np.arange(60)
+    during, after = leak[-1] + 50 * MB + 0.5 * MB * np.arange(1, 13), np.full(12, leak[-1] + 6 * MB + 10 * MB)
+    found = cleanup(
+        every_5_s(leak[-12:], 240), every_5_s(during, 300), every_5_s(after, 600), every_5_s(leak), 360 * MB / HOUR_NS
+    )
+    assert found is not None
+    assert found.noise < 0.01 * MB, "a leak alone is no noise"
+    assert found.peak - found.grown - found.before == pytest.approx(50 * MB, rel=0.01)
+    assert found.efficiency < 0.8 < found.at_most
 
 
 @pytest.mark.parametrize("missing", range(3))
 def test_cleanup_is_missing_where_a_part_of_it_was_not_read(missing):
-    parts = [np.ones(3), np.ones(3), np.ones(3)]
-    parts[missing] = np.array([])
-    assert cleanup(*parts, np.ones(3)) is None
+    parts = [every_5_s(np.ones(3)) for _ in range(3)]
+    parts[missing] = every_5_s(np.array([]))
+    assert cleanup(*parts, every_5_s(np.ones(3))) is None
 
 
 def test_the_time_until_the_limit_is_told_only_of_what_rises():
-    rise = Slope(value=50 * MB, low=30 * MB, high=100 * MB, p=0.001, n=24, dependence=0.1)
-    flat = Slope(value=2 * MB, low=-5 * MB, high=9 * MB, p=0.4, n=24, dependence=0.1)
+    rise = Slope(value=50 * MB, low=30 * MB, high=100 * MB, p=0.001, n=24)
+    flat = Slope(value=2 * MB, low=-5 * MB, high=9 * MB, p=0.4, n=24)
 
     assert hours_until(300 * MB, 500 * MB, rise) == pytest.approx((4.0, 2.0))
     assert hours_until(300 * MB, 500 * MB, flat) is None

@@ -27,6 +27,7 @@ from streamgauge.columns import OUTCOMES, Columns, IntArray, population
 from streamgauge.evidence import Answer, Requirement, View, movement, reach
 from streamgauge.metrics import METRICS, Metric
 from streamgauge.sample import NOT_JUDGED, SETUP, Outcome
+from streamgauge.spans import span
 from streamgauge.summary import Scope
 
 OURS_AT_MOST = 0.05
@@ -147,9 +148,9 @@ def stood_still(slept_s: float, still_s: float) -> str | None:
     every quarter of a second. What failed meanwhile can be our doing as well: a peer gives up on who does not read.
     """
     if slept_s > 0:
-        return f"this machine slept for {slept_s:,.0f} s while it measured"
+        return f"this machine slept for {span(slept_s)} while it measured"
     if still_s > STILL_S:
-        return f"this machine, or streamgauge on it, stood still for {still_s:,.0f} s (paused, stopped, or suspended)"
+        return f"this machine, or streamgauge on it, stood still for {span(still_s)} (paused, stopped, or suspended)"
     return None
 
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from streamgauge.sample import Reading
 from streamgauge.slope import Slope
 from streamgauge.trend import (
+    HOUR_NS,
     Answer,
     Cleanup,
     FloatArray,
@@ -164,7 +165,7 @@ def _held(
         probe=probe, instance=instance, gauge=gauge, times=times, values=values, failed=failed, restarts_ns=restarts,
         mixed=mixed, growth=grown,
         requests=None if grown is None else per_request(grown, times[under_load], counts),
-        cleanup=None if mixed else _cleanup(times, values, collected, plain, windows),
+        cleanup=None if mixed else _cleanup(times, values, collected, plain, windows, grown),
         limit=limits[-1] if limits else None,
     )  # fmt: skip
 
@@ -190,19 +191,23 @@ def _began(before: Reading, now: Reading) -> bool:
 
 
 def _cleanup(
-    times: IntArray, values: FloatArray, collected: BoolArray, plain: BoolArray, windows: Windows
+    times: IntArray, values: FloatArray, collected: BoolArray, plain: BoolArray, windows: Windows, grown: Growth | None
 ) -> Cleanup | None:
-    """Before, during and after the burst."""
+    """Before, during and after the burst; the growth before it, where one was shown."""
     if windows.burst is None or windows.idle is None:
         return None
     begin, over = windows.burst
     idle, end = windows.idle
-    asked = values[collected & (times >= idle)]
-    rest = values[times >= max(idle, end - max((end - idle) // 4, 1))]
+    asked = collected & (times >= idle)
+    rest = times >= max(idle, end - max((end - idle) // 4, 1))
     held = plain & (times >= windows.hold[0]) & (times < begin)
-    return cleanup(
-        values[held & (times >= begin - BEFORE_NS)],
-        values[(times >= begin) & (times <= over)],
-        asked if len(asked) else rest,
-        lately=values[held & (times >= begin - LATELY_NS)],
+    whole = None if grown is None else grown.whole
+    chosen = (
+        held & (times >= begin - BEFORE_NS),
+        (times >= begin) & (times <= over),
+        asked if asked.any() else rest,
+        held & (times >= begin - LATELY_NS),
     )
+    before, during, after, lately = ((times[one], values[one]) for one in chosen)
+    rate = whole.value / HOUR_NS if whole is not None and whole.rises else 0.0
+    return cleanup(before, during, after, lately, rate)

@@ -52,9 +52,11 @@ class MemorySeries(msgspec.Struct, frozen=True, kw_only=True):
     limit_reached_in_h_least: float | None
     before_mb: float | None
     peak_mb: float | None
+    grown_mb: float | None
+    """What of the peak the growth before the burst alone explains; 0 where no growth was shown."""
     after_mb: float | None
     cleanup: float | None
-    """(peak - after) / (peak - before); null where the burst raised nothing."""
+    """(peak - grown - after) / (peak - grown - before); null where the burst raised nothing."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +108,7 @@ def _told(held: Held, start: int, limit: float, *, judged: bool) -> MemorySeries
     until = None if whole is None or held.limit is None else hours_until(float(held.values[-1]), held.limit, whole)
     open_ = grown is not None and held.grows(limit) == "inconclusive"
     rate, each, cleaned = _three(whole), _three(held.requests), held.cleanup
-    levels = (None, None, None) if cleaned is None else (cleaned.before, cleaned.peak, cleaned.after)
+    levels = (None,) * 4 if cleaned is None else (cleaned.before, cleaned.peak, cleaned.grown, cleaned.after)
     return MemorySeries(
         probe=held.probe, instance=held.instance, gauge=held.gauge, judged=judged, mixed=held.mixed,
         readings=len(held.times), failed=held.failed, restarts=len(held.restarts_ns),
@@ -122,7 +124,8 @@ def _told(held: Held, start: int, limit: float, *, judged: bool) -> MemorySeries
         kb_per_request_high=_scaled(each[2], KB),
         limit_mb=_scaled(held.limit, MB), limit_reached_in_h=None if until is None else round(until[0], 2),
         limit_reached_in_h_least=None if until is None else round(until[1], 2),
-        before_mb=_scaled(levels[0], MB), peak_mb=_scaled(levels[1], MB), after_mb=_scaled(levels[2], MB),
+        before_mb=_scaled(levels[0], MB), peak_mb=_scaled(levels[1], MB), grown_mb=_scaled(levels[2], MB),
+        after_mb=_scaled(levels[3], MB),
         cleanup=None if cleaned is None or cleaned.efficiency is None else round(cleaned.efficiency, 4),
     )  # fmt: skip
 

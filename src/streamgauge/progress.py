@@ -18,6 +18,7 @@ from streamgauge.control import Report
 from streamgauge.plan import Phase
 from streamgauge.run import Began, Stopping
 from streamgauge.sample import GOOD
+from streamgauge.spans import span
 from streamgauge.wild import plain
 
 if TYPE_CHECKING:
@@ -194,9 +195,9 @@ class State:
         rate = self.tokens_per_s()
         parts = [
             f"{self.name} {phase}{_level(self.phase)}",
-            f"{max(now - self._began, 0) / S:.0f} s" if self._began else "",
-            f"{_span(left)} left in phase" if left is not None else "",
-            f"about {_span(in_all)} in all" if in_all is not None else "",
+            span(max(now - self._began, 0) // S) if self._began else "",
+            f"{span(left)} left in phase" if left is not None else "",
+            f"about {span(in_all)} in all" if in_all is not None else "",
             f"{self.open_streams} open",
             f"{self.ended:,} requests",
             f"ttft p50 {p50:,.0f} p95 {p95:,.0f} ms" if p50 is not None and p95 is not None else "",
@@ -213,14 +214,6 @@ def _level(phase: Phase | None) -> str:
         return ""
     each = len(phase.lanes) > 1 and {lane.load.most for lane in phase.lanes} == {phase.level}
     return f", {phase.level} a target" if each else f" at {phase.level}"
-
-
-def _span(seconds: float) -> str:
-    """`42 s`, `12 min`, `1 h 05 min`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class Progress:
@@ -296,9 +289,9 @@ class Progress:
         names = dict.fromkeys(p.name for p in state.phases)  # each once: a climb has a ramp and a hold a level
         phases = " › ".join(f"[bold]{name}[/]" if name == now_in else f"[dim]{name}[/]" for name in names)
         table.add_row(Text.from_markup(f"[bold]{state.name}[/]"), Text.from_markup(phases))
-        rest = "judging, writing the reports" if state.over(now) else "" if left is None else f"{_span(left)} left"
+        rest = "judging, writing the reports" if state.over(now) else "" if left is None else f"{span(left)} left"
         if in_all is not None and not state.over(now):
-            rest += f"{', ' if rest else ''}about {_span(in_all)} in all"
+            rest += f"{', ' if rest else ''}about {span(in_all)} in all"
         table.add_row("phase", f"{bar}  {rest}")
         rate = state.tokens_per_s()
         table.add_row(

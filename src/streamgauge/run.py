@@ -32,6 +32,7 @@ from streamgauge.load import Load, workers_for
 from streamgauge.net import addresses_of
 from streamgauge.plan import Phase
 from streamgauge.sample import Outcome
+from streamgauge.spans import span
 from streamgauge.target import Target
 
 INTERRUPT_GRACE_NS = 5 * S
@@ -194,7 +195,7 @@ class _Conductor:
         before, self.asleep = self.asleep, self.clock.asleep()
         if self.asleep - before <= SLEPT_NS:
             return None
-        why = f"this machine slept for {(self.asleep - before) / S:,.0f} s"
+        why = f"this machine slept for {span((self.asleep - before) / S)}"
         self.journal.add("slept", for_ns=self.asleep - before, at_ns=self.clock.now())
         return why
 

@@ -21,11 +21,14 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from streamgauge.slope import CONFIDENCE, LEAST_POINTS, Slope, slope
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+Series = tuple[IntArray, FloatArray]
+"""Times and values, in order."""
 Shape = Literal["flat", "plateau", "line", "unclear"]
 Answer = Literal["pass", "fail", "inconclusive"]
 
@@ -43,6 +46,8 @@ GRAIN = 1 * MB
 """Memory is taken and given back in lumps of about this size (allocator arenas, a collector's pages)."""
 MATTERS = 10 * MB
 """Growth an hour below which no line is called unbounded."""
+UNSEEN = 0.2
+"""Noise in which a larger share of what is held could hide tells nothing of a burst."""
 LEAST_NS = HOUR_NS // 3
 LONGEST_H = 48.0
 """Lengths above this are not advised."""
@@ -225,31 +230,72 @@ class Cleanup:
     peak: float
     after: float
     noise: float
-    """How far readings before the burst lay from their middle, as a standard deviation."""
+    """How far readings before the burst lay from the line through them, as a standard deviation."""
+    readings: int
+    """During the burst."""
+    grown: float = 0.0
+    """What of the peak the growth under the load before explains, had there been no burst. Taken off the peak."""
+    grown_after: float = 0.0
+    """What of the level after it would be that growth, did it go on without load."""
+
+    @property
+    def hidden(self) -> float:
+        """A rise up to this cannot be told from noise: 6 times the noise, at least one grain."""
+        return max(6 * self.noise, GRAIN)
 
     @property
     def raised(self) -> bool:
-        """Whether the burst raised anything: over 6 times the noise, and over one grain."""
-        return self.peak - self.before > max(6 * self.noise, GRAIN)
+        """Whether the burst itself raised anything."""
+        return self.peak - self.grown - self.before > self.hidden
 
     @property
-    def stayed(self) -> bool:
-        """Whether more is held after it than before, by the same measure."""
-        return self.after - self.before > max(6 * self.noise, GRAIN)
+    def flat(self) -> bool:
+        """Whether readings during and after the burst show the level before it, each as it was read.
+
+        That is an answer: nothing more is held than before, so whatever rose unseen between two readings came back.
+        Few readings, or such noise that a fifth of the level could hide in it, show nothing.
+        """
+        told = self.readings >= LEAST_READINGS and self.hidden <= max(GRAIN, UNSEEN * self.before)
+        return told and max(self.peak, self.after) - self.before <= self.hidden
 
     @property
     def efficiency(self) -> float | None:
-        """(peak - after) / (peak - before); None where nothing was raised, so that nothing could come back."""
-        return (self.peak - self.after) / (self.peak - self.before) if self.raised else None
+        """(peak - after) / (peak - before), the growth taken off the peak; None where the burst raised nothing."""
+        return self._came_back(self.after)
+
+    @property
+    def at_most(self) -> float | None:
+        """The same, were the growth to have gone on without load: then a part of what is held after it is not the
+        burst's. As `efficiency` where there is no growth."""
+        return self._came_back(self.after - self.grown_after)
+
+    def _came_back(self, after: float) -> float | None:
+        peak = self.peak - self.grown
+        return (peak - after) / (peak - self.before) if self.raised else None
 
 
-def cleanup(before: FloatArray, during: FloatArray, after: FloatArray, lately: FloatArray) -> Cleanup | None:
+def cleanup(before: Series, during: Series, after: Series, lately: Series, bytes_per_ns: float = 0.0) -> Cleanup | None:
     """From readings just before the burst, of all of the burst, and of the end of the idle time after it; None where
-    any is missing. lately: readings of some minutes before the burst, which tell how far they lie from each other."""
-    if not (len(before) and len(during) and len(after)):
+    any is missing. lately: readings of some minutes before the burst, which tell how far they lie from each other.
+    bytes_per_ns: growth that was shown before the burst."""
+    if not (len(before[0]) and len(during[0]) and len(after[0])):
         return None
-    noise = 1.4826 * float(np.median(np.abs(lately - np.median(lately)))) if len(lately) else 0.0
-    return Cleanup(float(np.median(before)), float(during.max()), float(np.median(after)), noise)
+    middle, top = float(before[0].mean()), int(during[1].argmax())
+    return Cleanup(
+        before=float(np.median(before[1])), peak=float(during[1][top]), after=float(np.median(after[1])),
+        noise=_noise(*lately), readings=len(during[0]),
+        grown=bytes_per_ns * (float(during[0][top]) - middle),
+        grown_after=bytes_per_ns * (float(after[0].mean()) - middle),
+    )  # fmt: skip
+
+
+def _noise(at: IntArray, held: FloatArray) -> float:
+    """How far readings lie from the line through them: 1.4826 times the median distance, a standard deviation."""
+    if len(at) < LEAST_READINGS or at[0] == at[-1]:
+        return 0.0
+    line = stats.theilslopes(held, (at - at[0]) / HOUR_NS)
+    rest = held - line.slope * (at - at[0]) / HOUR_NS
+    return 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
 
 
 def hours_until(level: float, most: float, rise: Slope) -> tuple[float, float] | None:

@@ -8,6 +8,7 @@ from streamgauge.check.finding import Finding, clean, ms, ok, warn
 from streamgauge.probes.contract import Asking, ProbeError
 from streamgauge.probes.watch import Probe
 from streamgauge.sample import MEMORY
+from streamgauge.spans import span
 
 _WHAT = "probe"
 _QUIET = ("restarts",)
@@ -24,7 +25,7 @@ def look_at_probe(probe: Probe) -> Finding:
     took = probe.clock.now() - began
     text = f"{seen.who}: {shown(seen.values)}"
     if seen.uptime_s is not None:
-        text += f"; up {_span(seen.uptime_s)}"
+        text += f"; up {span(seen.uptime_s)}"
     text += f"; took {took / 1e6:,.0f} ms"
     facts = {
         "values": seen.values, "instance": seen.instance or None, "uptime_s": seen.uptime_s, "pid": seen.pid,
@@ -43,10 +44,3 @@ def shown(values: Mapping[str, float]) -> str:
         for name, value in values.items()
         if name not in _QUIET
     )
-
-
-def _span(seconds: float) -> str:
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.0f} {unit}"
-    return f"{seconds:,.0f} s"

@@ -28,18 +28,20 @@ def show_plan(plan: Prepared, *, to_stdout: bool = False) -> None:
 
 def plan_lines(plan: Prepared) -> list[str]:
     """The plan in words."""
+    from streamgauge.spans import span
     from streamgauge.suite.probing import described
 
     resolved, estimate, settings = plan.resolved, plan.estimate, plan.resolved.settings
     where = f" in {resolved.environment} ({resolved.kind})" if resolved.environment else f" ({resolved.kind})"
     price = "cost unknown (no usd_per_mtok)" if estimate.usd is None else f"about ${estimate.usd:,.2f}"
+    requests = f"{estimate.requests:,} {'request' if estimate.requests == 1 else 'requests'}"
     open_loop = settings.open_loop
     loop = f"up to {estimate.streams:,} {'stream' if estimate.streams == 1 else 'streams'} at once"
     if open_loop is not None:
         loop = f"{open_loop.words}, about {estimate.most_open:,} open at once (cap {estimate.streams:,})"
     lines = [
         f"plan   {settings.test} {settings.preset}{where}: {', '.join(t.name for t in resolved.targets)}",
-        f"       {estimate.requests:,} requests, {loop}{_paced(plan)}, about {_duration(estimate.seconds)}",
+        f"       {requests}, {loop}{_paced(plan)}, about {span(estimate.seconds)}",
         f"       about {estimate.input_tokens:,} tokens in, {estimate.output_tokens:,} out, {price}",
         *[f"       {words}" for words in estimate.words],
     ]
@@ -49,7 +51,7 @@ def plan_lines(plan: Prepared) -> list[str]:
     nothing = "nothing: so few requests can decide none"
     lines += _wrapped("       decides: ", _by_rule(gating) or [nothing])
     if shown:
-        lines += _wrapped("       shown, too few requests to hold back a pass: ", _by_rule(shown))
+        lines += _wrapped("       shown, too few requests or too short to hold back a pass: ", _by_rule(shown))
     if resolved.probes:
         lines += _wrapped("       read meanwhile: ", [f"{one['name']} ({one['reads']})" for one in described(resolved)])
     if settings.double:
@@ -63,7 +65,9 @@ def no_room(plan: Prepared) -> str | None:
     """That a plan wants more descriptors than there are; a run raises its limit to the hard one."""
     from streamgauge.suite.prepare import beyond_descriptors
 
-    return beyond_descriptors(plan.estimate.streams, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    return beyond_descriptors(
+        plan.estimate.streams, resource.getrlimit(resource.RLIMIT_NOFILE)[1], plan.resolved.settings.concurrency
+    )
 
 
 def _stale(plan: Prepared) -> list[str]:
@@ -92,10 +96,6 @@ def _by_rule(criteria: list[Criterion]) -> list[str]:
 
 def _wrapped(head: str, parts: list[str]) -> list[str]:
     return wrap(", ".join(parts), 108, initial_indent=head, subsequent_indent=" " * 9, break_long_words=False)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _addresses(plan: Prepared) -> dict[str, str]:

@@ -89,6 +89,7 @@ def memory_not_given_back(run: RunFacts) -> Iterator[Finding]:
         peak, before, after = one.peak_mb, one.before_mb, one.after_mb
         if not one.judged or one.cleanup is None or peak is None or before is None or after is None:
             continue
+        peak -= one.grown_mb or 0.0
         if one.cleanup >= GIVEN_BACK or peak - before < LEAST_RISE_MB:
             continue
         yield Finding(

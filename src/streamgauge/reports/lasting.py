@@ -15,6 +15,7 @@ from streamgauge.lives import Lives
 from streamgauge.memory import Memory, MemorySeries, Snapshot
 from streamgauge.reports.cells import Cell, Table
 from streamgauge.reports.document import Document
+from streamgauge.spans import span
 
 GAUGES = {"heap_used": "heap", "rss": "RSS"}
 MOST_ROWS = 20
@@ -126,7 +127,7 @@ def _gauges(one: Snapshot, names: Iterable[str]) -> list[Cell]:
 def lives_line(lives: Lives) -> str:
     """All streams in one sentence."""
     counted = [
-        say.count(lives.whole, "stream") + f" lived for {say.seconds(lives.wanted_s)} or more",
+        say.count(lives.whole, "stream") + f" lived for {span(lives.wanted_s)} or more",
         f"{lives.parts:,} ended by the model before",
         f"{lives.lost:,} lost",
         f"{lives.cut:,} ended young by the plan",

@@ -185,7 +185,10 @@ def _criteria(document: Document, width: int) -> list[list[Piece]]:
     told = binding if document.verdict in ("pass", "fail") else unsettled
     for row in told[:_MOST_OPEN]:
         role = "" if row.role == "gates" else f" ({row.role})"
-        text = f"{say.SIGNS[row.verdict].mark} {row.requirement}, {row.where}{role}: {row.remark or row.value}"
+        remark = row.remark or row.value
+        if row.remark and row.remark in document.headline:
+            remark = f"{row.verdict}, as said above"
+        text = f"{say.SIGNS[row.verdict].mark} {row.requirement}, {row.where}{role}: {remark}"
         made += _wrapped(text, width, _STYLES[row.verdict])
     if len(told) > _MOST_OPEN:
         made.append([(f"  and {len(told) - _MOST_OPEN} more in the report", "dim")])

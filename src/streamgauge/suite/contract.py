@@ -91,9 +91,9 @@ class Test:
     """None: it judges its requests alone."""
     forgiven: tuple[str, ...] = ("warmup",)
     """Phases whose failures do not count towards the stop rule."""
-    decides: Callable[[Settings, str], bool] | None = None
-    """Whether a run so long can decide about a metric; where it cannot, its criteria are shown and hold back no pass.
-    None: the number of requests alone tells."""
+    decides: Callable[[Settings, str, float], bool] | None = None
+    """Whether a run whose hold is planned to last so many seconds can decide about a metric; where it cannot, its
+    criteria are shown and hold back no pass. None: the number of requests alone tells."""
     needs: Callable[[Settings], None] | None = None
     """Raises UsageError where the test cannot start as it is asked for."""
     careful: bool = False

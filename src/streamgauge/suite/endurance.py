@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 
+from streamgauge.errors import UsageError
 from streamgauge.evidence import Evidence, Requirement, by_bounds, observed
 from streamgauge.findings import RunFacts
 from streamgauge.findings.cuts import cut_at_equal_ages
 from streamgauge.lives import Lives, lives_of
 from streamgauge.plan import Hold, Lane, Phase
+from streamgauge.spans import span
 from streamgauge.spec.presets import Settings
 from streamgauge.stats import Bounds
 from streamgauge.suite import memory
@@ -26,6 +28,8 @@ LONG_S = 900.0
 """What the test is about; smoke and pr only try the way."""
 SHORT_PRESETS = ("smoke", "pr")
 MOST_SPREAD_S = 10.0
+LEAST_HOLD = 1.1
+"""A hold of so many lives holds one of each slot: streams begin spread over a tenth of one."""
 RECIPE = "staging with streamgauge sim at 5 tok/s as its upstream decides it (docs/operations.md)"
 
 
@@ -44,26 +48,35 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
     else:
         level = settings.concurrency
         spread = round(min(MOST_SPREAD_S, lives.stream_s / 10) * S)
-        halves = ((level - level // 2, False), (level // 2, True))
+        kept = None if wanted is None else math.ceil(wanted * (level - level // 2) / level)
+        rest = None if wanted is None or kept is None else wanted - kept
         lanes = [
-            Lane(targets, settings.prompts, Hold(slots, spread), _share(wanted, slots, level), fresh=fresh)
-            for slots, fresh in halves
-            if slots
+            Lane(targets, settings.prompts, Hold(slots, spread), requests, fresh=fresh)
+            for slots, requests, fresh in ((level - level // 2, kept, False), (level // 2, rest, True))
+            if slots and requests != 0
         ]
     level = 0 if settings.open_loop is not None else settings.concurrency
     hold = Phase("hold", tuple(lanes), level, duration_ns=duration, think_ns=round(settings.think_time_s * S))
     return (hold,)
 
 
-def decides(settings: Settings, metric: str) -> bool:
+def needs(settings: Settings) -> None:
+    """UsageError where the hold ends before any stream could live as long as it is to."""
+    lives, hold_s = settings.lives, settings.duration_s
+    if lives is None or hold_s is None or hold_s >= lives.stream_s:
+        return
+    raise UsageError(
+        f"endurance: a hold of {span(hold_s)} (--duration) ends before a stream could live for {span(lives.stream_s)} "
+        f"(tests.endurance.stream): ask for --duration {math.ceil(lives.stream_s * LEAST_HOLD)}s or more, or for "
+        f"shorter streams (--set tests.endurance.stream={hold_s / LEAST_HOLD:.3g}s)"
+    )
+
+
+def decides(settings: Settings, metric: str, hold_s: float) -> bool:
     """Whether its streams are long enough to be called that, and its hold long enough to judge memory."""
     lives = settings.lives
-    short = metric == COMPLETE and lives is not None and lives.stream_s < LONG_S and settings.preset in SHORT_PRESETS
-    return not short and memory.decides(settings, metric)
-
-
-def _share(requests: int | None, slots: int, level: int) -> int | None:
-    return None if requests is None else math.ceil(requests * slots / level)
+    short = lives is not None and lives.stream_s < LONG_S and settings.preset in SHORT_PRESETS
+    return not (short and metric in (COMPLETE, PACE)) and memory.decides(settings, metric, hold_s)
 
 
 def see(seen: Seen) -> Told:
@@ -89,7 +102,7 @@ def _wanted_s(seen: Seen) -> float:
 
 def _complete(seen: Seen, found: Lives, ask: Requirement) -> Evidence:
     """The share of streams that lived as long as they were to; open where the model ended any of them early."""
-    n, length = found.whole + found.lost, _minutes(found.wanted_s)
+    n, length = found.whole + found.lost, span(found.wanted_s)
     if found.lost:
         ages = sorted(one.age_s for one in found.lives if one.kind == "lost")
         shown = ", ".join(f"{age:,.1f}" for age in ages[:6]) + (", ..." if len(ages) > 6 else "")
@@ -99,13 +112,13 @@ def _complete(seen: Seen, found: Lives, ask: Requirement) -> Evidence:
         said += _alike(seen)
         return Evidence(observed(ask, found.whole / n, n).answer, found.whole / n, n=n, said=said)
     if found.parts or not found.whole:
-        longest = "none" if found.longest_s is None else f"the longest lived {_minutes(found.longest_s)}"
+        longest = "none" if found.longest_s is None else f"the longest lived {span(found.longest_s)}"
         said = f"no stream was lost, and {longest}: "
         said += f"{found.parts:,} answers ended before {length}; {RECIPE}" if found.parts else "none had ended"
         return Evidence("inconclusive", n=n, why="not_measured" if not n else None, said=said)
     said = f"all {found.whole:,} streams lived for {length} or more, up to {found.in_sequence} in sequence"
     if found.wanted_s < LONG_S and seen.head.preset in SHORT_PRESETS:
-        said += f"; whether they live for {_minutes(LONG_S)} takes --preset standard"
+        said += f"; whether they live for {span(LONG_S)} takes --preset standard"
         return Evidence("inconclusive", 1.0, n=n, said=said)
     return Evidence(observed(ask, 1.0, n).answer, 1.0, n=n, said=said)
 
@@ -130,7 +143,3 @@ def _pace(found: Lives, ask: Requirement) -> Evidence:
     said += f" ({100 * pace.low:.0f} to {100 * pace.high:.0f} %, {pace.streams:,} streams)"
     answer = by_bounds(ask, Bounds(pace.low, pace.high))
     return Evidence(answer, pace.kept, pace.low, pace.high, n=pace.streams, said=said)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.3g} min"

@@ -15,6 +15,7 @@ from streamgauge.clock import MS, US, S
 from streamgauge.load import workers_for
 from streamgauge.plan import Hold, Lane, Phase, lane_end
 from streamgauge.sample import REPEATS
+from streamgauge.spans import span
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolved import Resolved
 from streamgauge.suite.seen import Seen
@@ -22,6 +23,8 @@ from streamgauge.target import Target, request_for
 
 GUESSED_TOKENS = 300
 """Output tokens of one answer where the request sets no limit and none was seen."""
+SHORT_TOKENS = 100
+"""Of a short answer."""
 GUESSED_TTFT_S, GUESSED_TOKENS_PER_S = 0.5, 40.0
 CHARS_PER_TOKEN = 4.0
 START_NS, REQUEST_NS = 150 * US, 300 * US
@@ -99,6 +102,7 @@ def estimate_of(
         words=(
             *lengths,
             *_repeated(phases),
+            *_sooner(targets, phases, out, first),
             *_end_early(resolved.settings, out, first),
             *_thinned(phases, takes, rpm),
             *_cannot_hold(phases, takes),
@@ -129,7 +133,10 @@ def _lane_load(lane: Lane, phase: Phase, takes_s: float, rpm: dict[str, float | 
         return lane_end(lane, phase.duration_ns)
     pace = min(lane.load.most / takes_s, _lane_pace(lane, rpm))
     limit = None if phase.duration_ns is None else phase.duration_ns / S
-    n = float(lane.requests) if lane.requests is not None else pace * (limit or 0.0)
+    if lane.requests is None:  # each slot starts one, however soon the time is over
+        started = min(float(lane.load.most), _lane_pace(lane, rpm) * (limit or 0.0) + 1)
+        return max(pace * (limit or 0.0), started), limit or 0.0
+    n = float(lane.requests)
     if limit is not None:
         n = min(n, pace * limit + lane.load.most)
     return n, n / pace if pace else 0.0
@@ -146,6 +153,23 @@ def _thinned(phases: tuple[Phase, ...], takes: dict[str, float], rpm: dict[str, 
     return out
 
 
+def _sooner(
+    targets: tuple[Target, ...], phases: tuple[Phase, ...], out: dict[str, int], first: dict[str, float]
+) -> list[str]:
+    """Where time ends the hold and answers are counted as long as they may be: shorter ones make more requests."""
+    lanes = [lane for phase in phases if phase.name == "hold" for lane in phase.lanes]
+    capped = [t.name for t in targets if _limit_sent(t) is not None and out[t.name] > SHORT_TOKENS]
+    if not capped or any(lane.requests is not None or not isinstance(lane.load, Hold) for lane in lanes):
+        return []
+    more = max(_takes(first[name], out[name]) / _takes(first[name], SHORT_TOKENS) for name in capped)
+    told = f"at answers of {SHORT_TOKENS} tokens about {more:.0f} times as many requests and tokens in"
+    return [f"an answer that ends sooner leaves time for another: {told}"] if more >= 2 else []
+
+
+def _takes(first_s: float, tokens: int) -> float:
+    return first_s + tokens / GUESSED_TOKENS_PER_S
+
+
 def _end_early(settings: Settings, out: dict[str, int], first: dict[str, float]) -> list[str]:
     """Where answers are too short for the lives that endurance wants: what that leaves open, and what decides it."""
     if settings.lives is None:
@@ -155,10 +179,8 @@ def _end_early(settings: Settings, out: dict[str, int], first: dict[str, float])
     for name, tokens in out.items():
         takes = first[name] + tokens / GUESSED_TOKENS_PER_S
         if takes < wanted:
-            told = (
-                f"{name}: an answer of {tokens:,} tokens lasts {takes / 60:.1f} min at {GUESSED_TOKENS_PER_S:g} tok/s"
-            )
-            rest = f"and {wanted / 60:.3g} min are wanted. Where it ends early it is asked again, and streams_complete"
+            told = f"{name}: an answer of {tokens:,} tokens lasts {span(takes)} at {GUESSED_TOKENS_PER_S:g} tok/s"
+            rest = f"and {span(wanted)} are wanted. Where it ends early it is asked again, and streams_complete"
             found.append(f"{told}, {rest} stays open: a slower upstream decides it (docs/operations.md)")
     return found
 

@@ -121,7 +121,7 @@ class _Work:
 
 def _ready(prepared: Prepared, clock: Clock, warn: Callable[[str], object]) -> tuple[Load, Sequence[Probe]]:
     """Everything that may refuse before a folder is written: descriptors, preflight, a probe that must read."""
-    check_descriptors(prepared.estimate.streams, raise_descriptor_limit())
+    check_descriptors(prepared.estimate.streams, raise_descriptor_limit(), prepared.resolved.settings.concurrency)
     load = preflight(prepared.load, clock)
     probes = probes_for(prepared.resolved, clock)
     for words in silent(first_looks(probes), needed=TESTS[prepared.resolved.settings.test].needs_probe):

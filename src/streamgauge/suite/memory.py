@@ -9,15 +9,17 @@ from __future__ import annotations
 import numpy as np
 
 from streamgauge.columns import IntArray
-from streamgauge.evidence import Evidence, Requirement, observed
+from streamgauge.evidence import Answer, Evidence, Requirement, observed
 from streamgauge.held import Held, Read, Windows, read
 from streamgauge.memory import Memory, section
 from streamgauge.plan import Hold, Lane, Phase
+from streamgauge.probes.watch import EVERY_S
 from streamgauge.sample import GOOD
+from streamgauge.spans import span
 from streamgauge.spec.presets import Settings
 from streamgauge.suite.contract import Seen, Told
 from streamgauge.suite.ttft import open_lane, warmup
-from streamgauge.trend import LEAST_NS, MB, MOST_WARMUP, Cleanup, hours_needed
+from streamgauge.trend import LEAST_NS, LEAST_READINGS, MB, MOST_WARMUP, Cleanup, hours_needed
 
 S = 1_000_000_000
 GROWTH, CLEANUP, UNBOUNDED = "memory_growth_mb_per_h", "memory_cleanup", "memory_unbounded"
@@ -50,9 +52,11 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
     )
 
 
-def decides(settings: Settings, metric: str) -> bool:
-    """Whether the hold is long enough to judge growth."""
-    return metric not in (GROWTH, UNBOUNDED) or settings.duration_s is None or settings.duration_s >= SURELY_S
+def decides(settings: Settings, metric: str, hold_s: float) -> bool:
+    """Whether the hold is long enough to judge growth, and the burst for some readings of its peak."""
+    if metric in (GROWTH, UNBOUNDED):
+        return hold_s >= SURELY_S
+    return metric != CLEANUP or settings.burst is None or settings.burst.seconds >= LEAST_READINGS * EVERY_S
 
 
 def _spread(level: int) -> int:
@@ -119,7 +123,7 @@ def growth_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
     if not ask.upper:
         answer = {"pass": "fail", "fail": "pass"}.get(answer, answer)  # type: ignore[assignment]
     sure = f"{100 * seen.head.confidence:g} %"
-    minutes = f"{grown.readings:,} readings over {grown.judged_ns / 60e9:.0f} min"
+    minutes = f"{grown.readings:,} readings over {span(grown.judged_ns / 1e9)}"
     way = "grows" if whole.value >= 0 else "shrinks"
     said = f"{_gauge(worst)} {way} by {abs(whole.value) / MB:,.1f} MB/h"
     if worst.grows(limit) == "pass":
@@ -134,17 +138,15 @@ def growth_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
 
 def _short(held: Held | None, limit: float) -> str:
     """That more time is needed, and how much as far as can be told."""
-    if held is None or held.growth is None:
-        return "no reading of it during the hold"
+    if held is None or held.growth is None or held.growth.start_ns == held.growth.end_ns:
+        n = "no" if held is None or held.growth is None else "only one"
+        return f"{n} reading of it during the hold; about 1 h of load would decide (--duration)"
     grown = held.growth
     needed = hours_needed(grown, limit)
-    seen_s = (grown.end_ns - grown.start_ns) / 1e9
-    seen = f"{seen_s:.0f} s" if seen_s < 100 else f"{seen_s / 60:.0f} min"
+    seen = span((grown.end_ns - grown.start_ns) / 1e9)
     if needed is None and grown.whole is not None and grown.long_enough:
         return "too close to the limit for a run of two days to tell"
-    wanted = 1.0 if needed is None else needed
-    length = f"{wanted * 60:.0f} min" if wanted < 1.95 else f"{wanted:.1f} h"
-    return f"{seen} of load are too short to decide; about {length} would (--duration)"
+    return f"{seen} of load are too short to decide; about {span(3600 * (needed or 1.0))} would (--duration)"
 
 
 def _nothing(seen: Seen, found: Read, worst: Held | None) -> str | None:
@@ -206,25 +208,55 @@ def _cleanup_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
         why = "the burst was not answered"
     if why is not None:
         return Evidence("inconclusive", why="not_measured", said=why)
-    raised = [(one, c, c.efficiency) for one, c in cleaned if c.efficiency is not None]
+    raised = [(one, c) for one, c in cleaned if c.efficiency is not None]
+    unseen = [(one, c) for one, c in cleaned if c.efficiency is None and not c.flat]
+    if unseen and not any(_returned(c, ask) == "fail" for _, c in raised):
+        return _hidden(*max(unseen, key=lambda each: each[1].peak - each[1].before))
     if not raised:
-        held, c = max(cleaned, key=lambda each: each[1].after - each[1].before)
-        if c.stayed:
-            said = f"the burst raised nothing, and yet more is held after it ({_levels(c)})"
-            return Evidence("inconclusive", why="not_measured", said=said)
-        return Evidence("pass", n=len(held.times), said=f"the burst raised nothing that could stay ({_levels(c)})")
-    held, c, efficiency = min(raised, key=lambda each: each[2])
-    plain = observed(ask, efficiency, len(held.times))
+        held, c = max(cleaned, key=lambda each: each[1].peak - each[1].before)
+        # No more is held than before: whatever rose between two readings came back, all of it.
+        told = observed(ask, 1.0, len(held.times))
+        said = f"{_gauge(held)} stayed level through the burst, there was nothing to give back ({_levels(held, c)})"
+        return Evidence(told.answer, n=told.n, said=said)
+    held, c = min(raised, key=lambda each: each[1].efficiency or 0.0)
+    efficiency, answer, n = c.efficiency or 0.0, _returned(c, ask), len(held.times)
     share = f"{100 * efficiency:.0f} %" if efficiency > 0 else "nothing"
-    said = f"{_gauge(held)} gave back {share} of what the burst raised ({_levels(c)})"
-    if plain.answer == "fail" and not found.long_idle:
+    said = f"{_gauge(held)} gave back {share} of what the burst raised ({_levels(held, c)})"
+    if answer == "fail" and not found.long_idle:
         said += "; so short an idle time says little, a collector may run later (idle of 2 min or more decides)"
-        return Evidence("inconclusive", efficiency, n=plain.n, said=said)
-    return Evidence(plain.answer, efficiency, n=plain.n, said=said)
+        answer = "inconclusive"
+    elif answer == "inconclusive":
+        said += f", or up to {100 * (c.at_most or 0.0):.0f} % if it grew on while idle: mend the growth, then run again"
+    return Evidence(answer, efficiency, n=n, said=said)
 
 
-def _levels(c: Cleanup) -> str:
-    return f"{c.before / MB:,.0f} MB before, {c.peak / MB:,.0f} at most, {c.after / MB:,.0f} after"
+def _returned(c: Cleanup, ask: Requirement) -> Answer:
+    """The answer where it is the same whether or not growth went on without load."""
+    told = {ask.met_by(share) for share in (c.efficiency, c.at_most) if share is not None}
+    return "inconclusive" if len(told) != 1 else "pass" if told.pop() else "fail"
+
+
+def _hidden(held: Held, c: Cleanup) -> Evidence:
+    """Nothing rose that could be told from noise or growth, and that nothing rose is not shown either."""
+    if c.readings < LEAST_READINGS:
+        lacks, remedy = f"{c.readings} readings during the burst show too little", "burst_duration of 20 s or more"
+    elif c.peak - c.before > c.hidden:
+        lacks, remedy = "what rose during the burst is no more than growth alone would add", "a larger burst"
+    elif c.after - c.before > c.hidden:
+        lacks, remedy = "the burst raised nothing that was seen, and yet more is held after it", "a larger burst"
+    else:
+        lacks = f"readings lie so far apart that a rise of {c.hidden / MB:,.0f} MB could hide in them"
+        remedy = "a larger burst"
+    said = f"{_gauge(held)}: {lacks} ({_levels(held, c)}); {remedy} decides (docs/spec.md)"
+    return Evidence("inconclusive", why="not_measured", said=said)
+
+
+def _levels(held: Held, c: Cleanup) -> str:
+    peak = f"{c.peak / MB:,.0f} at most"
+    if c.grown and held.growth is not None and held.growth.whole is not None:
+        rate = held.growth.whole.value / MB
+        peak += f", less {c.grown / MB:,.1f} MB that the growth of {rate:,.0f} MB/h alone explains"
+    return f"{c.before / MB:,.0f} MB before, {peak}, {c.after / MB:,.0f} after"
 
 
 def _burst_served(seen: Seen) -> bool:

@@ -112,10 +112,11 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
         unjudged=test.forgiven,
     )
     confidence = 0.975 if settings.double else 0.95
+    hold_s = sum(took for phase, took in zip(phases, estimate.phases_s, strict=False) if phase.name == "hold")
     return Prepared(
         resolved=resolved,
         load=load,
-        criteria=tuple(_criteria(resolved, estimate.sends, confidence)),
+        criteria=tuple(_criteria(resolved, estimate.sends, hold_s, confidence)),
         confidence=confidence,
         estimate=estimate,
         notes=(*_notes(resolved), *filter(None, map(_model_note, targets)), *_beyond(estimate, calibration)),
@@ -231,7 +232,9 @@ def _most_a_minute(lane: Lane) -> float:
     return lane.load.highest * 60 if isinstance(lane.load, Rate) else most_within(lane.load, 60 * S)
 
 
-def _criteria(resolved: Resolved, sends: Mapping[str, Mapping[str, float]], confidence: float) -> list[Criterion]:
+def _criteria(
+    resolved: Resolved, sends: Mapping[str, Mapping[str, float]], hold_s: float, confidence: float
+) -> list[Criterion]:
     """The criteria with their planned n and whether they gate: fixed before the first request."""
     test, made = TESTS[resolved.settings.test], []
     for one in resolved.criteria:
@@ -242,7 +245,7 @@ def _criteria(resolved: Resolved, sends: Mapping[str, Mapping[str, float]], conf
             severity=one.severity,
         )  # fmt: skip
         gating = not one.advisory and one.may_gate and gates(plain, planned, confidence)
-        gating = gating and (test.decides is None or test.decides(resolved.settings, one.metric))
+        gating = gating and (test.decides is None or test.decides(resolved.settings, one.metric, hold_s))
         made.append(msgspec.structs.replace(plain, gating=gating))
     return made
 
@@ -312,20 +315,24 @@ def descriptors_needed(streams: int) -> int:
     return streams // workers_for(streams) + DESCRIPTORS_SPARE
 
 
-def beyond_descriptors(streams: int, limit: int) -> str | None:
-    """That this machine's descriptor limit cannot hold so many streams, and the way out; None where it can."""
+def beyond_descriptors(streams: int, limit: int, concurrency: int) -> str | None:
+    """That this machine's descriptor limit cannot hold so many streams, and the way out; None where it can.
+
+    concurrency: what was asked for, of which the plan makes `streams` (a burst is a multiple of it).
+    """
     needed = descriptors_needed(streams)
     if needed <= limit:
         return None
+    held = max((limit - DESCRIPTORS_SPARE) * concurrency // streams, 1)
     return (
         f"the plan wants {streams:,} streams, about {needed:,} descriptors a worker; the limit here is {limit:,} "
-        f"(ulimit -n). Ask for fewer (--concurrency {max(limit - DESCRIPTORS_SPARE, 1)}) or raise the limit"
+        f"(ulimit -n). Ask for fewer (--concurrency {held}) or raise the limit"
     )
 
 
-def check_descriptors(streams: int, limit: int) -> None:
+def check_descriptors(streams: int, limit: int, concurrency: int) -> None:
     """Refuse a plan that this machine's descriptor limit cannot hold."""
-    words = beyond_descriptors(streams, limit)
+    words = beyond_descriptors(streams, limit, concurrency)
     if words is not None:
         raise UsageError(words)
 

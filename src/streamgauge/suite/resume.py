@@ -22,6 +22,7 @@ from streamgauge.journal import Journal
 from streamgauge.plan import Phase
 from streamgauge.run import Began, Ending
 from streamgauge.sample import NOT_JUDGED, AuditTick, Sample
+from streamgauge.spans import span
 from streamgauge.suite.contract import Cut
 from streamgauge.suite.folder import GAP, READINGS, Head, Story, read_head, read_story, records
 from streamgauge.suite.prepare import Prepared
@@ -51,8 +52,8 @@ class Left:
         """What is left: `warmup, hold (112 requests)`."""
         told = []
         for phase in self.phases:
-            length = None if phase.duration_ns is None else f"{phase.duration_ns / S:,.0f} s"
-            count = None if phase.requests is None else f"{phase.requests:,} requests"
+            length = None if phase.duration_ns is None else span(phase.duration_ns / S)
+            count = None if phase.requests is None or not phase.lanes else f"{phase.requests:,} requests"
             told.append(f"{phase.name} ({', '.join(filter(None, (count, length)))})")
         return ", ".join(told) or "all of its requests had ended, so only the verdict is missing"
 

@@ -14,6 +14,7 @@ TESTS: dict[str, Test] = {
         endurance.COMPLETE,
         see=endurance.see,
         decides=endurance.decides,
+        needs=endurance.needs,
         careful=True,
         lost="its streams were cut off, and a stream that was cut off is lost",
     ),

@@ -20,6 +20,7 @@ from streamgauge.plan import Hold
 from streamgauge.sample import GOOD, Outcome
 from streamgauge.sentences import one_in, rounded_up
 from streamgauge.slices import TOLERATED
+from streamgauge.spans import span
 from streamgauge.suite.endurance import RECIPE
 from streamgauge.suite.folder import Head, Story
 from streamgauge.suite.memory import UNREAD
@@ -35,6 +36,8 @@ _FAILED_AT_ONCE = (
 _OF_THE_TARGET = frozenset(("--config", "--env", "--url", "--dialect", "--model", "-H", "--header", "--set"))
 
 
+_LENGTH = r" --(preset|duration)[ =]\S+"
+"""Flags of a command that would hold a larger preset back."""
 _AFTER = {
     "crashes": "read the service's last words and exit code (137: killed, mostly for memory) at the time of the crash",
     "memory_growth_mb_per_h": "take a heap snapshot early and one late under the same load: what grew between is kept",
@@ -165,7 +168,7 @@ class Words:
     def _more(self) -> str:
         """How to settle what is open: the requests a target that all open criteria need."""
         settings = self.head.settings
-        again = re.sub(r" --requests \d+", "", self.head.rerun)
+        again = re.sub(r" --requests[ =]\d+", "", self.head.rerun)
         open_ = [one for one in self.judged if one.gating and one.verdict == "inconclusive"]
         wanted = [_requests_a_target(one, settings) for one in open_ if one.needs is not None]
         if any(one.why == "no_text" for one in open_):
@@ -182,7 +185,7 @@ class Words:
         if not open_ and again != self.head.rerun:
             return f"leave out --requests, the preset's own number decides more: {again}"
         if self.head.preset in ("smoke", "pr") and "streamgauge run" in again:
-            return f"a larger preset decides more: {re.sub(r' --preset [a-z]+', '', again)} --preset standard"
+            return f"a larger preset decides more: {re.sub(_LENGTH, '', again)} --preset standard"
         if any(METRICS[one.metric].kind == "run" for one in open_):
             return "each open criterion says what would settle it"
         return "what was seen lies close to a limit: the criteria say how close, and what would settle each"
@@ -203,7 +206,7 @@ class Words:
         if self.story.partial:
             out.append(f"partial run: {self.story.stopped_by or 'not finished'}")
         out += [
-            f"cut off {one.cut_s:,.0f} s after its start, resumed at {one.at} after {one.gap_s:,.0f} s without load: "
+            f"cut off {span(one.cut_s)} after its start, resumed at {one.at} after {span(one.gap_s)} without load: "
             "what was open then was lost and asked again"
             for one in self.story.resumed
         ]
