@@ -58,9 +58,9 @@ def check(
     """Tell what answers at each target and how, and what the planned run would send, cost and be able to decide.
 
     Sends two short requests a target: one plain, one as a browser that offers compression. Each probe is read once.
-    Exit 4 when a target cannot be used, 2 when the plan would not start. With --calibrate nothing is sent to any
-    target: this machine is measured against the built-in simulator, up to the planned streams, and the result is kept
-    for every later report.
+    Exit 4 when a target cannot be used or a probe not be read, 2 when the plan would not start. With --calibrate
+    nothing is sent to any target: this machine is measured against the built-in simulator, up to the planned streams,
+    and the result is kept for every later report.
     """
     from streamgauge.cli.options import read_spec, spec_above
     from streamgauge.clock import SystemClock
@@ -95,7 +95,8 @@ def check(
     else:
         _print("this machine", machine)
         _print_plans(plans)
-    codes = [Exit.PASS if one.usable else Exit.UNUSABLE for one in looked.values()]
+    answer = [*(one.usable for one in looked.values()), *(one.level != "fail" for one in probed.values())]
+    codes = [Exit.PASS if usable else Exit.UNUSABLE for usable in answer]
     startable = all(finding.level != "fail" for finding in machine) and not any(
         isinstance(p, str) for p in plans.values()
     )

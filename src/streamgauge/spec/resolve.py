@@ -35,6 +35,7 @@ from streamgauge.spec.mistakes import Mistakes, Path, did_you_mean
 from streamgauge.spec.model import Max, Probe
 from streamgauge.spec.places import parse_place
 from streamgauge.spec.presets import TESTS, Settings
+from streamgauge.spec.probe_flag import is_by_flag
 from streamgauge.spec.prompt_files import PromptSet
 from streamgauge.spec.settings import Overrides, judged_by, open_loop_of, probes_of, settings_of
 from streamgauge.spec.targets import Target, is_json
@@ -134,6 +135,11 @@ class ResolvedProbe:
     tls: TlsSettings = TlsSettings()
     proxy: Proxy | None = None
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What is read: the same of two probes, where both read the same."""
+        return self.pid, self.port, self.command, self.url, self.method, self.body
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -204,7 +210,7 @@ def resolve(
     done = {name: target for name, target in made.items() if target is not None}
     kind, guarded, limits = _limits(spec, environment, done.values(), overrides, filler)
     arrivals = open_loop_of(spec, test_name, overrides, mistakes)
-    probes = tuple(_probe(spec, name, base, filler) for name in probes_of(spec, test_name))
+    probes = _once(spec, [_probe(spec, name, base, filler) for name in probes_of(spec, test_name)])
     filler.secrets.update(secrets_of_proxies(environ))
     remember(*filler.secrets)
     mistakes.raise_if_any()
@@ -389,6 +395,13 @@ def _probe(spec: Spec, name: str, base: Url | None, filler: _Filler) -> Resolved
         timeout_s=probe.timeout, tls=_tls(spec, probe, at, filler.mistakes),
         proxy=_proxy(probe, url, (*at, "proxy"), filler).proxy,
     )  # fmt: skip
+
+
+def _once(spec: Spec, probes: list[ResolvedProbe]) -> tuple[ResolvedProbe, ...]:
+    """Without those of flags that read what one of the spec reads already, which knows more of it."""
+    by_flag = {one.name for one in probes if is_by_flag(spec.places, one.name)}
+    known = {one.place for one in probes if one.name not in by_flag}
+    return tuple(one for one in probes if one.name not in by_flag or one.place not in known)
 
 
 def _proxy(target: Target | Probe, url: Url | None, at: Path, filler: _Filler) -> Choice:
