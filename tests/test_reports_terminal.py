@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -94,3 +97,21 @@ def test_many_targets_and_criteria_still_fit():
     assert len(lines) <= 45
     assert "    and 68 more in the report" in lines
     assert "  and 72 more in the report" in lines
+
+
+@pytest.mark.parametrize(
+    ("told", "width"), [("60", 60), ("20", 60), ("80", 80), ("200", 120), ("", 100), ("wide", 100)]
+)
+def test_lines_are_as_wide_as_columns_says_within_what_they_are_laid_out_for(told: str, width: int) -> None:
+    """Asked of a process whose output is no terminal; without COLUMNS that is 100."""
+    program = "from streamgauge.cli.say import columns; print(columns(), columns(err=True))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "COLUMNS": told}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(width)] * 2
+
+
+def test_a_narrow_first_line_leaves_whole_facts_out() -> None:
+    document, _ = inconclusive()
+    first = terminal.render(document, 60).splitlines()[0]
+    assert first == "? INCONCLUSIVE  ttft  staging  70 requests  3m01s"

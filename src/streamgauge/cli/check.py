@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamgauge.cli.options import target_options
-from streamgauge.cli.say import coloured, say
+from streamgauge.cli.say import coloured, columns, say
 
 if TYPE_CHECKING:
     from streamgauge.check.failure import References
@@ -223,26 +223,28 @@ def _print(name: str, findings: Iterable[Finding]) -> None:
     from textwrap import wrap
 
     click.echo(coloured(name, bold=True))
+    room = columns() - 16
     for finding in findings:
         word, colour = _SHOWN[finding.level]
         mark = click.style(f"  {word:<5}", fg=colour)
-        first, *rest = wrap(finding.text, 84) or [""]
+        first, *rest = wrap(finding.text, room) or [""]
         click.echo(mark + coloured(f"{finding.what:<9}{first}"))
         for more in rest:
             say(f"{'':16}{more}")
         if finding.next is not None:
-            for more in wrap(f"next: {finding.next}", 84, subsequent_indent="      "):
+            for more in wrap(f"next: {finding.next}", room, subsequent_indent="      "):
                 say(f"{'':16}{more}")
 
 
 def _print_plans(plans: Mapping[str, Prepared | str]) -> None:
     from streamgauge.cli.screen import plan_lines
 
+    width = columns()
     for test, plan in plans.items():
         if isinstance(plan, str):
             say(f"plan   {test}: {plan}")
         else:
-            say("\n".join(plan_lines(plan)))
+            say("\n".join(plan_lines(plan, width)))
 
 
 def _print_json(
