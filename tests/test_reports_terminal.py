@@ -41,7 +41,9 @@ def test_the_pieces_say_the_same_as_the_text():
 
 def test_the_first_line_names_verdict_run_and_severity():
     first = terminal.render(failing()[0]).splitlines()[0]
-    assert " ".join(first.split()) == "✗ FAIL ttft staging 7f3a1c2 1,200 requests 2m58s $0.65 severity P0"
+    assert (
+        " ".join(first.split()) == "✗ FAIL ttft staging 7f3a1c2 1,200 of 1,608 requests judged 2m58s $0.65 severity P0"
+    )
     assert "partial" in terminal.render(partial()[0]).splitlines()[0]
 
 
@@ -53,9 +55,9 @@ def test_the_first_line_says_how_many_streams_were_held_and_which_rate_was_kept(
         return terminal.render(replace(document, test="concurrent", measurement=measured)).splitlines()[0]
 
     level = {"requests": None, "streams": 100.0, "rate_per_s": None}
-    assert "  800 requests  held 98 of 100 streams  " in first(planned=level, achieved={"streams": 98.0})
+    assert "  800 requests judged  held 98 of 100 streams  " in first(planned=level, achieved={"streams": 98.0})
     rate = {"requests": None, "streams": None, "rate_per_s": 5.0}
-    assert "  800 requests  4.93 of 5 requests/s  " in first(planned=rate, achieved={"rate_per_s": 4.93})
+    assert "  800 requests judged  4.93 of 5 requests/s  " in first(planned=rate, achieved={"rate_per_s": 4.93})
     assert "rate per s" not in dict(view.quality_rows(replace(document, measurement=replace(
         document.measurement, planned=level, achieved={"streams": 98.0}))))  # fmt: skip
 
@@ -114,4 +116,4 @@ def test_lines_are_as_wide_as_columns_says_within_what_they_are_laid_out_for(tol
 def test_a_narrow_first_line_leaves_whole_facts_out() -> None:
     document, _ = inconclusive()
     first = terminal.render(document, 60).splitlines()[0]
-    assert first == "? INCONCLUSIVE  ttft  staging  70 requests  3m01s"
+    assert first == "? INCONCLUSIVE  ttft  staging  70 requests judged  3m01s"

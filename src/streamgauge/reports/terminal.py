@@ -112,6 +112,8 @@ def _first_line(document: Document, width: int) -> list[Piece]:
     sign = say.SIGNS[document.verdict]
     facts = dict(view.facts(document))
     kept = ("environment", "commit", "judged", "load", "took")
+    if "judged" in facts:
+        facts["judged"] += " judged"
     words = [document.test, *(facts[key] for key in kept if key in facts)]
     words.append(say.money(document.run.cost_usd))
     head = f"{sign.mark} {sign.word}"
