@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamgauge.cli import complete
 from streamgauge.cli.options import target_options
 from streamgauge.cli.say import coloured, columns, say
 
@@ -36,7 +37,12 @@ Examples:
 """
 )
 @target_options
-@click.option("--preset", metavar="P", help="Of the run whose plan is shown.")
+@click.option(
+    "--preset",
+    metavar="P",
+    shell_complete=complete.presets,
+    help="Size of the run whose plan is shown: smoke, pr, standard or full.",
+)
 @click.option(
     "--calibrate", is_flag=True, help="Instead: find out in about a minute what load this machine can measure."
 )
