@@ -30,6 +30,7 @@ from pathlib import Path
 from bench.disturb import ACTS, Run, disturbed
 from bench.found import Bound, Found, progress
 from bench.load import compiled
+from bench.silent_plot import Point, draw
 from bench.truth import SERVER, read_log
 from streamgauge.sample import NOT_JUDGED, Sample
 from streamgauge.suite.folder import records
@@ -123,9 +124,7 @@ def measure(asked: argparse.Namespace) -> Found:
                     _keep(asked.keep, result)
                 results.append(result)
     if asked.plot is not None:
-        from bench.silent_plot import draw
-
-        draw(results, asked.plot)
+        draw([Point(r.disturbed_by, r.streams, r.worst, r.verdict) for r in results], asked.plot)
     wrong = [r for r in results if r.silent]
     unsaid = [r for r in results if _pick_up(r) > ALLOWED and not r.says_full and r.verdict != "invalid"]
     alarms = [r for r in results if r.false_alarm]
