@@ -18,6 +18,7 @@ from streamgauge.spec.presets import TABLE
 
 DOCS = Path(__file__).parent.parent / "docs" / "ci.md"
 RECIPE = DOCS.with_suffix("") / "streamgauge-pr.yml"
+NIGHTLY = DOCS.with_suffix("") / "streamgauge-nightly.yml"
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +27,19 @@ def simulator() -> Iterator[Simulator]:
         yield running
 
 
-def step(name: str) -> str:
+def step(name: str, recipe: Path = RECIPE) -> str:
     """The shell text of one step of the recipe."""
-    text = RECIPE.read_text("utf-8")
+    text = recipe.read_text("utf-8")
     found = re.search(rf"- name: {re.escape(name)}\n(?:        if: .*\n)?        run: \|\n((?:          .*\n)+)", text)
     assert found is not None, name
     return "\n".join(line[10:] for line in found[1].splitlines())
 
 
-def perform(name: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def perform(name: str, cwd: Path, recipe: Path = RECIPE, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a step in `cwd` as GitHub's runner does: bash with -e, this environment's streamgauge first on the path."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
-        ["bash", "-e", "-c", step(name)],
+        ["bash", "-e", "-c", step(name, recipe)],
         cwd=cwd, env=environment(PATH=path, CI="true", **env), capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
 
@@ -143,3 +144,63 @@ def test_the_spec_way_names_a_missing_secret_too(fork: bool, tmp_path: Path) -> 
     assert way is not None
     done = inline(*way[1].split()[1:], cwd=tmp_path, CI="true", STAGING_SESSION="" if fork else "a-session")
     assert (done.code, "${STAGING_SESSION} is not set" in done.err) == ((2, True) if fork else (4, False))
+
+
+# Every night
+
+
+SPEC = """\
+[environments.staging]
+url = "{url}"
+kind = "staging"
+[targets.app]
+path = "/v1/chat/completions"
+dialect = "openai-chat"
+model = "{model}"
+headers = {{ authorization = "Bearer ${{STREAMGAUGE_KEY}}" }}
+"""
+FEW = {"STREAMGAUGE_REQUESTS": "12", "STREAMGAUGE_CONCURRENCY": "4", "STREAMGAUGE_MAX_REQUESTS": "30"}
+"""So few that of all tests only ttft may start."""
+
+
+def tonight(name: str, folder: Path, url: str, model: str, **env: str) -> subprocess.CompletedProcess[str]:
+    (folder / "streamgauge.toml").write_text(SPEC.format(url=url, model=model), "utf-8")
+    given = {"STREAMGAUGE_ENV": "staging", "STREAMGAUGE_KEY": "sk-planted-0123456789", "LIMIT": "120s"}
+    return perform(name, folder, NIGHTLY, **{**given, "STREAMGAUGE_PRESET": "pr", **FEW, **env})
+
+
+def test_a_night_that_leaves_tests_out_is_a_warning_and_its_index_reaches_the_summary(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    assert tonight("Target and probes answer", tmp_path, simulator.url, "sim-t60-i1-n5").returncode == 0
+    done = tonight("Measure", tmp_path, simulator.url, "sim-t60-i1-n5")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "::warning::undecided, or a test was not run" in done.stdout
+    summary = tmp_path / "summary.md"
+    assert perform("Job summary", tmp_path, NIGHTLY, GITHUB_STEP_SUMMARY=str(summary)).returncode == 0
+    text = summary.read_text("utf-8")
+    assert all(test in text for test in ("ttft", "concurrent", "endurance", "memory", "stress"))
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and path.name != "streamgauge.toml"]
+    assert any(path.parts[-4:-1][:2] == (".streamgauge", "runs") for path in kept), "what the artefact keeps"
+    assert "sk-planted" not in "".join(path.read_text("utf-8", "replace") for path in kept)
+
+
+def test_a_bad_night_blocks_and_one_with_nothing_to_measure_too(simulator: Simulator, tmp_path: Path) -> None:
+    assert tonight("Measure", tmp_path, simulator.url, "sim-t1100-i1-n2").returncode == 1
+    assert tonight("Measure", tmp_path, "http://127.0.0.1:9", "m").returncode == 4
+    missing = tonight("Target and probes answer", tmp_path, simulator.url, "m", STREAMGAUGE_KEY="")
+    assert (missing.returncode, "STREAMGAUGE_KEY" in missing.stderr) == (2, True)
+
+
+def test_the_nightly_recipe_keeps_reports_and_runs_and_its_limit_ends_before_the_job() -> None:
+    text = NIGHTLY.read_text("utf-8")
+    upload = text.partition("actions/upload-artifact@")[2]
+    assert all(part in upload for part in ("if: always()", "streamgauge-report", ".streamgauge/runs", "retention-days"))
+    limits, jobs = (
+        re.search(r"LIMIT: .*'(\d+)m' .*'(\d+)m'", text),
+        re.search(r"timeout-minutes: .* (\d+) .* (\d+) ", text),
+    )
+    assert limits is not None
+    assert jobs is not None
+    assert all(int(limit) + 15 <= int(job) for limit, job in zip(limits.groups(), jobs.groups(), strict=True))
+    assert "continue-on-error" not in text

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from streamgauge.cli.screen import plan_lines
 from streamgauge.dialects import with_options
 from streamgauge.errors import UsageError
 from streamgauge.spec.load import from_url
@@ -84,3 +85,15 @@ def test_concurrent_plans_its_hold_and_not_its_ramp_or_reference(tmp_path):
 
     assert by_name(prepared, "error_rate").planned_n == 2_000
     assert by_name(prepared, "error_rate").gating
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+@pytest.mark.parametrize("test", ["ttft", "concurrent", "endurance", "stress"])
+def test_no_line_of_a_plan_is_wider_than_told_and_no_criterion_is_broken(tmp_path, test, width):
+    plan = planned(tmp_path, test, preset="smoke")
+    lines = plan_lines(plan, width)
+
+    assert max(map(len, lines)) <= width
+    assert all(line.startswith("plan   ") if n == 0 else line.startswith("       ") for n, line in enumerate(lines))
+    rules = {one.name.partition(" (")[0] for one in plan.criteria if one.gating}
+    assert all(any(rule in line for line in lines) for rule in rules)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,14 +152,17 @@ def test_a_probe_that_cannot_be_read_changes_no_verdict_and_is_told_twice(ran: R
 def test_check_says_what_each_probe_sees_or_why_not(simulator: Simulator, cwd: Path) -> None:
     done = inline("check", cwd=cwd, **ENV)
     flat = " ".join(done.out.split())
+    assert done.code == 4, "one of them reads nothing"
     assert f"pid {simulator.pid}, python" in flat
     assert "instance sim: asked" in flat
     assert "404: nothing is at /nothing" in flat
     bad = inline("check", "--set", "probes.web.headers={}", "--json", cwd=cwd, **ENV)
     told = json.loads(bad.out)["probes"]
-    assert told["web"]["level"] == "warn"
+    assert (bad.code, told["web"]["level"]) == (4, "fail")
     assert told["web"]["text"].startswith("401: it does not accept the token")
     assert told["server"]["facts"]["values"]["rss"] > 5e6
+    all_read = ("--set", 'tests.ttft.probes=["server", "web"]')
+    assert inline("check", *all_read, cwd=cwd, **ENV).code == 0
     missing = inline("check", "--set", 'probes.web.paths={ heap_used = "memory.heapUsed" }', "--json", cwd=cwd, **ENV)
     told = json.loads(missing.out)["probes"]["web"]
     assert "heap_used: memory.heapUsed is not there; there is: instance, pid, rss" in told["text"]
@@ -182,12 +186,12 @@ def test_a_wrong_flag_is_told_with_what_is_right(cwd: Path, probe: str, words: s
 
 
 def test_flags_add_probes_and_a_page_gets_the_token(simulator: Simulator, cwd: Path) -> None:
-    probes = [f"pid:{simulator.pid}", "port:3000", "cmd:node .*server", f"{simulator.url}/probe?x=1"]
+    probes = [f"pid:{os.getpid()}", "port:3000", "cmd:node .*server", f"{simulator.url}/probe?x=1"]
     spec = load_spec(cwd / "streamgauge.toml", speak=with_options, environ=ENV, probes=probes)
     made = resolve(spec, None, ENV, "concurrent").probes
     assert [one.name for one in made[:3]] == ["server", "web", "wrong"]
     pid, port, command, page = made[3:]
-    assert (pid.pid, port.port, command.command) == (simulator.pid, 3000, "node .*server")
+    assert (pid.pid, port.port, command.command) == (os.getpid(), 3000, "node .*server")
     assert page.url is not None
     assert page.url.path == "/probe?x=1"
     assert page.name == simulator.url.removeprefix("http://") + "/probe"
@@ -196,6 +200,22 @@ def test_flags_add_probes_and_a_page_gets_the_token(simulator: Simulator, cwd: P
     ]
     plain = load_spec(cwd / "streamgauge.toml", speak=with_options, environ={}, probes=probes)
     assert plain.model.probes[page.name].headers == {}
+
+
+def test_a_flag_that_names_a_probe_of_the_spec_again_is_read_once_and_any_other_always(
+    simulator: Simulator, cwd: Path
+) -> None:
+    again = [f"pid:{simulator.pid}", f"{simulator.url}/probe?who={ENV['WHO']}", "port:3000"]
+    spec = load_spec(cwd / "streamgauge.toml", speak=with_options, environ=ENV, probes=again)
+    whole = resolve(spec, None, ENV, "concurrent")
+    assert [one.name for one in whole.probes] == ["server", "web", "wrong", "port:3000"]
+    chosen = load_spec(
+        cwd / "streamgauge.toml", speak=with_options, environ=ENV, probes=again, sets=['tests.ttft.probes=["server"]']
+    )
+    names = [one.name for one in resolve(chosen, None, ENV, "ttft").probes]
+    assert names[0] == "server"
+    assert names[-1] == "port:3000"
+    assert len(names) == 3, "the page is in the spec, but not among those this test chose"
 
 
 def test_a_probe_without_a_target_is_a_mistake(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_what_was_found_and_what_to_do_come_first():
     text = " ".join(page("failing").text.split())
     first = [
         "claude-sonnet: p95 TTFT 1,215 ms, limit 1,000 ms", "1 chat in 7 waits over 1 s", "streamgauge check staging",
-        "1,200 requests", "Targets",
+        "1,200 of 1,608 requests", "Targets",
     ]  # fmt: skip
     places = [text.index(part) for part in first]
     assert places == sorted(places)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -39,7 +42,9 @@ def test_the_pieces_say_the_same_as_the_text():
 
 def test_the_first_line_names_verdict_run_and_severity():
     first = terminal.render(failing()[0]).splitlines()[0]
-    assert " ".join(first.split()) == "✗ FAIL ttft staging 7f3a1c2 1,200 requests 2m58s $0.65 severity P0"
+    assert (
+        " ".join(first.split()) == "✗ FAIL ttft staging 7f3a1c2 1,200 of 1,608 requests judged 2m58s $0.65 severity P0"
+    )
     assert "partial" in terminal.render(partial()[0]).splitlines()[0]
 
 
@@ -51,9 +56,9 @@ def test_the_first_line_says_how_many_streams_were_held_and_which_rate_was_kept(
         return terminal.render(replace(document, test="concurrent", measurement=measured)).splitlines()[0]
 
     level = {"requests": None, "streams": 100.0, "rate_per_s": None}
-    assert "  800 requests  held 98 of 100 streams  " in first(planned=level, achieved={"streams": 98.0})
+    assert "  800 requests judged  held 98 of 100 streams  " in first(planned=level, achieved={"streams": 98.0})
     rate = {"requests": None, "streams": None, "rate_per_s": 5.0}
-    assert "  800 requests  4.93 of 5 requests/s  " in first(planned=rate, achieved={"rate_per_s": 4.93})
+    assert "  800 requests judged  4.93 of 5 requests/s  " in first(planned=rate, achieved={"rate_per_s": 4.93})
     assert "rate per s" not in dict(quality_rows(replace(document, measurement=replace(
         document.measurement, planned=level, achieved={"streams": 98.0}))))  # fmt: skip
 
@@ -95,3 +100,21 @@ def test_many_targets_and_criteria_still_fit():
     assert len(lines) <= 45
     assert "    and 68 more in the report" in lines
     assert "  and 72 more in the report" in lines
+
+
+@pytest.mark.parametrize(
+    ("told", "width"), [("60", 60), ("20", 60), ("80", 80), ("200", 120), ("", 100), ("wide", 100)]
+)
+def test_lines_are_as_wide_as_columns_says_within_what_they_are_laid_out_for(told: str, width: int) -> None:
+    """Asked of a process whose output is no terminal; without COLUMNS that is 100."""
+    program = "from streamgauge.cli.say import columns; print(columns(), columns(err=True))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "COLUMNS": told}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(width)] * 2
+
+
+def test_a_narrow_first_line_leaves_whole_facts_out() -> None:
+    document, _ = inconclusive()
+    first = terminal.render(document, 60).splitlines()[0]
+    assert first == "? INCONCLUSIVE  ttft  staging  70 requests judged  3m01s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import shlex
 from collections.abc import Callable
 from urllib.parse import quote
 
@@ -173,3 +174,12 @@ def test_a_header_gives_its_parts_as_secrets_too() -> None:
 
 def test_a_redactor_shows_no_secret_in_its_repr() -> None:
     assert "S3cr3t" not in repr(Redactor(["S3cr3t-value"]))
+
+
+def test_a_secret_in_a_command_takes_no_quote_with_it() -> None:
+    typed = "streamgauge run ttft -H 'Authorization: Bearer wrong' --url http://h/x"
+    hidden = Redactor(["wrong"]).command(typed)
+    assert "wrong" not in hidden
+    words = shlex.split(hidden)
+    assert words[:4] == ["streamgauge", "run", "ttft", "-H"]
+    assert words[5:] == ["--url", "http://h/x"]

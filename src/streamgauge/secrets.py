@@ -247,6 +247,13 @@ class Redactor:
         """Headers with the values of sensitive ones hidden by name and all others by value."""
         return [(name, self.mark if is_sensitive(name) else self.text(value)) for name, value in headers]
 
+    def command(self, text: str) -> str:
+        """A shell command, hidden word by word: a secret that stood before a quote takes no quote with it."""
+        try:
+            return shlex.join(self.text(word) for word in shlex.split(text))
+        except ValueError:  # quotes that do not match
+            return self.text(text)
+
     def url(self, url: str) -> str:
         """A url without user, password and secret parameters."""
         return self.text(url)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from streamgauge.check.finding import Finding, clean, ms, ok, warn
+from streamgauge.check.finding import Finding, clean, fail, ms, ok, warn
 from streamgauge.probes.contract import Asking, ProbeError
 from streamgauge.probes.watch import Probe
 from streamgauge.sample import MEMORY
@@ -20,8 +20,8 @@ def look_at_probe(probe: Probe) -> Finding:
     try:
         seen = probe.ask(Asking(snapshot=True))
     except ProbeError as error:
-        step = "a run goes on without it; memory needs one that reads"
-        return clean(warn(_WHAT, str(error), step), probe.redact)
+        step = "a run goes on without it and says so; the test memory needs one that reads"
+        return clean(fail(_WHAT, str(error), step), probe.redact)
     took = probe.clock.now() - began
     text = f"{seen.who}: {shown(seen.values)}"
     if seen.uptime_s is not None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamgauge.cli.say import say
+from streamgauge.secrets import everything
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -263,7 +264,7 @@ class Asked:
             kept = ["run"]
         kept += [word for flag, name in self.overrides.origins.items() for word in (flag, os.environ[name])]
         seed = [] if any(a.startswith("--seed") for a in kept) else ["--seed", str(self.seed)]
-        return shlex.join(["streamgauge", "run", *tests, *kept[1:], *seed])
+        return everything().command(shlex.join(["streamgauge", "run", *tests, *kept[1:], *seed]))
 
     def _unusable(self, error: TargetError) -> int:
         """Preflight failed before anything was sent."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamgauge.cli import complete
 from streamgauge.cli.options import target_options
-from streamgauge.cli.say import coloured, say
+from streamgauge.cli.say import coloured, columns, say
 
 if TYPE_CHECKING:
     from streamgauge.check.failure import References
@@ -36,7 +37,12 @@ Examples:
 """
 )
 @target_options
-@click.option("--preset", metavar="P", help="Of the run whose plan is shown.")
+@click.option(
+    "--preset",
+    metavar="P",
+    shell_complete=complete.presets,
+    help="Size of the run whose plan is shown: smoke, pr, standard or full.",
+)
 @click.option(
     "--calibrate", is_flag=True, help="Instead: find out in about a minute what load this machine can measure."
 )
@@ -58,9 +64,9 @@ def check(
     """Tell what answers at each target and how, and what the planned run would send, cost and be able to decide.
 
     Sends two short requests a target: one plain, one as a browser that offers compression. Each probe is read once.
-    Exit 4 when a target cannot be used, 2 when the plan would not start. With --calibrate nothing is sent to any
-    target: this machine is measured against the built-in simulator, up to the planned streams, and the result is kept
-    for every later report.
+    Exit 4 when a target cannot be used or a probe not be read, 2 when the plan would not start. With --calibrate
+    nothing is sent to any target: this machine is measured against the built-in simulator, up to the planned streams,
+    and the result is kept for every later report.
     """
     from streamgauge.cli.options import read_spec, spec_above
     from streamgauge.clock import SystemClock
@@ -95,7 +101,8 @@ def check(
     else:
         _print("this machine", machine)
         _print_plans(plans)
-    codes = [Exit.PASS if one.usable else Exit.UNUSABLE for one in looked.values()]
+    answer = [*(one.usable for one in looked.values()), *(one.level != "fail" for one in probed.values())]
+    codes = [Exit.PASS if usable else Exit.UNUSABLE for usable in answer]
     startable = all(finding.level != "fail" for finding in machine) and not any(
         isinstance(p, str) for p in plans.values()
     )
@@ -222,26 +229,28 @@ def _print(name: str, findings: Iterable[Finding]) -> None:
     from textwrap import wrap
 
     click.echo(coloured(name, bold=True))
+    room = columns() - 16
     for finding in findings:
         word, colour = _SHOWN[finding.level]
         mark = click.style(f"  {word:<5}", fg=colour)
-        first, *rest = wrap(finding.text, 84) or [""]
+        first, *rest = wrap(finding.text, room) or [""]
         click.echo(mark + coloured(f"{finding.what:<9}{first}"))
         for more in rest:
             say(f"{'':16}{more}")
         if finding.next is not None:
-            for more in wrap(f"next: {finding.next}", 84, subsequent_indent="      "):
+            for more in wrap(f"next: {finding.next}", room, subsequent_indent="      "):
                 say(f"{'':16}{more}")
 
 
 def _print_plans(plans: Mapping[str, Prepared | str]) -> None:
     from streamgauge.cli.screen import plan_lines
 
+    width = columns()
     for test, plan in plans.items():
         if isinstance(plan, str):
             say(f"plan   {test}: {plan}")
         else:
-            say("\n".join(plan_lines(plan)))
+            say("\n".join(plan_lines(plan, width)))
 
 
 def _print_json(

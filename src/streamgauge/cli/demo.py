@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from streamgauge.cli import complete
 from streamgauge.cli.options import REPORTS, reports_folder
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ Examples:
     show_default=True,
     metavar="DIR",
     callback=reports_folder,
+    shell_complete=complete.a_folder,
     help="Where reports go.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")

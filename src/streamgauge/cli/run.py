@@ -111,7 +111,10 @@ def _seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> f
 @flag("--inconclusive", type=click.Choice(["pass", "report"]), help="pass: exit 3 becomes 0, with a warning.")
 @click.option("--dry-run", is_flag=True, help="Say what would be sent, cost and be decided; send nothing.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the report's JSON alone on stdout; with --dry-run the plan's."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the report's JSON alone on stdout (of several tests one document with all); with --dry-run the plan's.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before load goes to a host that is not this machine.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress on stderr.")
@@ -125,11 +128,11 @@ def run(resume: str | None, **flags: Any) -> int:
     """Run tests against the spec's targets (or --url) and judge them.
 
     Tests: ttft (time to first token), concurrent (many streams at a time), endurance (streams of many minutes),
-    memory (the server's), stress (how many users it carries), or all. None named: those of the spec;
-    ttft with --url. Several run one after another, with a wait between until the targets answer as before. One that
-    cannot run stops no other, and an index (suite_*.html) says what became of each. Before anything is sent it prints
-    where it goes, requests, tokens, cost, duration, and what so many requests can decide. With no spec in this folder
-    and no --url it runs against the built-in simulator, and says so.
+    memory (whether the server keeps ever more of it; needs a probe), stress (how many users it carries), or all.
+    None named: those of the spec; ttft with --url. Several run one after another, with a wait between until the
+    targets answer as before. One that cannot run stops no other, and an index (suite_*.html) says what became
+    of each. Before anything is sent it prints where it goes, requests, tokens, cost, duration, and what so many
+    requests can decide. With no spec in this folder and no --url it runs against the built-in simulator, and says so.
     """
     from streamgauge.errors import UsageError
 

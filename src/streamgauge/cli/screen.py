@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import sys
 from collections import Counter
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from streamgauge.cli.say import say
+from streamgauge.cli.say import columns, say
 from streamgauge.wild import screen
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 def show_plan(plan: Prepared, *, to_stdout: bool = False) -> None:
     """What would be sent, cost and be decided."""
-    say("\n".join(plan_lines(plan)), err=not to_stdout)
+    say("\n".join(plan_lines(plan, columns(err=not to_stdout))), err=not to_stdout)
 
 
-def plan_lines(plan: Prepared) -> list[str]:
-    """The plan in words."""
+def plan_lines(plan: Prepared, width: int) -> list[str]:
+    """The plan in words, in lines of `width` columns at most; an address is not broken."""
     from streamgauge.spans import span
     from streamgauge.suite.probing import described
 
@@ -39,26 +40,30 @@ def plan_lines(plan: Prepared) -> list[str]:
     loop = f"up to {estimate.streams:,} {'stream' if estimate.streams == 1 else 'streams'} at once"
     if open_loop is not None:
         loop = f"{open_loop.words}, about {estimate.most_open:,} open at once (cap {estimate.streams:,})"
-    lines = [
-        f"plan   {settings.test} {settings.preset}{where}: {', '.join(t.name for t in resolved.targets)}",
-        f"       {requests}, {loop}{_paced(plan)}, about {span(estimate.seconds)}",
-        f"       about {estimate.input_tokens:,} tokens in, {estimate.output_tokens:,} out, {price}",
-        *[f"       {words}" for words in estimate.words],
-    ]
     gating = [one for one in plan.criteria if one.gating]
     shown = [one for one in plan.criteria if not one.gating and not one.advisory]
-    lines[1:1] = [f"       {name} is {url}" for name, url in _addresses(plan).items()]
-    nothing = "nothing: so few requests can decide none"
-    lines += _wrapped("       decides: ", _by_rule(gating) or [nothing])
+    decided = ", ".join(_by_rule(gating)) or "nothing: so few requests can decide none"
+    told = [
+        *[f"{name} is {url}" for name, url in _addresses(plan).items()],
+        f"{requests}, {loop}{_paced(plan)}, about {span(estimate.seconds)}",
+        f"about {estimate.input_tokens:,} tokens in, {estimate.output_tokens:,} out, {price}",
+        *estimate.words,
+        f"decides: {decided}",
+    ]
     if shown:
-        lines += _wrapped("       shown, too few requests or too short to hold back a pass: ", _by_rule(shown))
+        told.append(f"shown, too few requests or too short to hold back a pass: {', '.join(_by_rule(shown))}")
     if resolved.probes:
-        lines += _wrapped("       read meanwhile: ", [f"{one['name']} ({one['reads']})" for one in described(resolved)])
+        reads = (f"{one['name']} ({one['reads']})" for one in described(resolved))
+        told.append(f"read meanwhile: {', '.join(reads)}")
     if settings.double:
-        lines.append("       an undecided run is doubled once, where that fits the hard stops")
-    lines += [f"       note: {note}" for note in (*plan.notes, *_stale(plan))]
+        told.append("an undecided run is doubled once, where that fits the hard stops")
+    told += [f"note: {note}" for note in (*plan.notes, *_stale(plan))]
     words = no_room(plan)
-    return lines if words is None else [*lines, f"       it cannot start on this machine: {words}"]
+    if words is not None:
+        told.append(f"it cannot start on this machine: {words}")
+    targets = ", ".join(target.name for target in resolved.targets)
+    head = _wrapped("plan   ", f"{settings.test} {settings.preset}{where}: {targets}", width)
+    return head + [line for one in told for line in _wrapped(" " * 7, one, width)]
 
 
 def no_room(plan: Prepared) -> str | None:
@@ -94,8 +99,13 @@ def _by_rule(criteria: list[Criterion]) -> list[str]:
     return [f"{rule} ({n} times)" if n > 1 else rule for rule, n in counts.items()]
 
 
-def _wrapped(head: str, parts: list[str]) -> list[str]:
-    return wrap(", ".join(parts), 108, initial_indent=head, subsequent_indent=" " * 9, break_long_words=False)
+def _wrapped(head: str, words: str, width: int) -> list[str]:
+    """In lines: `ttft_ms.p95 < 1000` and addresses stay whole."""
+    whole = re.sub(r" ([<>=]+) ", "\N{NO-BREAK SPACE}\\1\N{NO-BREAK SPACE}", words)
+    lines = wrap(
+        whole, width, initial_indent=head, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False
+    )
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _addresses(plan: Prepared) -> dict[str, str]:
@@ -147,8 +157,7 @@ def _show(lines: Callable[[int], list[list[tuple[str, str]]]], files: Sequence[P
     from rich.text import Text
 
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-    width = min(console.width if console.is_terminal else 100, 120)
-    for line in lines(max(width, 60)):
+    for line in lines(columns()):
         console.print(Text.assemble(*[(text, style) for text, style in line]))
     for path in files:
         console.print(Text(screen(f"  {path}"), style="dim"))

@@ -12,7 +12,8 @@ from typing import Literal
 
 import msgspec
 
-from streamgauge.findings import Finding, Found, RunFacts, looked
+from streamgauge.findings import Finding, Found, RunFacts, looked, wanted
+from streamgauge.findings.probes import HEAP
 from streamgauge.findings.steps import MODEL
 from streamgauge.sample import Outcome
 
@@ -42,7 +43,8 @@ class Line:
     rules: tuple[str, ...]
     seen: Callable[[RunFacts], str | None]
     """What the run saw that rules it out where no rule found anything; None where it could not see."""
-    add: str
+    add: str | Callable[[RunFacts], str]
+    """What to add where it could not see: always the same, or by what the run lacks."""
     counts: Callable[[Finding], bool] = lambda finding: True
     """Which findings of its rules speak of this line."""
 
@@ -73,7 +75,8 @@ def _look(run: RunFacts, found: Found, cause: str, line: Line) -> Look:
     seen = line.seen(run)
     if seen is not None:
         return Look(cause=cause, line=line.text, state="ruled_out", words=seen, findings=[])
-    return Look(cause=cause, line=line.text, state="not_looked_at", words=line.add, findings=[])
+    words = line.add if isinstance(line.add, str) else line.add(run)
+    return Look(cause=cause, line=line.text, state="not_looked_at", words=words, findings=[])
 
 
 _PROBE = "the server's memory over time: streamgauge run memory with a probe ([probes.NAME])"
@@ -100,7 +103,8 @@ ROOT_CAUSES: dict[str, tuple[Line, ...]] = {
         Line("Review server resource usage (CPU, memory)",
              ("cpu_busy", "slower_under_load", "uneven_instances", "ttft_rising", "pace_falling", "memory_limit_near",
               "collapses"), looked.load,
-             "a probe of the server ([probes.NAME]), and the test concurrent, which compares with one stream alone"),
+             wanted.gauge(("cpu_s",), "a probe of the server ([probes.NAME]), and the test concurrent, which compares "
+                          "with one stream alone")),
         Line("Check database query performance", ("database_slow",), looked.database,
              "the app's own word: have it send Server-Timing: db;dur=MILLISECONDS with each answer"),
         Line("Validate connection pooling", ("no_keep_alive", "keep_alive_cut"), looked.reused,
@@ -122,15 +126,19 @@ ROOT_CAUSES: dict[str, tuple[Line, ...]] = {
                       Outcome.FIRST_TOKEN_TIMEOUT, Outcome.STALL_TIMEOUT, Outcome.TOTAL_TIMEOUT), FEW),
     ),
     "Memory leaks": (
-        Line("Analyze heap snapshots", ("memory_grows", "memory_not_given_back"), looked.memory, _PROBE),
+        Line("Analyze heap snapshots", ("memory_grows", "memory_not_given_back"), looked.memory,
+             wanted.growth(_PROBE)),
         Line("Review connection cleanup", ("connections_kept",), looked.counts("connections", "descriptors"),
-             "a probe that tells connections or descriptors ([probes.NAME]; kind = \"process\" does)"),
+             wanted.gauge(("connections", "descriptors"),
+                          "a probe that tells connections or descriptors ([probes.NAME]; kind = \"process\" does)")),
         Line("Check for circular references", ("collector_sawtooth",), looked.collected,
-             "heap_used after a collection: a JSON probe that can ask for one"),
+             wanted.collected("heap_used after a collection: a JSON probe that can ask for one")),
         Line("Verify event listener cleanup", ("left_by_requests", "gauge_rises"), looked.per_request,
-             "the server's memory beside its requests: streamgauge run memory with a probe; a gauge of listeners"),
+             wanted.growth("the server's memory beside its requests: streamgauge run memory with a probe; a gauge of "
+                           "listeners")),
         Line("Profile with Chrome DevTools", ("outside_heap", "memory_grows"), looked.heap,
-             "a probe that tells heap_used (the shipped route handlers do); DevTools themselves: node --inspect"),
+             wanted.gauge((HEAP,), "a probe that tells heap_used (the shipped route handlers do); DevTools themselves: "
+                          "node --inspect")),
     ),
     "Connection drops": (
         Line("Check load balancer timeout settings", ("cut_at_equal_ages",),

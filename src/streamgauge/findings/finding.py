@@ -87,6 +87,8 @@ class RunFacts:
     closings: Closings = NO_CLOSINGS
     readings: Sequence[Reading] = ()
     """Of the probes, in order of time."""
+    probes: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """probe -> (its kind, what it reads in words)."""
     sections: Mapping[str, msgspec.Struct | None] = field(default_factory=dict)
     """Parts of the Document that only some tests have, by field: memory, capacity, lives."""
     judged: Sequence[Judged] = ()

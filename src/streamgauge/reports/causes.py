@@ -17,7 +17,7 @@ from streamgauge.reports.document import Document
 MARKS = {"found": "✗", "ruled_out": "✓", "not_looked_at": "·"}
 STATES = {"found": "found", "ruled_out": "ruled out", "not_looked_at": "not looked at"}
 _BY = {"server": "the server", "reset": "a reset", "asked": "us, as the server asked", "us": "us"}
-_COLUMNS = ("requests", "new", "reused", "open at most", "refused or failed", "sent again", "TCP", "TLS")
+_COLUMNS = ("requests sent", "new", "reused", "open at most", "refused or failed", "sent again", "TCP", "TLS")
 
 
 def looks(document: Document) -> list[tuple[str, list[Look]]]:

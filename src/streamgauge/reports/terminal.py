@@ -116,18 +116,27 @@ def _first_line(document: Document, width: int) -> list[Piece]:
     sign = say.SIGNS[document.verdict]
     facts = dict(view.facts(document))
     kept = ("environment", "commit", "judged", "load", "took")
+    if "judged" in facts:
+        facts["judged"] += " judged"
     words = [document.test, *(facts[key] for key in kept if key in facts)]
     words.append(say.money(document.run.cost_usd))
     head = f"{sign.mark} {sign.word}"
     tail = ("partial  " if document.partial else "") + (f"severity {document.severity}" if document.severity else "")
     room = width - cell_len(head) - cell_len(tail) - 4
-    middle = set_cell_size(say.shorten("  ".join(say.plain(word, 40) for word in words), room), room)
+    middle = set_cell_size(_fitting([say.plain(word, 40) for word in words], room), room)
     return [(head, f"bold {_STYLES[document.verdict]}"), ("  " + middle + "  ", ""), (tail.rstrip(), "bold")]
+
+
+def _fitting(words: list[str], room: int) -> str:
+    """As many of these facts as there is room for: whole ones, the first at least."""
+    while len(words) > 1 and cell_len("  ".join(words)) > room:
+        words = words[:-1]
+    return say.shorten("  ".join(words), room)
 
 
 def _wrapped(text: str, width: int, style: str = "", indent: str = "  ") -> list[list[Piece]]:
     """Paragraph, second and later lines further in; words wider than the line are cut at it."""
-    found = wrap(say.plain(text, 600), width - len(indent) - 2) or [""]
+    found = wrap(say.plain(text, 600), width - len(indent) - 2, break_on_hyphens=False) or [""]
     rows = [(indent if i == 0 else indent + "  ") + line for i, line in enumerate(found)]
     return [[(set_cell_size(row, min(cell_len(row), width)), style)] for row in rows]
 
@@ -228,7 +237,7 @@ def suite_lines(suite: Suite, width: int = 100) -> list[list[Piece]]:
     facts = dict(suite_view.facts(suite))
     words = ["suite", *(facts[key] for key in ("environment", "tests", "took") if key in facts)]
     severity = f"severity {suite.severity}" if suite.severity else ""
-    middle = say.shorten("  ".join([*words, say.money(suite.cost_usd)]), width - len(sign.word) - len(severity) - 6)
+    middle = _fitting([*words, say.money(suite.cost_usd)], width - len(sign.word) - len(severity) - 6)
     made: list[list[Piece]] = [
         [(f"{sign.mark} {sign.word}", f"bold {style}"), (f"  {middle}  ", ""), (severity, "bold")]
     ]

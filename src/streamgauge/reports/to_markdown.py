@@ -295,7 +295,7 @@ def render_suite(suite: Suite) -> Iterator[bytes]:
     found.append(f"Next: {_step(suite.next_step)}")
     found.append(" · ".join(f"{label} {text(value)}" for label, value in suite_view.facts(suite)))
     found += ["\n".join(f"- {text(warning)}" for warning in suite.warnings)] if suite.warnings else []
-    headings = ["verdict", "test", "found", "severity", "requests", "took", "report"]
+    headings = ["verdict", "test", "found", "severity", "judged requests", "took", "report"]
     lines = [
         [
             _sign(row.verdict) if row.verdict and row.verdict == row.word else text(row.word),

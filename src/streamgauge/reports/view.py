@@ -22,7 +22,7 @@ def facts(document: Document) -> list[tuple[str, str]]:
     found = [
         ("environment", run.environment or ""),
         ("commit", run.git or ""),
-        ("judged", say.count(judged_requests(document), "request")),
+        ("judged", _judged_of_sent(document)),
         ("load", _load(document)),
         ("took", "" if length is None else say.seconds(length)),
         ("cost", say.money(run.cost_usd).removeprefix("cost ")),
@@ -50,6 +50,13 @@ def _load(document: Document) -> str:
 def judged_requests(document: Document) -> int:
     """How many requests of the judged phases ended, whatever their outcome."""
     return sum(n for outcome, n in document.outcomes.items() if outcome not in NOT_JUDGED)
+
+
+def _judged_of_sent(document: Document) -> str:
+    """`300 of 724 requests`: warm-up, reference, ramp, burst and controls are sent as well, and not judged."""
+    judged, sent = judged_requests(document), sum(one.requests for one in document.connections)
+    whole = say.count(max(judged, sent), "request")
+    return f"{judged:,} of {whole}" if sent > judged else whole
 
 
 def told(document: Document) -> Document:

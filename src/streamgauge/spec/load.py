@@ -32,7 +32,7 @@ from streamgauge.spec.locate import locate
 from streamgauge.spec.mistakes import Mistakes, Path, Places, did_you_mean, nearest
 from streamgauge.spec.model import Environment, Findings, Prompts, SpecModel
 from streamgauge.spec.presets import PHASES_OF, SHIPPED, TESTS
-from streamgauge.spec.probe_flag import parse_probe
+from streamgauge.spec.probe_flag import FLAG, parse_probe
 from streamgauge.spec.probes import Probe
 from streamgauge.spec.prompt_files import MAX_BYTES, PromptSet, read_prompts, shipped
 from streamgauge.spec.read import (
@@ -199,7 +199,7 @@ def _add_probes(
         section = tree.setdefault("probes", {})
         if isinstance(section, dict):
             section[name] = table
-        flags["probes", name] = f"--probe {name if '://' in text else text[:60]}"
+        flags["probes", name] = f"{FLAG} {name if '://' in text else text[:60]}"
     return flags
 
 

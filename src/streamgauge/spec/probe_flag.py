@@ -8,8 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from streamgauge.spec.mistakes import Places
+
 TOKEN = "PROBE_TOKEN"
 """The variable that the shipped handlers take their token from: where it is set, a page is asked with it."""
+FLAG = "--probe"
 _KINDS = {"pid": "pid", "port": "port", "cmd": "command", "command": "command"}
 
 
@@ -28,3 +31,8 @@ def parse_probe(text: str, variables: Mapping[str, str]) -> tuple[str, dict[str,
     key = _KINDS[kind]
     number = key != "command" and value.isascii() and value.isdigit()
     return name, {"kind": "process", key: int(value) if number else value}
+
+
+def is_by_flag(places: Places, name: str) -> bool:
+    """Whether a probe was named on the command line."""
+    return places.origins.get(("probes", name), "").startswith(FLAG)

@@ -25,6 +25,7 @@ from streamgauge.spec.load import Spec, digest
 from streamgauge.spec.mistakes import Mistakes, Path, did_you_mean
 from streamgauge.spec.places import parse_place
 from streamgauge.spec.presets import TESTS
+from streamgauge.spec.probe_flag import is_by_flag
 from streamgauge.spec.probes import Probe
 from streamgauge.spec.references import Filler
 from streamgauge.spec.resolved import Header, Resolved, ResolvedProbe, ResolvedTarget, TlsSettings, UsdPerMtok
@@ -57,7 +58,7 @@ def resolve(
     done = {name: target for name, target in made.items() if target is not None}
     kind, guarded, limits = limits_of(spec, environment, done.values(), overrides, filler)
     arrivals = open_loop_of(spec, test_name, overrides, mistakes)
-    probes = tuple(_probe(spec, name, base, filler) for name in probes_of(spec, test_name))
+    probes = _once(spec, [_probe(spec, name, base, filler) for name in probes_of(spec, test_name)])
     filler.secrets.update(secrets_of_proxies(environ))
     remember(*filler.secrets)
     mistakes.raise_if_any()
@@ -205,6 +206,13 @@ def _probe(spec: Spec, name: str, base: Url | None, filler: Filler) -> ResolvedP
         timeout_s=probe.timeout, tls=_tls(spec, probe, at, filler.mistakes),
         proxy=_proxy(probe, url, (*at, "proxy"), filler).proxy,
     )  # fmt: skip
+
+
+def _once(spec: Spec, probes: list[ResolvedProbe]) -> tuple[ResolvedProbe, ...]:
+    """Without those of flags that read what one of the spec reads already, which knows more of it."""
+    by_flag = {one.name for one in probes if is_by_flag(spec.places, one.name)}
+    known = {one.place for one in probes if one.name not in by_flag}
+    return tuple(one for one in probes if one.name not in by_flag or one.place not in known)
 
 
 def _proxy(target: Target | Probe, url: Url | None, at: Path, filler: Filler) -> Choice:

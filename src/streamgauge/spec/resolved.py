@@ -104,6 +104,11 @@ class ResolvedProbe:
     tls: TlsSettings = TlsSettings()
     proxy: Proxy | None = None
 
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What is read: the same of two probes, where both read the same."""
+        return self.pid, self.port, self.command, self.url, self.method, self.body
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:

@@ -22,6 +22,7 @@ from streamgauge.spec.criteria import Criterion, criterion, default_criteria, ex
 from streamgauge.spec.load import Spec
 from streamgauge.spec.mistakes import Mistakes, did_you_mean
 from streamgauge.spec.presets import PRESETS, TABLE, Burst, Climb, Inconclusive, Lives, Preset, Settings, Timeouts
+from streamgauge.spec.probe_flag import is_by_flag
 from streamgauge.spec.rate import RateCourse
 from streamgauge.spec.tests import EnduranceTest, MemoryTest, StressTest, Test
 from streamgauge.spec.tests import Timeouts as TimeoutsTable
@@ -238,10 +239,11 @@ def _repeats(preset: Preset, table: Test, *, own_end: bool, open_loop: bool) -> 
 
 
 def probes_of(spec: Spec, test: str) -> tuple[str, ...]:
-    """The probes that are read while `test` runs."""
+    """The probes that are read while `test` runs: those it chooses, and whichever a flag names."""
     table: Test | None = getattr(spec.model.tests, test)
     chosen = None if table is None else table.probes
-    return tuple(spec.model.probes) if chosen is None else tuple(dict.fromkeys(chosen))
+    by_flag = [name for name in spec.model.probes if is_by_flag(spec.places, name)]
+    return tuple(spec.model.probes) if chosen is None else tuple(dict.fromkeys((*chosen, *by_flag)))
 
 
 def _course_s(rate: Rate) -> float:

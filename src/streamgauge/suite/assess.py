@@ -162,7 +162,8 @@ def assess(folder: Path) -> Assessment:
     found = comparisons(columns, scope, controls=head.controls, seed=head.seed)
     cost = _cost(head, columns)
     facts = RunFacts(
-        columns, scope, head.start_ns, closings=closings, readings=read, sections=told.sections, judged=judged,
+        columns, scope, head.start_ns, closings=closings, readings=read,
+        probes={one.name: (one.kind, one.reads) for one in probes}, sections=told.sections, judged=judged,
         comparisons=found, controls=head.controls, prices=head.prices, steady=_steady(head),
     )  # fmt: skip
     why = Found([], {}) if wrong else find(facts, head.silence)

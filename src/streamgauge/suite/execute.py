@@ -237,7 +237,7 @@ def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str 
         only_controls=[t.name for t in resolved.controls], prices=load.limits.usd_per_mtok,
         criteria=list(prepared.criteria), confidence=prepared.confidence, doubles=settings.double,
         phases=list(load.phases), judged_phases=list(TESTS[settings.test].judged),
-        spec_digest=resolved.digest, seed=load.seed, rerun=redact.text(rerun), out=str(out), descriptors_limit=limit,
+        spec_digest=resolved.digest, seed=load.seed, rerun=redact.command(rerun), out=str(out), descriptors_limit=limit,
         workers=workers_for(max(phase.streams for phase in load.phases)), notes=list(prepared.notes),
         calibration=prepared.calibration,
         inconclusive_passes=settings.inconclusive == "pass",

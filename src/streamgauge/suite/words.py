@@ -6,7 +6,6 @@ Rules: one line each. The impact says nothing that the headline has said. The ne
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ from streamgauge.compare import Comparison
 from streamgauge.metrics import METRICS
 from streamgauge.plan import Hold
 from streamgauge.sample import GOOD, Outcome
-from streamgauge.sentences import one_in, rounded_up
+from streamgauge.sentences import one_in
 from streamgauge.slices import TOLERATED
 from streamgauge.spans import span
-from streamgauge.suite.endurance import RECIPE
 from streamgauge.suite.folder import Head, Story
-from streamgauge.suite.memory import UNREAD
+from streamgauge.suite.undecided import settled_by
 from streamgauge.summary import Scope, Summary
 from streamgauge.verdict import Criterion, Decision, Judged, doubts_of
 
@@ -36,7 +34,6 @@ _FAILED_AT_ONCE = (
 _OF_THE_TARGET = frozenset(("--config", "--env", "--url", "--dialect", "--model", "-H", "--header", "--set"))
 
 
-_LENGTH = r" --(preset|duration)[ =]\S+"
 """Flags of a command that would hold a larger preset back."""
 _AFTER = {
     "crashes": "read the service's last words and exit code (137: killed, mostly for memory) at the time of the crash",
@@ -163,32 +160,7 @@ class Words:
             return "free this machine (or use a larger one, or less load), then run again"
         if self.story.partial:
             return f"run it to its end: {self.head.rerun}"
-        return self._more()
-
-    def _more(self) -> str:
-        """How to settle what is open: the requests a target that all open criteria need."""
-        settings = self.head.settings
-        again = re.sub(r" --requests[ =]\d+", "", self.head.rerun)
-        open_ = [one for one in self.judged if one.gating and one.verdict == "inconclusive"]
-        wanted = [_requests_a_target(one, settings) for one in open_ if one.needs is not None]
-        if any(one.why == "no_text" for one in open_):
-            return "raise max_tokens in the test's table, or judge ttfr_ms: too many answers held no visible text"
-        if wanted and len(wanted) == len(open_):
-            asks = f": {again} --requests {max(wanted)}" if "streamgauge run" in again else ""
-            return f"about {max(wanted):,} requests a target would settle it{asks}"
-        if any(RECIPE in one.sentence for one in open_):
-            return (
-                "have a slower upstream answer (docs/operations.md, Streams of 15 minutes): more of the same is no help"
-            )
-        if any(UNREAD in one.sentence for one in open_):
-            return "see why the probe stopped answering (streamgauge check asks it), then run again"
-        if not open_ and again != self.head.rerun:
-            return f"leave out --requests, the preset's own number decides more: {again}"
-        if self.head.preset in ("smoke", "pr") and "streamgauge run" in again:
-            return f"a larger preset decides more: {re.sub(_LENGTH, '', again)} --preset standard"
-        if any(METRICS[one.metric].kind == "run" for one in open_):
-            return "each open criterion says what would settle it"
-        return "what was seen lies close to a limit: the criteria say how close, and what would settle each"
+        return settled_by(self.head, self.judged)
 
     def warnings(
         self,
@@ -293,14 +265,3 @@ def _hides_gaps(summary: Summary, target: str) -> bool:
 def _speaks_of_waiting(one: Criterion, target: str) -> bool:
     asks = one.metric == "ttft_ms" and one.stat == "p95" and one.op in ("<", "<=")
     return asks and one.target in (None, target) and one.prompt is None and one.phase is None
-
-
-def _requests_a_target(one: Judged, settings: dict[str, object]) -> int:
-    """Requests a target that would settle an open criterion: it may speak of one prompt only, or of all targets."""
-
-    def several(key: str) -> int:
-        names = settings.get(key)
-        return max(1, len(names)) if isinstance(names, list | tuple) else 1
-
-    total = (one.n + (one.needs or 0)) * (several("prompts") if one.prompt is not None else 1)
-    return rounded_up(math.ceil(total / (several("targets") if one.target is None else 1)))
