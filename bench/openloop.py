@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import os
 import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -30,7 +29,7 @@ import psutil
 
 from bench.found import Bound, Found, at, progress
 from bench.load import PROMPT, compiled, processor
-from bench.truth import SERVER, Answer, read_log
+from bench.truth_log import SERVER, Answer, read_log, serving
 from streamgauge.arrivals import Rate
 from streamgauge.client import target_from_url
 from streamgauge.clock import S, SystemClock
@@ -144,7 +143,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         watch = _Watch(fifo)
-        with serving(server, folder / "truth.bin", *how) as port:
+        with serving(server, folder / "truth.bin", *how, whole=False) as (port, _):
             url = f"http://127.0.0.1:{port}/v1/chat/completions"
             target = target_from_url(url, dialect="openai-chat", model=model)
             target = msgspec.structs.replace(target, addresses=(("127.0.0.1", port),))
@@ -160,18 +159,6 @@ def run(
         samples = sorted((one for one in found if isinstance(one, Sample)), key=lambda sample: sample.due_ns)
         ticks = [one for one in found if isinstance(one, AuditTick)]
         return Ran(samples, ticks, read_log(folder / "truth.bin"), watch.began_ns, watch.waited)
-
-
-@contextmanager
-def serving(server: str, log: Path, *how: str) -> Iterator[int]:
-    """The server's port; its log is written at the end. Answers whose reader left early are none of its faults here."""
-    with subprocess.Popen([server, str(log), "--fifo", *how], stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        try:
-            yield int(running.stdout.readline())
-        finally:
-            running.send_signal(signal.SIGTERM)
-            running.wait(20)
 
 
 @contextmanager

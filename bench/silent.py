@@ -22,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from math import ceil, inf
 from pathlib import Path
@@ -30,7 +29,7 @@ from pathlib import Path
 from bench.disturb import ACTS, Run, disturbed
 from bench.found import Bound, Found, progress
 from bench.load import compiled
-from bench.truth import SERVER, read_log
+from bench.truth_log import SERVER, read_log, serving
 from streamgauge.sample import NOT_JUDGED, Sample
 from streamgauge.suite.folder import records
 
@@ -145,7 +144,7 @@ def one(server: str, shim: str, streams: int, name: str, asked: argparse.Namespa
         steps = folder / "steps"
         steps.write_bytes(b"\0" * 4096)
         env = {**os.environ, "LD_PRELOAD": shim, "STEPPED_CLOCK": str(steps)}
-        with _serving(server, folder / "truth.bin", fair=asked.fair) as port:
+        with serving(server, folder / "truth.bin", whole=False, fair=asked.fair) as (port, _):
             process = subprocess.Popen(
                 _command(port, streams, min(asked.rounds, max(MOST // streams, 3)), asked.model), cwd=folder, env=env,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -171,19 +170,6 @@ def _command(port: int, streams: int, rounds: int, model: str) -> list[str]:
         "--requests", str(streams * rounds), "--set", f"ttft.criteria={asked}",
         "--set", 'ttft.prompts=["short"]', "--out", "reports", "--json", "-q",
     ]  # fmt: skip
-
-
-@contextmanager
-def _serving(server: str, log: Path, *, fair: bool) -> Iterator[int]:
-    """The port. Answers that were cut (the run's end cancels) are left out of its log."""
-    words = [server, str(log), *([] if fair else ["--fifo"])]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
-        assert running.stdout is not None
-        try:
-            yield int(running.stdout.readline())
-        finally:
-            running.terminate()
-            running.wait(30)
 
 
 def _result(report: dict[str, object], folder: Path, streams: int, name: str) -> Result:

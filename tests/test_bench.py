@@ -28,7 +28,7 @@ TINY = {
     "openloop": ("--rate", "50", "--seconds", "1"),
     "leaks": ("--series", "2"),
     "decides": ("--tests", "ttft", "--drawn", "2", "--real", "1", "--requests", "2"),
-    "long": ("--flood", "11", "--singly", "10", "--events", "300"),
+    "long": ("--flood", "11", "--singly", "10", "--events", "300", "--singly-events", "300"),
     "levels": ("--tables", "7", "--draws", "19"),
     "signs": ("--runs", "4"),
 }
