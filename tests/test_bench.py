@@ -21,7 +21,7 @@ TINY = {
     "slack": (*QUICK, "--rounds", "3"),
     "peers": (*QUICK[:4], "--tools", "streamgauge", "c-epoll", "fetch", "--rounds", "2"),
     "cost": (*QUICK, "--rounds", "12", "--times", "1"),
-    "scale": ("--streams", "6", "--ramp-s", "0.5", "--hold-s", "3"),
+    "scale": ("--streams", "6", "--descriptors", "68", "--ramp-s", "0.5", "--hold-s", "3"),
     "judge": ("--requests", "60", "--times", "1"),
     "simulator": ("--streams", "5", "--tokens", "5"),
     "fuzz": ("--cases", "40", "--seed", "1"),

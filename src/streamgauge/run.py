@@ -81,6 +81,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     widest: int = 0
     """Streams at once that may follow the plan's own: it gets as many workers as they need."""
+    workers: int | None = None
+    """So many of them, whatever the cores; None: as many as `workers_for` says."""
 
     def __repr__(self) -> str:
         """Without what is secret."""
@@ -274,7 +276,7 @@ class _Conductor:
         self.bug: str | None = None
         self.disk: str | None = None
         self.last_output: dict[str, int] = {}
-        count = workers_for(max(load.widest, *(phase.streams for phase in load.phases)))
+        count = load.workers or workers_for(max(load.widest, *(phase.streams for phase in load.phases)))
         self.hands = [
             Hand(
                 Job(
