@@ -85,7 +85,7 @@ def one(server: str, streams: int, shares: int, asked: argparse.Namespace) -> tu
         folder = Path(made)
         logs = [folder / f"truth-{share}.bin" for share in range(shares)]
         with ExitStack() as stack:
-            ports = [stack.enter_context(serving(server, log))[0] for log in logs]
+            ports = [stack.enter_context(serving(server, log, whole=False))[0] for log in logs]
             target = target_from_url(
                 f"http://127.0.0.1:{ports[0]}/v1/chat/completions", dialect="openai-chat", model=model
             )
@@ -102,7 +102,7 @@ def one(server: str, streams: int, shares: int, asked: argparse.Namespace) -> tu
                 ending = conduct(load, folder, SystemClock(), journal, lambda event: None)
             journal.close()
         if ending.partial:
-            raise RuntimeError(f"the run did not end as planned: {ending}")
+            progress(f"the run did not end as planned: {ending}")
         found = list(records(folder))
         writes = [before for log in logs for _, answer in answers(log) for before, _ in answer.writes]
     samples = [record for record in found if isinstance(record, Sample)]
@@ -111,7 +111,8 @@ def one(server: str, streams: int, shares: int, asked: argparse.Namespace) -> tu
     ticks = [record for record in found if isinstance(record, AuditTick) and since + S <= record.at_ns <= until]
     held = [_held([tick for tick in ticks if tick.worker == worker]) for worker in range(shares)]
     mean, least = sum(one[0] for one in held), sum(one[1] for one in held)
-    good = Counter(sample.outcome in GOOD for sample in samples)
+    outcomes = Counter(str(sample.outcome) for sample in samples)
+    good = sum(sample.outcome in GOOD for sample in samples)
     before, during = memory.at(since - ramp), memory.at((since + until) // 2)
     late = sorted(sample.late_ns / 1e6 for sample in samples)
     each = (during - before) / streams / 1024
@@ -119,7 +120,7 @@ def one(server: str, streams: int, shares: int, asked: argparse.Namespace) -> tu
         f"{streams:,}",
         str(shares),
         f"{mean:,.0f} / {least:,}",
-        f"{good[True]:,} of {len(samples):,}",
+        f"{good:,} of {len(samples):,}",
         f"{each:.1f}",
         f"{before / 2**20:.0f} / {during / 2**20:.0f}",
         " + ".join(f"{core:.0%}" for _, _, core in held),
@@ -131,7 +132,7 @@ def one(server: str, streams: int, shares: int, asked: argparse.Namespace) -> tu
     return row, [
         Bound(f"{words}: {each:.1f} KB a stream, limit {MOST_KB:g}", each <= MOST_KB),
         Bound(f"{words}: {mean:,.0f} open in the mean, at least {LEAST_OPEN:.0%}", mean >= LEAST_OPEN * streams),
-        Bound(f"{words}: {good[False]:,} did not end well, limit 0", not good[False]),
+        Bound(f"{words}: {len(samples) - good:,} did not end well, limit 0 ({dict(outcomes)})", good == len(samples)),
     ]
 
 

@@ -1,0 +1,69 @@
+"""A benchmark's output takes its own place in the page, and nothing else of the page changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bench.__main__ import NAMES
+from bench.page import NotMarked, marked, with_section
+
+ROOT = Path(__file__).parent.parent
+PAGE = """# Page
+
+<!-- bench cost -->
+### Cost: old
+
+| a |
+<!-- end -->
+
+By hand: about \\1 and `<!-- end -->`.
+
+<!-- bench scale -->
+<!-- end -->
+"""
+
+
+def test_a_section_takes_the_place_of_the_one_before_and_leaves_the_rest() -> None:
+    page = with_section(PAGE, "cost", "### Cost: new \\g<0>\n\n| b |\n")
+    assert page == PAGE.replace("### Cost: old\n\n| a |", "### Cost: new \\g<0>\n\n| b |")
+    assert with_section(page, "cost", "### Cost: old\n\n| a |\n") == PAGE
+    assert "\n<!-- bench scale -->\n### Scale\n<!-- end -->\n" in with_section(PAGE, "scale", "### Scale\n")
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [(PAGE, "truth"), (PAGE + PAGE, "cost"), (PAGE.replace("<!-- end -->\n\nBy", "\nBy"), "cost")],
+    ids=["no place", "two places", "no end before the next"],
+)
+def test_a_page_without_just_one_place_is_refused(page: str, name: str) -> None:
+    with pytest.raises(NotMarked, match=f"<!-- bench {name} -->"):
+        with_section(page, name, "### New\n")
+
+
+def test_every_benchmark_has_its_place_in_the_docs() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    assert sorted(marked(page)) == sorted(NAMES)
+    for name in NAMES:
+        with_section(page, name, "### New\n")
+
+
+def test_the_command_puts_what_it_prints_into_the_page(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(PAGE.replace("bench cost", "bench decode"), "utf-8")
+    tiny = ("decode", "--events", "20", "--times", "1")
+    done = _bench("--write", str(path), *tiny)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("### Decoding")
+    assert f"<!-- bench decode -->\n{done.stdout.strip()}\n<!-- end -->\n\nBy hand" in path.read_text("utf-8")
+    refused = _bench("--write", str(path), "truth")
+    assert refused.returncode == 2
+    assert "<!-- bench truth -->" in refused.stderr
+
+
+def _bench(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (sys.executable, "-m", "bench", *words), cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
