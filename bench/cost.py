@@ -40,7 +40,7 @@ class Cost:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--streams", type=int, nargs="+", default=[100, 500, 1000])
+    parser.add_argument("--streams", type=int, nargs="+", default=[100, 500, 1000], help="held by each client")
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="of the events")
     parser.add_argument("--model", default=MODEL, help="of the server: its schedule")
     parser.add_argument("--ramp-s", type=float, default=RAMP_S, help="over which the starts are spread")

@@ -117,8 +117,8 @@ def workers() -> list[int]:
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=1_000.0, help="arrivals a second")
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--arrivals", choices=("constant", "poisson"), default="constant")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the first run")
+    parser.add_argument("--arrivals", choices=("constant", "poisson"), default="constant", help="how they are spread")
     parser.add_argument("--model", default=MODEL, help="the server's schedule")
     told = "the worker has a core of its own (real-time scheduler): what is left is our own doing"
     parser.add_argument("--fifo", action="store_true", help=told)

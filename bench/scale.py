@@ -47,10 +47,10 @@ COLUMNS = (
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--streams", type=int, nargs="+", default=[10_000])
+    parser.add_argument("--streams", type=int, nargs="+", default=[10_000], help="levels")
     parser.add_argument("--gap-ms", type=int, default=200, help="between two tokens of a stream")
     parser.add_argument("--ramp-s", type=float, default=20.0, help="over which the starts are spread")
-    parser.add_argument("--hold-s", type=float, default=60.0)
+    parser.add_argument("--hold-s", type=float, default=60.0, help="in which all are open")
     parser.add_argument(
         "--descriptors", type=int, help="at most so many a process; what the hard limit allows by itself"
     )

@@ -108,7 +108,9 @@ class Result:
 def options(parser: argparse.ArgumentParser) -> None:
     levels = f"default: {_numbers(LEVELS)} with none, else {_numbers(DISTURBED)}"
     parser.add_argument("--streams", type=int, nargs="+", default=argparse.SUPPRESS, help=f"levels; {levels}")
-    parser.add_argument("--disturbed-by", nargs="+", choices=list(ACTS), default=list(ACTS))
+    parser.add_argument(
+        "--disturbed-by", nargs="+", choices=list(ACTS), default=list(ACTS), help="what is done to the run"
+    )
     parser.add_argument("--model", default=MODEL, help="the server's schedule")
     parser.add_argument("--rounds", type=int, default=24, help="requests of each stream")
     parser.add_argument("--fair", action="store_true", help="the server without real-time scheduling")

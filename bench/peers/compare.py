@@ -40,7 +40,7 @@ COLUMNS = (
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tools", nargs="+", choices=tuple(TOOLS), default=tuple(TOOLS))
+    parser.add_argument("--tools", nargs="+", choices=tuple(TOOLS), default=tuple(TOOLS), help="which to run")
     parser.add_argument("--streams", type=int, nargs="+", default=list(LEVELS), help="levels of C")
     parser.add_argument("--rounds", type=int, default=5, help=f"requests of each stream, at least {FEWEST} in all")
     parser.add_argument("--model", default=MODEL, help="its schedule")
