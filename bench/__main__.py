@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
@@ -58,7 +60,7 @@ def main(arguments: list[str]) -> int:
     unmarked = _unmarked(chosen.write, [asked.name for asked in wanted])
     if unmarked:
         parser.error(unmarked)
-    return max([_one(modules[asked.name], asked, chosen.write) for asked in wanted])
+    return in_turn([(modules[asked.name], asked) for asked in wanted], chosen.write)
 
 
 def _unmarked(page: Path | None, names: list[str]) -> str | None:
@@ -67,12 +69,24 @@ def _unmarked(page: Path | None, names: list[str]) -> str | None:
         return None
     if not page.is_file():
         return f"--write {page}: no such file"
-    missing = [name for name in names if name not in marked(page.read_text("utf-8"))]
-    return (
-        f"--write {page}: it has no line `<!-- bench {missing[0]} -->`; add one, and `<!-- end -->`"
-        if missing
-        else None
-    )
+    there = marked(page.read_text("utf-8"))
+    missing = next((name for name in names if name not in there), None)
+    return missing and f"--write {page}: it has no line `<!-- bench {missing} -->`; add one, and `<!-- end -->`"
+
+
+def in_turn(wanted: Sequence[tuple[object, argparse.Namespace]], page: Path | None) -> int:
+    """Each of them; the worst exit code. Of several, one that fails is told and takes none of the others with it."""
+    worst = 0
+    for module, asked in wanted:
+        try:
+            worst = max(worst, _one(module, asked, page))
+        except Exception:
+            if len(wanted) == 1:
+                raise
+            print(f"### {asked.name}: failed, see the error output\n", flush=True)
+            traceback.print_exc()
+            worst = 1
+    return worst
 
 
 def _one(module: object, asked: argparse.Namespace, page: Path | None) -> int:

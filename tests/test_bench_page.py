@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from bench.__main__ import NAMES
+from bench.__main__ import NAMES, in_turn
+from bench.found import Found
 from bench.page import NotMarked, marked, with_section
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +64,25 @@ def test_the_command_puts_what_it_prints_into_the_page(tmp_path: Path) -> None:
     refused = _bench("--write", str(path), "truth")
     assert refused.returncode == 2
     assert "<!-- bench truth -->" in refused.stderr
+
+
+def test_of_several_one_that_fails_takes_none_of_the_others_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(PAGE, "utf-8")
+    found = Found("Scale: new", ("a",), [("1",)])
+    fails, works = SimpleNamespace(measure=lambda asked: 1 / 0), SimpleNamespace(measure=lambda asked: found)
+    wanted = [(fails, argparse.Namespace(name="cost")), (works, argparse.Namespace(name="scale"))]
+    assert in_turn(wanted, path) == 1
+    told = capsys.readouterr()
+    assert "### cost: failed" in told.out
+    assert "ZeroDivisionError" in told.err
+    page = path.read_text("utf-8")
+    assert "<!-- bench scale -->\n### Scale: new" in page
+    assert "### Cost: old" in page
+    with pytest.raises(ZeroDivisionError):
+        in_turn(wanted[:1], path)
 
 
 def _bench(*words: str) -> subprocess.CompletedProcess[str]:
