@@ -113,6 +113,7 @@ def one(server: str, streams: int, shares: int, asked: argparse.Namespace) -> tu
     mean, least = sum(one[0] for one in held), sum(one[1] for one in held)
     outcomes = Counter(str(sample.outcome) for sample in samples)
     good = sum(sample.outcome in GOOD for sample in samples)
+    lost = max(streams, len(samples)) - good
     before, during = memory.at(since - ramp), memory.at((since + until) // 2)
     late = sorted(sample.late_ns / 1e6 for sample in samples)
     each = (during - before) / streams / 1024
@@ -132,12 +133,14 @@ def one(server: str, streams: int, shares: int, asked: argparse.Namespace) -> tu
     return row, [
         Bound(f"{words}: {each:.1f} KB a stream, limit {MOST_KB:g}", each <= MOST_KB),
         Bound(f"{words}: {mean:,.0f} open in the mean, at least {LEAST_OPEN:.0%}", mean >= LEAST_OPEN * streams),
-        Bound(f"{words}: {len(samples) - good:,} did not end well, limit 0 ({dict(outcomes)})", good == len(samples)),
+        Bound(f"{words}: {lost:,} did not end well, limit 0 ({dict(outcomes)})", not lost),
     ]
 
 
 def _held(ticks: list[AuditTick]) -> tuple[float, int, float]:
-    """One worker's streams, mean over time and fewest, and the share of a core that it took."""
+    """One worker's streams, mean over time and fewest, and the share of a core that it took: none, where it died."""
+    if len(ticks) < 2:
+        return 0.0, 0, 0.0
     span = [(b.at_ns - a.at_ns, b) for a, b in pairwise(ticks)]
     whole = sum(ns for ns, _ in span)
     mean = sum(ns * tick.open_streams for ns, tick in span) / whole
