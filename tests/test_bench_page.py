@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from bench.__main__ import NAMES, in_turn
+from bench.__main__ import NAMES, in_turn, main
 from bench.found import Found
 from bench.page import NotMarked, marked, with_section
 
@@ -53,17 +51,18 @@ def test_every_benchmark_has_its_place_in_the_docs() -> None:
         with_section(page, name, "### New\n")
 
 
-def test_the_command_puts_what_it_prints_into_the_page(tmp_path: Path) -> None:
+def test_the_command_puts_what_it_prints_into_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "page.md"
     path.write_text(PAGE.replace("bench cost", "bench decode"), "utf-8")
-    tiny = ("decode", "--events", "20", "--times", "1")
-    done = _bench("--write", str(path), *tiny)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("### Decoding")
-    assert f"<!-- bench decode -->\n{done.stdout.strip()}\n<!-- end -->\n\nBy hand" in path.read_text("utf-8")
-    refused = _bench("--write", str(path), "truth")
-    assert refused.returncode == 2
-    assert "<!-- bench truth -->" in refused.stderr
+    assert main(["--write", str(path), "decode", "--events", "20", "--times", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("### Decoding")
+    assert f"<!-- bench decode -->\n{out.strip()}\n<!-- end -->\n\nBy hand" in path.read_text("utf-8")
+    for page, said in ((path, "<!-- bench slack -->"), (tmp_path / "none.md", "no such file")):
+        with pytest.raises(SystemExit) as ended:
+            main(["--write", str(page), "slack"])
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
 
 
 def test_of_several_one_that_fails_takes_none_of_the_others_with_it(
@@ -83,9 +82,3 @@ def test_of_several_one_that_fails_takes_none_of_the_others_with_it(
     assert "### Cost: old" in page
     with pytest.raises(ZeroDivisionError):
         in_turn(wanted[:1], path)
-
-
-def _bench(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        (sys.executable, "-m", "bench", *words), cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
