@@ -13,9 +13,9 @@ from itertools import pairwise
 from random import Random
 
 from streamgauge.clock import S
+from streamgauge.load import Load
 from streamgauge.plan import Hold, Lane, Phase, pick
 from streamgauge.prompts import prompt_text
-from streamgauge.run import Load
 from streamgauge.sample import Outcome, Sample
 from streamgauge.simulator import models
 from streamgauge.simulator.script import Finish, Text, Wait

@@ -10,7 +10,7 @@ import msgspec
 
 from streamgauge.clock import SystemClock
 from streamgauge.dialects import with_options
-from streamgauge.run import Journal
+from streamgauge.journal import Journal
 from streamgauge.sample import Sample, SampleWriter
 from streamgauge.spec.load import Spec, load_spec
 from streamgauge.spec.resolve import resolve

@@ -14,8 +14,10 @@ import msgspec
 
 from streamgauge.client import target_from_url
 from streamgauge.clock import S, SystemClock
+from streamgauge.journal import Journal
+from streamgauge.load import Load
 from streamgauge.plan import Hold, Lane, Phase
-from streamgauge.run import Journal, Load, conduct
+from streamgauge.run import conduct
 from streamgauge.sample import AuditTick, Sample
 from streamgauge.simulator import Record, start
 from streamgauge.suite.folder import records

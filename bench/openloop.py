@@ -36,8 +36,10 @@ from bench.truth_log import SERVER, Answer, read_log, serving
 from streamgauge.arrivals import Rate
 from streamgauge.client import target_from_url
 from streamgauge.clock import S, SystemClock
+from streamgauge.journal import Journal
+from streamgauge.load import Load
 from streamgauge.plan import Lane, Phase
-from streamgauge.run import Began, Journal, Load, conduct
+from streamgauge.run import Began, conduct
 from streamgauge.sample import AuditTick, Outcome, Sample
 from streamgauge.slices import starts_late
 from streamgauge.suite.folder import records

@@ -29,8 +29,10 @@ from bench.load import PROMPT, compiled
 from bench.truth_log import SERVER, answers, serving
 from streamgauge.client import target_from_url
 from streamgauge.clock import S, SystemClock
+from streamgauge.journal import Journal
+from streamgauge.load import Load, workers_for
 from streamgauge.plan import Hold, Lane, Phase
-from streamgauge.run import Journal, Load, conduct, workers_for
+from streamgauge.run import conduct
 from streamgauge.sample import GOOD, AuditTick, Sample
 from streamgauge.suite.folder import records
 from streamgauge.worker import raise_descriptor_limit

@@ -36,6 +36,7 @@ from statistics import median
 from bench.disturb import ACTS, Run, disturbed
 from bench.found import Bound, Found, Machine, progress
 from bench.load import compiled
+from bench.silent_plot import Point, draw
 from bench.truth_log import SERVER, read_log, serving
 from streamgauge.sample import NOT_JUDGED, Sample
 from streamgauge.suite.folder import records
@@ -137,9 +138,7 @@ def measure(asked: argparse.Namespace) -> Found:
                     keep(asked.keep, how, result)
                 results.append(result)
     if asked.plot is not None:
-        from bench.silent_plot import draw
-
-        draw(results, asked.plot)
+        draw([Point(r.disturbed_by, r.streams, r.worst, r.verdict) for r in results], asked.plot)
     wrong = [r for r in results if r.silent]
     unsaid = [r for r in results if _pick_up(r) > ALLOWED and not r.says_full and r.verdict != "invalid"]
     alarms = [r for r in results if r.false_alarm]

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from bench.silent import Result
+from typing import NamedTuple
 
 COLOURS = {"invalid": "#c0392b", "pass": "#2e7d32", "fail": "#1565c0", "inconclusive": "#6d6d6d"}
 MARKERS = {"invalid": "X", "pass": "o", "fail": "s", "inconclusive": "D"}
@@ -17,8 +14,17 @@ LEAST = 0.01
 """% of a limit: what lies below it is drawn there (the axis is logarithmic)."""
 
 
-def draw(results: Sequence[Result], path: Path) -> None:
-    """Write the picture. The point of a run is its largest error of any quantile."""
+class Point(NamedTuple):
+    """One run. `worst` is its largest error of any quantile, in % of the limit."""
+
+    disturbed_by: str
+    streams: int
+    worst: float
+    verdict: str
+
+
+def draw(results: Sequence[Point], path: Path) -> None:
+    """Write the picture."""
     import matplotlib as mpl
 
     mpl.use("svg" if path.suffix == ".svg" else "agg")

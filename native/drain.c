@@ -20,8 +20,8 @@
 #define MS 1000000LL
 #define S 1000000000LL
 #define STAMP 35 /* SO_TIMESTAMPNS, and the type of its ancillary data */
-enum { READ_SIZE = 65536, MOST = 32, MOST_BYTES = 65536, MOST_READS = 256, SPARE = 8192 };
-static const int64_t REST = 500 * US, PATIENCE = 100 * MS, COMPANY = 10 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US,
+enum { READ_SIZE = 65536, MOST = 128, MOST_BYTES = 65536, MOST_READS = 128, SPARE = 8192 };
+static const int64_t REST = 500 * US, PATIENCE = 250 * MS, COMPANY = 150 * MS, SPAN = 100 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US,
                      OVERSLEPT = 2 * MS;
 
 typedef struct {
@@ -51,7 +51,7 @@ typedef struct {
     int first, last; /* of the line of those that wait, the longest first; -1: nobody */
     int64_t floor, found, delay;
     int64_t counted, since; /* so many ready sockets since then */
-    int busy;
+    int busy, warm; /* warm: what could not wait was handed on last time */
 } Drain;
 
 /* Time. -1 with an exception set where the callable failed. */
@@ -345,7 +345,7 @@ static int rest(Drain *self, int64_t limit) {
 static void count(Drain *self, int ready, int64_t at) {
     self->found = at;
     self->counted += ready;
-    if (at - self->since < PATIENCE) return;
+    if (at - self->since < SPAN) return;
     self->busy = at - self->since < self->counted * REST;
     self->since = at;
     self->counted = 0;
@@ -375,7 +375,11 @@ static PyObject *drain_wait(Drain *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "Op:wait", &wake, &eager)) return NULL;
     if (wake != Py_None && (wake_ns = PyLong_AsLongLong(wake)) == -1 && PyErr_Occurred()) return NULL;
     if (!(items = PyList_New(0))) return NULL;
-    for (;;) {
+    if (self->warm && self->first >= 0) {
+        if ((woke = now(self)) == -1 || let_go(self, woke, items) < 0) goto failed;
+    }
+    self->warm = 0;
+    while (!PyList_GET_SIZE(items)) {
         int64_t limit = patience(self, wake_ns);
         if (self->busy && !eager && rest(self, limit) < 0) goto failed;
         int n = look(self, limit, &woke, &floor);
@@ -383,9 +387,10 @@ static PyObject *drain_wait(Drain *self, PyObject *args) {
         if (n > 0) count(self, n, woke);
         for (int i = 0; i < n; i++)
             if (take(self, &self->ready[i], floor, items) < 0) goto failed;
+        self->warm = PyList_GET_SIZE(items) > 0;
         if (self->first >= 0 && self->entry[self->first].since + PATIENCE <= woke && let_go(self, woke, items) < 0)
             goto failed;
-        if (n == 0 || PyList_GET_SIZE(items) || woke >= wake_ns) break;
+        if (n == 0 || woke >= wake_ns) break;
     }
     return Py_BuildValue("NL", items, (long long)woke);
 failed:

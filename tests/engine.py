@@ -14,9 +14,11 @@ from streamgauge.arrivals import Rate
 from streamgauge.client import target_from_url
 from streamgauge.clock import S, SystemClock
 from streamgauge.control import Report
+from streamgauge.journal import Journal
+from streamgauge.load import Load
 from streamgauge.net import NetError, addresses_of
 from streamgauge.plan import Hold, Lane, Phase
-from streamgauge.run import Began, Ending, Journal, Load, conduct
+from streamgauge.run import Began, Ending, conduct
 from streamgauge.sample import Sample, read_records
 from streamgauge.target import Target
 

@@ -17,8 +17,8 @@ from streamgauge.check.way import way_findings
 from streamgauge.client import target_from_url
 from streamgauge.clock import S, SystemClock
 from streamgauge.errors import TargetError, UsageError
+from streamgauge.load import Load
 from streamgauge.net import NetError
-from streamgauge.run import Load
 from streamgauge.sample import Outcome
 from streamgauge.stream import Limits
 from streamgauge.suite.prepare import preflight

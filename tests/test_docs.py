@@ -108,11 +108,11 @@ def test_every_flag_is_documented_and_no_other(verb: str) -> None:
 
 def spec_keys() -> list[tuple[str, str]]:
     """(table, key) of everything a spec may hold."""
-    from streamgauge.spec import model, targets
+    from streamgauge.spec import model, probes, targets, tests
 
     tables = (
         model.Environment, model.Max, targets.Target, targets.UsdPerMtok, targets.Tls, targets.Expect, model.Prompts,
-        model.Probe, model.Test, model.Timeouts, model.Criterion,
+        probes.Probe, tests.Test, tests.Timeouts, tests.Criterion,
     )  # fmt: skip
     return [(table.__name__, field.alias or name) for table in tables for name, field in table.model_fields.items()]
 

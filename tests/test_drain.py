@@ -233,7 +233,7 @@ def test_under_load_a_read_that_ends_an_event_waits_and_what_comes_behind_it_tak
         theirs.sendall(EVENT)
         ((number, mask, data, reads),) = of(fd, one, begin, 5)
         assert (number, mask, data, [end for end, _, _ in reads]) == (fd, IN, EVENT, [len(EVENT)])
-        assert time.monotonic() - begin > 0.08, "a tenth of a second, or a little less in company"
+        assert time.monotonic() - begin > 0.08, "a quarter of a second, or a tenth in company"
         theirs.sendall(EVENT)
         found = of(fd, one, time.monotonic(), 0.005)
         theirs.sendall(b"0\r\n\r\n")

@@ -10,7 +10,9 @@ from cli import inline
 from streamgauge.clock import SystemClock
 from streamgauge.control import Brief
 from streamgauge.dialects import with_options
-from streamgauge.run import Ending, Guard, Journal, Limits, conduct
+from streamgauge.guard import Guard, Limits
+from streamgauge.journal import Journal
+from streamgauge.run import Ending, conduct
 from streamgauge.sample import Outcome
 from streamgauge.simulator import start
 from streamgauge.spec.load import from_url

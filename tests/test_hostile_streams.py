@@ -302,7 +302,7 @@ def test_a_gigabyte_of_comments_leaves_memory_where_it_was() -> None:
     assert not stream.done
     stream.on_read(3, 2, TEXT + FINISH)
     stream.on_close(4)
-    assert (stream.outcome, stream.text_events) == (Outcome.OK, 1)
+    assert (stream.outcome, stream.output.texts) == (Outcome.OK, 1)
     assert _memory_kb() - before < 16 * KB
 
 

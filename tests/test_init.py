@@ -25,7 +25,8 @@ from streamgauge.dialects.contract import Ask
 from streamgauge.dialects.template import fill, fill_path, json_text
 from streamgauge.errors import Exit, UsageError
 from streamgauge.spec.load import load_spec
-from streamgauge.spec.resolve import Resolved, resolve
+from streamgauge.spec.resolve import resolve
+from streamgauge.spec.resolved import Resolved
 
 CHAT = "6f0b6f3e-8f5e-4f0c-9a39-1f2f0f7f9a11"
 MESSAGE = "0b5c1a52-7d1e-4a9a-9c4f-2f1b7f5e6d7c"

@@ -47,9 +47,9 @@ def test_a_stamp_is_when_the_kernel_had_the_bytes_and_not_when_they_were_read(on
     on.until(lambda: stream.headers_ns)
     before, after = sent(peer, T)
     time.sleep(0.1)
-    on.until(lambda: stream.text_events)
-    assert stream.first_token is not None
-    assert before - CLOCKS_NS <= stream.first_token <= after + 50 * MS, "100 ms later it was read"
+    on.until(lambda: stream.output.texts)
+    assert stream.output.first_text is not None
+    assert before - CLOCKS_NS <= stream.output.first_text <= after + 50 * MS, "100 ms later it was read"
     peer.sendall(STOP + DONE + LAST)
     assert on.done(stream).kernel_stamps
 
@@ -63,7 +63,7 @@ def test_slack_holds_the_truth_where_sends_were_read_together(on: Setting) -> No
     for _ in range(4):
         sends.append(sent(peer, T))
         time.sleep(0.02)
-    on.until(lambda: stream.text_events == 4)
+    on.until(lambda: stream.output.texts == 4)
     assert stream.events is not None
     for trace, (before, after) in zip(stream.events, sends, strict=True):
         assert trace.at_ns >= before - CLOCKS_NS
@@ -81,7 +81,7 @@ def test_events_read_one_by_one_have_no_slack_and_gaps_as_sent(on: Setting) -> N
     for n in range(12):
         time.sleep(0.005)
         sends.append(sent(peer, T))
-        on.until(lambda n=n: stream.text_events == n + 1)
+        on.until(lambda n=n: stream.output.texts == n + 1)
     peer.sendall(STOP + DONE + LAST)
     sample = on.done(stream)
     assert stream.events is not None
@@ -101,7 +101,7 @@ def test_a_look_that_found_nothing_bounds_what_comes_after_it(on: Setting) -> No
     on.turn(0)
     looked = time.monotonic_ns()
     peer.sendall(T + T)
-    on.until(lambda: stream.text_events == 2)
+    on.until(lambda: stream.output.texts == 2)
     assert stream.events is not None
     first = stream.events[0]
     assert 0 < first.slack_ns < first.at_ns - looked + 40 * MS, "not from the last read, 50 ms before"
@@ -137,7 +137,7 @@ def test_under_load_events_wait_a_tenth_of_a_second_and_keep_their_stamps(busy: 
         sends.append(sent(peer, T))
         for _ in range(20):
             busy.turn(1)
-        waited += stream.text_events < len(sends)
+        waited += stream.output.texts < len(sends)
     peer.sendall(STOP + DONE + LAST)
     busy.until(lambda: stream.done)
     assert waited > 0, "not every event was decoded at once"
@@ -145,7 +145,7 @@ def test_under_load_events_wait_a_tenth_of_a_second_and_keep_their_stamps(busy: 
     for trace, (before, after) in zip(stream.events, sends, strict=False):
         assert trace.at_ns >= before - CLOCKS_NS
         assert trace.at_ns - trace.slack_ns <= after + 50 * MS
-    assert stream.text_events == 10
+    assert stream.output.texts == 10
 
 
 @LINUX
@@ -154,13 +154,13 @@ def test_a_deadline_first_decodes_what_waits(busy: Setting) -> None:
     peer = busy.accept()
     busy.read(peer)
     peer.sendall(HEAD + T)
-    busy.until(lambda: stream.text_events)
+    busy.until(lambda: stream.output.texts)
     for events in (2, 3):  # each comes well before the deadline, and would wait until after it
-        assert stream.last_output is not None
-        again = stream.last_output + 310 * MS
+        assert stream.output.last is not None
+        again = stream.output.last + 310 * MS
         busy.until(lambda again=again: time.monotonic_ns() >= again)
         peer.sendall(T)
-        busy.until(lambda events=events: stream.done or stream.text_events == events)
+        busy.until(lambda events=events: stream.done or stream.output.texts == events)
         assert not stream.done
     sample = busy.done(stream)
     assert (sample.outcome, sample.text_events) == (Outcome.STALL_TIMEOUT, 3)
@@ -170,7 +170,7 @@ def test_a_deadline_first_decodes_what_waits(busy: Setting) -> None:
 def test_what_waits_is_decoded_before_a_stream_is_cancelled(busy: Setting) -> None:
     stream, peer = busy.asked()
     peer.sendall(HEAD + T)
-    busy.until(lambda: stream.text_events)
+    busy.until(lambda: stream.output.texts)
     peer.sendall(T)
     busy.turn(2)
     busy.turn(2)
@@ -376,7 +376,7 @@ def test_a_request_without_connection_ends_by_its_cause(
 def test_cancel_ends_every_open_stream_and_closes_it(on: Setting) -> None:
     pairs = [on.asked() for _ in range(3)]
     pairs[0][1].sendall(HEAD + T)
-    on.until(lambda: pairs[0][0].text_events)
+    on.until(lambda: pairs[0][0].output.texts)
     on.loop.cancel("the plan is done")
     assert [(s.sample().outcome, s.sample().text_events) for s in on.ended] == [("cancelled", n) for n in (1, 0, 0)]
     assert (on.loop.open_streams, on.loop.sockets) == (0, 0)
@@ -404,7 +404,7 @@ def test_a_deadline_rings_once_it_has_passed_and_output_puts_it_off(on: Setting)
     peer.sendall(HEAD)
     for n in range(5):
         peer.sendall(R if n % 2 else T)
-        on.until(lambda n=n: stream.output_reads == n + 1 or stream.done)
+        on.until(lambda n=n: stream.output.reads == n + 1 or stream.done)
         on.turn(50)
     sample = on.done(stream)
     assert sample.outcome is Outcome.STALL_TIMEOUT

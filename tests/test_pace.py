@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from cli import inline, streamgauge
 from streamgauge.clock import SystemClock
 from streamgauge.dialects import with_options
+from streamgauge.journal import Journal
 from streamgauge.plan import Hold, Lane, pick, spacing_ns, whose
-from streamgauge.run import Journal, conduct
+from streamgauge.run import conduct
 from streamgauge.sample import Sample
 from streamgauge.simulator import Simulator, start
 from streamgauge.spec.load import load_spec

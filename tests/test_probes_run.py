@@ -19,7 +19,8 @@ from streamgauge.errors import Exit, TargetError, UsageError
 from streamgauge.sample import Reading
 from streamgauge.simulator import Simulator, start
 from streamgauge.spec.load import load_spec
-from streamgauge.spec.resolve import Resolved, resolve
+from streamgauge.spec.resolve import resolve
+from streamgauge.spec.resolved import Resolved
 from streamgauge.suite import folder as run_folder
 from streamgauge.suite.probing import silent
 

@@ -31,7 +31,8 @@ from streamgauge.dialects import with_options
 from streamgauge.errors import UsageError
 from streamgauge.sample import Outcome
 from streamgauge.spec.load import from_url, load_spec
-from streamgauge.spec.resolve import Resolved, resolve
+from streamgauge.spec.resolve import resolve
+from streamgauge.spec.resolved import Resolved
 from streamgauge.stream import Limits
 from streamgauge.target import Tls
 

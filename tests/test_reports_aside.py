@@ -47,6 +47,15 @@ def test_a_process_that_is_killed_is_told() -> None:
         pass
 
 
+def test_what_fails_there_is_raised_here_and_says_where_it_failed() -> None:
+    def a_slip() -> None:
+        raise LookupError("of ours")
+
+    with pytest.raises(LookupError, match="of ours") as told, aside.doing(a_slip):
+        pass
+    assert "in a_slip" in "".join(told.value.__notes__)
+
+
 def test_a_block_that_fails_ends_the_work() -> None:
     began = time.monotonic()
     with pytest.raises(KeyError), aside.doing(lambda: list(endless()).clear()):

@@ -13,9 +13,12 @@ from msgspec.structs import replace
 
 from documents import ALL, concurrent, failing, inconclusive, partial, passing
 from hostile import HOSTILE, hostile
-from streamgauge.reports import FORMS, view
+from streamgauge.reports import FORMS
 from streamgauge.reports import wording as say
+from streamgauge.reports.criteria import MOST_CRITERIA, criterion_rows, may_fold
 from streamgauge.reports.document import Document
+from streamgauge.reports.numbers import by_prompt
+from streamgauge.reports.targets import target_table
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 ALLOWED_TEXT = """html head meta title style body header main footer section article p h1 h2 h3 span strong b small code
@@ -256,7 +259,7 @@ def test_the_same_document_gives_the_same_page():
 
 def test_a_target_is_marked_for_its_part_in_a_fail_of_all_together():
     """9.8 % of all failed: most of gemini, of claude as many as the limit, of gpt-4o-mini none; a control is apart."""
-    rows = {row.name: row for row in view.target_table(failing()[0])[1]}
+    rows = {row.name: row for row in target_table(failing()[0])[1]}
 
     assert [rows[name].cells["good"].verdict for name in ("gemini-flash", "claude-sonnet")] == ["fail", "fail"]
     assert (rows["gpt-4o-mini"].cells["good"].verdict, rows["gpt-4o-mini"].verdict) == (None, "pass")
@@ -265,13 +268,13 @@ def test_a_target_is_marked_for_its_part_in_a_fail_of_all_together():
 
 def test_a_long_list_of_criteria_folds_what_is_met_and_never_what_the_verdict_rests_on():
     document = failing()[0]
-    assert len(document.criteria) > view.MOST_CRITERIA
-    folded = [row for row in view.criterion_rows(document) if view.may_fold(row, document)]
+    assert len(document.criteria) > MOST_CRITERIA
+    folded = [row for row in criterion_rows(document) if may_fold(row, document)]
     assert {row.verdict for row in folded} == {"pass"}
     assert f"{len(folded)} criteria met besides" in page("failing").text
     good = passing()[0]
-    kept = [row for row in view.criterion_rows(good) if not view.may_fold(row, good)]
-    assert {row.requirement for row in kept} >= {r.requirement for r in view.criterion_rows(good) if r.role == "gates"}
+    kept = [row for row in criterion_rows(good) if not may_fold(row, good)]
+    assert {row.requirement for row in kept} >= {r.requirement for r in criterion_rows(good) if r.role == "gates"}
 
 
 def test_an_outcome_is_explained_once_however_many_targets_it_met():
@@ -288,7 +291,7 @@ def test_prompts_stand_in_the_order_in_which_the_run_names_them():
     document = passing()[0]
     named = replace(document.run, settings={"prompts": ["medium", "long", "short"]})
 
-    assert view.by_prompt(replace(document, run=named)).headings == ["medium", "long", "short"]
+    assert by_prompt(replace(document, run=named)).headings == ["medium", "long", "short"]
 
 
 def test_a_page_of_very_many_targets_stays_small_and_says_what_it_leaves_out():

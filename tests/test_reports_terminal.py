@@ -10,7 +10,8 @@ from rich.cells import cell_len
 
 from documents import ALL, failing, inconclusive, partial, passing
 from hostile import HOSTILE, hostile
-from streamgauge.reports import terminal, view
+from streamgauge.reports import terminal
+from streamgauge.reports.quality import quality_rows
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -53,7 +54,7 @@ def test_the_first_line_says_how_many_streams_were_held_and_which_rate_was_kept(
     assert "  800 requests  held 98 of 100 streams  " in first(planned=level, achieved={"streams": 98.0})
     rate = {"requests": None, "streams": None, "rate_per_s": 5.0}
     assert "  800 requests  4.93 of 5 requests/s  " in first(planned=rate, achieved={"rate_per_s": 4.93})
-    assert "rate per s" not in dict(view.quality_rows(replace(document, measurement=replace(
+    assert "rate per s" not in dict(quality_rows(replace(document, measurement=replace(
         document.measurement, planned=level, achieved={"streams": 98.0}))))  # fmt: skip
 
 

@@ -15,8 +15,11 @@ from hands import MS, PROMPTS, S, target
 from streamgauge.clock import FakeClock, SystemClock
 from streamgauge.control import Brief, Report
 from streamgauge.errors import StorageError
+from streamgauge.guard import Guard, Limits
+from streamgauge.journal import Journal
+from streamgauge.load import Load, workers_for
 from streamgauge.plan import Hold, Lane, Phase
-from streamgauge.run import Began, Ending, Guard, Journal, Limits, Load, conduct, workers_for
+from streamgauge.run import Began, Ending, conduct
 from streamgauge.sample import Outcome, Sample, read_records
 from streamgauge.simulator import Simulator, start
 from streamgauge.suite.folder import read_story

@@ -28,8 +28,10 @@ from streamgauge.dialects import DIALECTS, with_options
 from streamgauge.errors import UsageError
 from streamgauge.foreign import words_of
 from streamgauge.hand import without_secrets
+from streamgauge.journal import Journal
+from streamgauge.load import Load
 from streamgauge.plan import Hold, Lane, Phase, Shot
-from streamgauge.run import Journal, Load, conduct
+from streamgauge.run import conduct
 from streamgauge.secrets import Redactor
 from streamgauge.spec.load import load_spec
 from streamgauge.stream import Limits, Stream

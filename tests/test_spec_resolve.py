@@ -14,7 +14,8 @@ from streamgauge.errors import UsageError
 from streamgauge.spec.address import parse_url, reach
 from streamgauge.spec.load import Spec, from_url, load_spec
 from streamgauge.spec.presets import TABLE
-from streamgauge.spec.resolve import Resolved, resolve
+from streamgauge.spec.resolve import resolve
+from streamgauge.spec.resolved import Resolved
 from streamgauge.spec.settings import Overrides
 
 BASE = """\

@@ -15,9 +15,9 @@ ROOT = Path(__file__).parent.parent / "src" / "streamgauge"
 GROUND = {"errors", "clock", "sample", "metrics", "secrets", "arrivals", "wild", "proxies", "__init__"}
 TOP = {"__main__"}
 LEFT = {
-    "prompts", "plan", "compiled", "sse", "who", "http1", "drain", "alike", "redirect", "dialects", "foreign", "stream",
-    "target", "fault", "tls", "net", "tunnel", "dial", "line", "loop", "control", "audit", "worker", "hand", "run",
-    "client", "probes",
+    "prompts", "plan", "compiled", "sse", "who", "http1", "drain", "alike", "redirect", "dialects", "foreign", "stream", "output",
+    "target", "fault", "tls", "net", "tunnel", "dial", "line", "loop", "control", "audit", "worker", "hand", "journal",
+    "guard", "load", "run", "client", "probes",
 }  # fmt: skip
 RIGHT = {
     "bulk", "facts", "columns", "connections", "stats", "slices", "occupancy", "evidence", "doubt", "sentences",
@@ -111,6 +111,11 @@ def test_files_of_one_kind_never_import_each_other() -> None:
             {
                 "document",
                 "view",
+                "cells",
+                "criteria",
+                "targets",
+                "numbers",
+                "quality",
                 "lasting",
                 "causes",
                 "levels",

@@ -16,8 +16,9 @@ import msgspec
 from cli import valid_report
 from streamgauge.clock import SystemClock
 from streamgauge.dialects import with_options
+from streamgauge.journal import Journal
 from streamgauge.probes.watch import Pace, watching
-from streamgauge.run import Journal, conduct
+from streamgauge.run import conduct
 from streamgauge.spec.load import load_spec
 from streamgauge.spec.resolve import resolve
 from streamgauge.spec.settings import Overrides

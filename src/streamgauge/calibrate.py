@@ -29,9 +29,11 @@ from streamgauge import __version__
 from streamgauge.client import target_from_url
 from streamgauge.clock import Clock, S
 from streamgauge.doubt import OURS_AT_MOST
+from streamgauge.journal import Journal
+from streamgauge.load import Load
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.reports.document import Calibration
-from streamgauge.run import Journal, Load, conduct
+from streamgauge.run import conduct
 from streamgauge.sample import AuditTick, Outcome, Sample
 from streamgauge.suite.folder import records, write_whole
 

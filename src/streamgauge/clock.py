@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-NS = 1
 US = 1_000
 MS = 1_000_000
 S = 1_000_000_000
@@ -151,10 +150,6 @@ class RealtimeMap:
 
     def __repr__(self) -> str:
         return f"RealtimeMap(offset={self.offset}, uncertainty={self.uncertainty}, steps={len(self.steps)})"
-
-    def to_monotonic(self, wall_ns: int) -> int:
-        """The monotonic time (ns) of a wall stamp taken since the last look."""
-        return wall_ns + self.offset
 
     def refresh(self, tries: int = 5) -> bool:
         """Look at the offset again; True if the wall clock stepped since the last look."""

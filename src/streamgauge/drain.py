@@ -13,7 +13,9 @@ something, so that one turn drains several sockets. And what can wait is kept he
 reads of one stream are decoded in one go: a read whose last bytes are the end of an event and of its chunk, for there
 at least the last chunk is still to come. So the end of an answer, which makes room for the next request, is not held
 back; nor is anything under TLS, nor what the kernel did not stamp. What waits of a stream goes with its first read
-that cannot, or when its time has come, a few streams at once: while many are decoded nothing is read.
+that cannot, or when its time has come, some streams at once: while many are decoded nothing is read. Those that have
+waited a while go too when the interpreter was at work just now for what could not wait, and once that is dealt with: to
+wake it costs more than to have it go on.
 
 There are two of it with the same contract: `Pure` here, and `native/drain.c` where it could be compiled.
 """
@@ -34,12 +36,14 @@ IN, OUT = 1, 4  # EPOLLIN and EPOLLOUT
 READ_SIZE = 65_536
 REST = 500 * US
 """Between two looks under load: half of what counts as merged."""
-PATIENCE = 100 * MS
-COMPANY = 10 * MS
-"""Who would be handed on within this goes along with one who is."""
-MOST = 32
+SPAN = 100 * MS
+"""Over which load is counted."""
+PATIENCE = 250 * MS
+COMPANY = 150 * MS
+"""Who would be handed on within this goes along with one who is, or next after what could not wait."""
+MOST = 128
 """So many reads whose time has come are handed on at once, or those of one stream."""
-MOST_BYTES, MOST_READS = 65_536, 256
+MOST_BYTES, MOST_READS = 65_536, MOST
 """What waits of one stream at most; the read that reaches it does not wait."""
 MORE_COMES = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How an event and its chunk end."""
@@ -190,6 +194,8 @@ class Pure:
         self._counted = 0
         """So many ready sockets since then."""
         self._busy = False
+        self._warm = False
+        """What could not wait was handed on last time."""
         self._run_delay = RunDelay()
         self._continued = False
 
@@ -221,7 +227,11 @@ class Pure:
     def wait(self, wake_ns: int | None, eager: bool) -> tuple[list[Item], int]:
         """What came and does not wait, and when the last look began."""
         items: list[Item] = []
-        while True:
+        if self._warm and self._held:
+            woke = self._now()
+            self._let_go(woke, items)
+        self._warm = False
+        while not items:
             limit = self._patience(wake_ns)
             until = self._found + REST
             if self._busy and not eager and (limit is None or until < limit):
@@ -230,16 +240,18 @@ class Pure:
             if ready:
                 self._count(len(ready), woke)
                 self._drain(ready, floor, items)
+            self._warm = bool(items)
             if self._held and next(iter(self._held.values())).since + PATIENCE <= woke:
                 self._let_go(woke, items)
-            if items or not ready or (wake_ns is not None and woke >= wake_ns):
-                return items, woke
+            if not ready or (wake_ns is not None and woke >= wake_ns):
+                break
+        return items, woke
 
     def _count(self, ready: int, at: int) -> None:
         """So many were ready: how busy it is."""
         self._found = at
         self._counted += ready
-        if at - self._since >= PATIENCE:
+        if at - self._since >= SPAN:
             self._busy = at - self._since < self._counted * REST
             self._since, self._counted = at, 0
 

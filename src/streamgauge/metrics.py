@@ -142,13 +142,6 @@ def _rate_slack(count: Formula) -> Formula:
     return lambda fact: 1e3 / _larger(tpot(fact) - slack(fact), 1e-6) - 1e3 / tpot(fact)
 
 
-def in_population(metric: Metric, sample: Sample) -> bool:
-    """Whether `sample` belongs to the metric's population: judged, and not `shed` unless the metric counts from due."""
-    if not sample.judged:
-        return False
-    return sample.outcome is not Outcome.SHED or metric.name in FROM_DUE
-
-
 FROM_DUE = frozenset({"ttft_ms", "ttfr_ms", "e2e_ms", "error_rate", "errors"})
 """Metrics whose population holds `shed` requests: they came due and the user got nothing."""
 

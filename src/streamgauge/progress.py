@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
@@ -243,7 +242,6 @@ class Progress:
         self._quiet = quiet
         self._live: Live | None = None
         self._next_line = 0
-        self._draw: Callable[[], RenderableType] | None = None
 
     def __repr__(self) -> str:
         return f"Progress({self.state!r}, quiet={self._quiet})"

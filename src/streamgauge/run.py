@@ -1,12 +1,11 @@
-"""The parent of a run: starts the workers, conducts them from phase to phase, and knows when to stop.
+"""The parent of a run: starts the workers, conducts them from phase to phase, and stops them.
 
 Rules: the run folder is the truth. What happened is appended to `journal.jsonl` as it happens, each worker writes its
 own samples file, and every later verb works from the folder alone: a run that was killed can still be reported.
 
-The load stops by itself after 20 equal failures of a target in a row (warm-up not counted): at once if that target
-never succeeded, else when no stream of it has given output for 10 s; at a limit on requests, tokens or money; at the
-first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends them at once); when a worker dies or falls silent; and
-when the machine was suspended, which ends the open streams at once.
+The load stops by itself where `guard` says so; at the first Ctrl-C or SIGTERM (open streams get 5 s; a second one ends
+them at once); when a worker dies or falls silent; and when the machine was suspended, which ends the open streams at
+once.
 
 A phase ends when its last worker was done with it, not when this process came to hear of it: where it was held up
 meanwhile (a stopped process, a busy machine), no load was wanted in between, and the journal says so.
@@ -15,32 +14,26 @@ meanwhile (a stopped process, a busy machine), no load was wanted in between, an
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import json
-import os
 import selectors
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-import msgspec
-
 from streamgauge.clock import MS, Clock, S
-from streamgauge.control import Address, Begin, Brief, Job, Order, Report, Stop
-from streamgauge.errors import StorageError, UsageError
+from streamgauge.control import Address, Begin, Job, Order, Report, Stop
 from streamgauge.fault import NetError
+from streamgauge.guard import Guard
 from streamgauge.hand import Hand
+from streamgauge.journal import Journal
+from streamgauge.load import Load, workers_for
 from streamgauge.net import addresses_of
 from streamgauge.plan import Phase
-from streamgauge.sample import GOOD, Outcome
+from streamgauge.sample import Outcome
 from streamgauge.target import Target
 
-EQUAL_FAILURES = 20
-SILENCE_NS = 10 * S
-GRACE_NS = 30 * S
 INTERRUPT_GRACE_NS = 5 * S
 RESOLVE_EVERY_S = 60.0
 SLEPT_NS = 1 * S
@@ -50,43 +43,6 @@ _HELD_UP_NS = 250 * MS
 _LEAD_NS = 2 * MS
 _OPEN_LEAD_NS = 50 * MS
 """From an order to the beginning of its phase: arrivals are due whether the workers have heard of it or not."""
-WORKER_STREAMS = 250
-"""More streams than this at once are worth another worker, where there is a core for it."""
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Hard stops of the load; None is no limit. `usd_per_mtok`: (input, output) for each target with a known price."""
-
-    requests: int | None = None
-    tokens: int | None = None
-    usd: float | None = None
-    usd_per_mtok: dict[str, tuple[float, float]] = {}
-    input_tokens: dict[str, int] = {}
-    """What a request to each target takes in, for answers that do not say."""
-
-
-class Load(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a run needs, as plain values."""
-
-    targets: tuple[Target, ...]
-    prompts: dict[str, tuple[str, ...]]
-    phases: tuple[Phase, ...]
-    seed: int
-    limits: Limits = Limits()
-    secrets: tuple[str, ...] = ()
-    grace_ns: int = GRACE_NS
-    """What open streams get when the plan is over."""
-    unjudged: tuple[str, ...] = ("warmup",)
-    """Phases whose failures do not count towards the stop rule."""
-
-    widest: int = 0
-    """Streams at once that may follow the plan's own: it gets as many workers as they need."""
-    workers: int | None = None
-    """So many of them, whatever the cores; None: as many as `workers_for` says."""
-
-    def __repr__(self) -> str:
-        """Without what is secret."""
-        return f"<Load of {len(self.targets)} targets, {len(self.phases)} phases>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,110 +94,6 @@ class Course(Protocol):
 
 GONE = frozenset({Outcome.CONNECT_REFUSED})
 """Nobody listens any more: where phases are decided on while the load runs, it is not held against this for longer."""
-
-
-def workers_for(streams: int) -> int:
-    """How many workers to start for so many streams at once: one a core but one, and no more than are of use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores - 1, -(-streams // WORKER_STREAMS)))
-
-
-class Journal:
-    """The run's own story, one JSON object a line, each on the disk as soon as it happened. Who has it open alone
-    runs the run: UsageError where somebody else does."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "journal.jsonl"
-        try:
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StorageError(f"cannot write {self.path}: {error.strerror}; use another folder or free it") from None
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._fd)
-            raise UsageError(f"{folder.name} is still running: wait for its end, or stop it (Ctrl-C)") from None
-        except OSError:
-            pass  # a file system without locks: then nobody is kept from it
-
-    def add(self, event: str, **facts: object) -> None:
-        """Append one line."""
-        line = json.dumps({"event": event, **facts}, ensure_ascii=False, default=str) + "\n"
-        try:
-            os.write(self._fd, line.encode())
-        except OSError as error:
-            raise StorageError(f"cannot write {self.path}: {error.strerror}; free space, then run again") from None
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._fd)
-
-
-@dataclass
-class Guard:
-    """Knows when the load must stop. Fed with what ended; pure but for its own memory."""
-
-    limits: Limits
-    targets: frozenset[str]
-    unjudged: tuple[str, ...]
-    requests: int = 0
-    tokens: int = 0
-    usd: float = 0.0
-    _row: dict[str, tuple[tuple[Outcome, int | None], int]] = field(default_factory=dict)
-    _ever: set[str] = field(default_factory=set)
-
-    def saw(self, brief: Brief) -> None:
-        """One request ended. What was shed was never sent: it counts for nothing here."""
-        if brief.outcome is Outcome.SHED:
-            return
-        self.requests += 1
-        assumed = self.limits.input_tokens.get(brief.target, 0) if brief.http_status == 200 else 0
-        spent_in = assumed if brief.input_tokens is None else brief.input_tokens
-        spent_out = brief.output_tokens or brief.text_events
-        self.tokens += spent_in + spent_out
-        price = self.limits.usd_per_mtok.get(brief.target)
-        if price is not None:
-            self.usd += (spent_in * price[0] + spent_out * price[1]) / 1e6
-        if brief.outcome in GOOD:
-            self._ever.add(brief.target)
-            self._row.pop(brief.target, None)
-            return
-        if brief.phase in self.unjudged:
-            return
-        if brief.outcome is Outcome.CANCELLED:
-            return
-        kind = (brief.outcome, brief.http_status)
-        before, count = self._row.get(brief.target, (kind, 0))
-        self._row[brief.target] = (kind, count + 1 if before == kind else 1)
-
-    def over(self, open_streams: int) -> str | None:
-        """The limit that was struck, in words."""
-        limits = self.limits
-        if limits.requests is not None and self.requests + open_streams >= limits.requests:
-            return f"max_requests = {limits.requests} reached"
-        if limits.tokens is not None and self.tokens >= limits.tokens:
-            return f"max_tokens = {limits.tokens} reached ({self.tokens:,} tokens)"
-        if limits.usd is not None and self.usd >= limits.usd:
-            return f"max_usd = {limits.usd:g} reached ({self.usd:.2f} USD)"
-        return None
-
-    def hopeless(
-        self, now: int, last_output_ns: dict[str, int], at_once: frozenset[Outcome] = frozenset()
-    ) -> dict[str, str]:
-        """Targets that only fail, and in which words. `at_once`: outcomes after which nobody waits for silence."""
-        found = {}
-        for target, ((outcome, status), count) in self._row.items():
-            if count < EQUAL_FAILURES:
-                continue
-            silent = now - last_output_ns.get(target, 0) >= SILENCE_NS
-            if target not in self._ever or silent or outcome in at_once:
-                what = outcome if status is None else f"{outcome} ({status})"
-                found[target] = f"{target}: {count} times {what} in a row"
-        return found
-
-    def forget(self) -> None:
-        """What failed so far belongs to a load that is over."""
-        self._row.clear()
 
 
 class _Conductor:

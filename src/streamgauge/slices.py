@@ -277,12 +277,3 @@ def starts_late(columns: Columns, rows: IntArray, over_ms: float = 50.0) -> tupl
     """How many of `rows` were started, and how many of them over 50 ms late through us."""
     started = rows[columns.start[rows] != MISSING]
     return len(started), int((columns.late_ms[started] > over_ms).sum())
-
-
-def tokens_used(columns: Columns, rows: IntArray) -> dict[str, int | None]:
-    """Input and output tokens of `rows` as the servers counted them; None where none of them said."""
-    found: dict[str, int | None] = {}
-    for name, counts in (("input", columns.input_tokens[rows]), ("output", columns.usage[rows])):
-        said = counts[counts >= 0]
-        found[name] = int(said.sum()) if len(said) else None
-    return found

@@ -40,8 +40,6 @@ class Slope:
     """One-sided Mann-Kendall p-value of a rise, its variance widened for dependence (Yue & Wang 2004)."""
     n: int
     """Points."""
-    dependence: float
-    """The mean strength of dependence from one point to the next, 0 to 0.95."""
 
     @property
     def rises(self) -> bool:
@@ -72,7 +70,6 @@ def slope(
         high=value + within,
         p=_mann_kendall(float(np.sign(steep * apart).sum()), len(x), weights),
         n=len(x),
-        dependence=float(weights @ STRENGTHS),
     )
 
 

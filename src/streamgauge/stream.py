@@ -15,7 +15,6 @@ used again); a socket still open then is closed, and the terminal event was the 
 from __future__ import annotations
 
 import re
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -25,22 +24,18 @@ from streamgauge.alike import Pattern, alike, pattern_of
 from streamgauge.dialects.contract import (
     END,
     ERROR,
-    MALFORMED,
     OUTPUT,
-    REASONING,
-    STEP,
     TEXT,
-    TOOL,
-    UNKNOWN,
     Dialect,
 )
 from streamgauge.dialects.errors import bare_error
 from streamgauge.drain import READ_SIZE, Reads
 from streamgauge.foreign import Event, failure_of, is_foreign, is_whole, not_ours, show, words_of
 from streamgauge.http1 import FramingError, Response, answered_by, kept_headers, retry_after_s
+from streamgauge.output import Output
 from streamgauge.plan import Shot
 from streamgauge.redirect import moved_to
-from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart, Outcome, Sample
+from streamgauge.sample import GapsPart, Outcome, Sample
 from streamgauge.secrets import cut_short
 from streamgauge.sse import SseDecoder, SseOverflow, whole_event
 from streamgauge.who import instance_of
@@ -58,8 +53,6 @@ KEEP_EVENTS, TRACE_BYTES = 8 * KEEP_TEXT, 200
 """So many bytes of events are kept for StreamClient, each counted with what a Trace takes."""
 MOST_UNLIKE = 4
 """After so many patterns in vain no more are taken."""
-MOST_GAP = 0xFFFF_FFFF
-"""us; a longer gap is written as this."""
 _A_PROXYS = frozenset((403, 407, 502, 503, 504))
 """Statuses with which a proxy refuses what it was asked for in plain http."""
 
@@ -88,15 +81,12 @@ class Stream:
     """The state of one request. Drive it with `on_*`; it is finished when `done`."""
 
     __slots__ = (
-        "_answer", "_body", "_broken", "_dialect", "_end_slack", "_error", "_expect", "_gaps", "_kept",
-        "_last_slack", "_last_text", "_like", "_limits", "_moved_at", "_outcome", "_parts", "_plain", "_reader",
-        "_retry_after", "_silent", "_spill", "_sse", "_stage", "_stayed", "_terminal", "_traced", "_unlike",
-        "awaits", "bytes_in", "clock_step", "conn", "conn_requests", "connect_ns", "deadline", "done", "end_ns",
-        "events", "first_byte", "first_event", "first_output", "first_reasoning", "first_token", "headers_ns",
-        "id", "kept_open", "kernel_stamps", "known_events", "last_output", "late_ns", "local_port",
-        "longest_gap", "malformed", "max_tokens", "merged", "moved", "output_reads", "peer", "reasoning_events",
-        "redirects", "response", "retried", "sent_ns", "shot", "slack", "stalled_ns", "stalls", "start_ns",
-        "text_events", "tls_ns", "tls_resumed", "tool_events", "unknown", "via", "wall_s", "worker",
+        "_answer", "_body", "_dialect", "_end_slack", "_error", "_expect", "_first_byte_slack", "_kept", "_like",
+        "_limits", "_moved_at", "_outcome", "_plain", "_reader", "_retry_after", "_silent", "_sse", "_stage",
+        "_stayed", "_terminal", "_traced", "_unlike", "awaits", "bytes_in", "clock_step", "conn", "conn_requests",
+        "connect_ns", "deadline", "done", "end_ns", "events", "first_byte", "first_event", "headers_ns", "id",
+        "kept_open", "kernel_stamps", "late_ns", "local_port", "max_tokens", "moved", "output", "peer", "redirects",
+        "response", "retried", "sent_ns", "shot", "start_ns", "tls_ns", "tls_resumed", "via", "wall_s", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -121,10 +111,10 @@ class Stream:
         self.max_tokens = max_tokens
         self._limits = limits
         self._expect = expect
-        self._spill = spill
         self._answer: list[str] | None = [] if keep_text or expect is not None else None
         self._kept = self._traced = 0
         self.events: list[Trace] | None = [] if keep_events else None
+        self.output = Output(trace_id, spill)
         self._dialect = dialect
         self._reader = dialect.reader()
         self._sse = SseDecoder()
@@ -146,25 +136,12 @@ class Stream:
         self.headers_ns: int | None = None
         self.first_byte: int | None = None
         self.first_event: int | None = None
-        self.first_output: int | None = None
-        self.last_output: int | None = None
-        self.first_reasoning: int | None = None
-        self.first_token: int | None = None
         self.end_ns: int | None = None
-        self.slack: dict[str, int] = {}
+        self._first_byte_slack = 0
         self._end_slack = 0
-        self._last_slack = 0
-        self._last_text: int | None = None
-        self._broken = True
         self._like: Pattern | None = None
         self._unlike = 0
-        self._gaps: array[int] = array("I")
-        self._parts = 0
-        self.longest_gap: int | None = None
-        self.stalls = self.stalled_ns = 0
-        self.text_events = self.reasoning_events = self.tool_events = 0
-        self.known_events = self.unknown = self.malformed = self.merged = 0
-        self.output_reads = self.bytes_in = 0
+        self.bytes_in = 0
         self.conn = -1
         self.late_ns = self.conn_requests = self.retried = self.redirects = 0
         self.peer: str | None = None
@@ -182,8 +159,8 @@ class Stream:
         self.kept_open = self.clock_step = False
 
     def __repr__(self) -> str:
-        state = self._outcome or ("streaming" if self.first_output else "sent" if self.sent_ns else "starting")
-        return f"<Stream {self.id[:8]} {self.shot.target} {state}, {self.text_events} text events>"
+        state = self._outcome or ("streaming" if self.output.first else "sent" if self.sent_ns else "starting")
+        return f"<Stream {self.id[:8]} {self.shot.target} {state}, {self.output.texts} text events>"
 
     @property
     def text(self) -> str:
@@ -259,7 +236,7 @@ class Stream:
         self.redirects += 1
         self.moved, self.done, self._plain = None, False, False
         self.headers_ns = self.first_byte = self._retry_after = None
-        self.slack.pop("first_byte", None)
+        self._first_byte_slack = 0
         self._body.clear()
         self.response = Response()
         self.deadline = self._cap(self.sent_ns + self._limits.first_output_ns)
@@ -282,7 +259,8 @@ class Stream:
             if self._like is not None and self._terminal is None and self.kernel_stamps:
                 found = alike(data, reads, done, *self._like)
                 if found:
-                    self._on_alike(stamps[done : done + found])
+                    self.output.alike(stamps[done : done + found])
+                    self.deadline = self._cap(stamps[done + found - 1] + self._limits.stall_ns)
                     self._unlike = 0
                     done += found
                     self.bytes_in += reads[done - 1][0] - begin
@@ -294,35 +272,6 @@ class Stream:
             if self.done:
                 self.response.trailing |= done < len(reads)
                 return
-
-    def _on_alike(self, stamps: list[int]) -> None:
-        """Reads with one event each, which brought text and nothing else, as one before them did: no slack."""
-        self.text_events += len(stamps)
-        self.known_events += len(stamps)
-        self.output_reads += len(stamps)
-        gaps, previous, before = self._gaps, self._last_text, self.last_output
-        assert previous is not None
-        assert before is not None
-        longest = self.longest_gap or 0
-        for stamp in stamps:
-            if stamp > previous and not self._broken:
-                gap = round((stamp - previous) / 1_000)
-                gaps.append(gap if gap < MOST_GAP else MOST_GAP)
-            self._broken = False
-            if stamp > before:
-                gap = stamp - before
-                if gap > longest:
-                    longest = gap
-                if gap > STALL_NS:
-                    self.stalls += 1
-                    self.stalled_ns += gap
-            previous = before = stamp
-        self.longest_gap = longest or None
-        self._last_text = self.last_output = stamps[-1]
-        self._last_slack = 0
-        if len(gaps) >= SPILL_GAPS and self._spill is not None:
-            self._hand_on(self._spill)
-        self.deadline = self._cap(stamps[-1] + self._limits.stall_ns)
 
     def _learn(self, data: bytes, bits: int) -> None:
         """Take the pattern of a read with one event; not again and again where no event is like the one before it."""
@@ -344,7 +293,7 @@ class Stream:
         self._like = None
         if self.first_byte is None:
             self.first_byte = stamp
-            self.slack["first_byte"] = max(stamp - look, 0)
+            self._first_byte_slack = max(stamp - look, 0)
         broken = None
         try:
             body = response.feed(data)
@@ -402,7 +351,7 @@ class Stream:
         if sse.strays:
             events = self._with_strays(events)
         if not events:
-            if self.known_events == 0:
+            if self.output.known == 0:
                 self._probe(body, stamp)
             return
         response = self.response
@@ -412,7 +361,7 @@ class Stream:
             sse.tail or full or response.ahead or (response.complete and response.chunked)
         )
         self._on_events(events, stamp, stamp - look if stamp > look else 0, exact_end)
-        if self.known_events == 0:
+        if self.output.known == 0:
             self._probe(body, stamp)
 
     def _on_events(self, events: Sequence[Event], stamp: int, width: int, exact_end: bool) -> int:
@@ -425,10 +374,13 @@ class Stream:
             slack = 0 if exact_end and i == last else width
             seen |= bits
             if bits & OUTPUT:
-                self._on_output(bits, stamp, slack)
+                self.output.event(bits, stamp, slack)
+                if self._answer is not None and self._kept < KEEP_TEXT:
+                    self._kept += len(self._reader.text)
+                    self._answer.append(self._reader.text)
             if bits != TEXT:
                 self._on_other(bits, stamp, slack)
-            if self.first_output is None and len(self._silent) < MOST_SILENT and len(data) <= SILENT_BYTES:
+            if self.output.first is None and len(self._silent) < MOST_SILENT and len(data) <= SILENT_BYTES:
                 self._silent.append((name, data))
             if self.events is not None and self._traced < KEEP_EVENTS:
                 self._traced += len(data) + TRACE_BYTES
@@ -454,84 +406,24 @@ class Stream:
         if error is not None and self._reader.read(*error) & ERROR:
             self._on_other(ERROR, stamp, 0)
 
-    def _on_output(self, bits: int, stamp: int, slack: int) -> None:
-        """One event with output; `_after_output` closes the read."""
-        if self.first_output is None:
-            self.first_output = stamp
-            self.slack["first_output"] = slack
-        if bits & TEXT:
-            self.text_events += 1
-            if slack > MERGED_NS:
-                self.merged += 1
-            previous = self._last_text
-            if previous is None:
-                self.first_token = stamp
-                self.slack["first_token"] = slack
-            elif stamp > previous and not self._broken:
-                gaps = self._gaps
-                gap = round((stamp - previous) / 1_000)
-                gaps.append(gap if gap < MOST_GAP else MOST_GAP)
-                if len(gaps) >= SPILL_GAPS and self._spill is not None:
-                    self._hand_on(self._spill)
-            self._last_text = stamp
-            self._broken = False
-        if bits & REASONING:
-            self.reasoning_events += 1
-            if self.first_reasoning is None:
-                self.first_reasoning = stamp
-                self.slack["first_reasoning"] = slack
-        if bits & TOOL:
-            self.tool_events += 1
-        self._last_slack = slack
-        self.known_events += 1
-        if self._answer is not None and self._kept < KEEP_TEXT:
-            self._kept += len(self._reader.text)
-            self._answer.append(self._reader.text)
-
     def _after_output(self, stamp: int) -> None:
-        """A read with output ends: the gap before it, and the stall clock anew."""
-        previous = self.last_output
-        if previous is not None and stamp > previous:
-            gap = stamp - previous
-            if self.longest_gap is None or gap > self.longest_gap:
-                self.longest_gap = gap
-            if gap > STALL_NS:
-                self.stalls += 1
-                self.stalled_ns += gap
-        self.last_output = stamp
-        self.output_reads += 1
+        """A read with output ends: the stall clock anew."""
+        self.output.read_over(stamp)
         if self._silent:
             self._silent.clear()
         if self._terminal is None:
-            deadline = stamp + self._limits.stall_ns
-            total = self._limits.total_ns
-            if total is not None and self.start_ns is not None and self.start_ns + total < deadline:
-                deadline = self.start_ns + total
-            self.deadline = deadline
+            self.deadline = self._cap(stamp + self._limits.stall_ns)
         elif stamp > self._terminal:  # an answer that writes on was not over
-            self._terminal, self._end_slack = stamp, self._last_slack
+            self._terminal, self._end_slack = stamp, self.output.last_slack
             self.deadline = self._cap(stamp + AWAIT_END_NS)
-
-    def _hand_on(self, spill: Callable[[GapsPart], None]) -> None:
-        """The gaps so far go to the run folder."""
-        spill(GapsPart(self.id, self._parts, self._gaps.tobytes()))
-        self._parts += 1
-        del self._gaps[:]
 
     def _on_other(self, bits: int, stamp: int, slack: int) -> None:
         """What an event brought besides text."""
-        if bits & (STEP | REASONING | TOOL):
-            self._broken = True
-        if bits & UNKNOWN:
-            self.unknown += 1
-        elif bits & MALFORMED:
-            self.malformed += 1
-        elif not bits & OUTPUT:
-            self.known_events += 1
+        self.output.other(bits)
         if bits & ERROR and self._outcome is None:
             told = self._reader.error
             self._error = told.message if told is not None else "the stream told an error without words"
-            overloaded = told is not None and told.overloaded and self.first_output is None
+            overloaded = told is not None and told.overloaded and self.output.first is None
             self._outcome = Outcome.RATE_LIMITED if overloaded else Outcome.STREAM_ERROR
         if bits & (END | ERROR):
             self._terminal = stamp
@@ -557,7 +449,7 @@ class Stream:
         self._on_unfinished(stamp)
         if self._terminal is not None or self._outcome is not None:
             self._end(stamp, self._ended_well())
-        elif self._foreign() or (self.known_events == 0 and self._body and not self._sse.comments):
+        elif self._foreign() or (self.output.known == 0 and self._body and not self._sse.comments):
             self._end(stamp, Outcome.PROTOCOL_ERROR, self._not_ours())
         else:
             self._end(stamp, Outcome.TRUNCATED, "the message ended without the dialect's terminal event")
@@ -576,7 +468,7 @@ class Stream:
         """The outcome of a stream whose terminal event came."""
         if self._outcome is not None:
             return self._outcome
-        if self.first_output is None:
+        if self.output.first is None:
             if self._foreign():
                 self._error = self._not_ours()
                 return Outcome.PROTOCOL_ERROR
@@ -602,7 +494,7 @@ class Stream:
             where = (
                 "before the response" if self.first_byte is None
                 else "within the headers" if self.headers_ns is None
-                else f"after {self.text_events} text events" if not self._plain
+                else f"after {self.output.texts} text events" if not self._plain
                 else "within the error body"
             )  # fmt: skip
             if self._plain:
@@ -623,9 +515,9 @@ class Stream:
         limits = self._limits
         if limits.total_ns is not None and self.start_ns is not None and now >= self.start_ns + limits.total_ns:
             self._end(now, Outcome.TOTAL_TIMEOUT, f"not over after {limits.total_ns / 1e9:g} s")
-        elif self.first_output is not None:
-            assert self.last_output is not None
-            self._after_stall(now)
+        elif self.output.first is not None:
+            assert self.output.last is not None
+            self.output.pause(now - self.output.last)  # the one that never ended counts with what was waited for it
             self._end(now, Outcome.STALL_TIMEOUT, f"no output for {limits.stall_ns / 1e9:g} s")
         elif self._stage is Outcome.CONNECT_TIMEOUT:
             missing = self.awaits or ("connection" if self.connect_ns is None else "TLS session")
@@ -636,15 +528,6 @@ class Stream:
                 return
             seconds = limits.first_output_ns / 1e9
             self._end(now, Outcome.FIRST_TOKEN_TIMEOUT, f"no output within {seconds:g} s of sending")
-
-    def _after_stall(self, now: int) -> None:
-        """The gap that never ended counts with what was waited for it."""
-        assert self.last_output is not None
-        gap = now - self.last_output
-        self.longest_gap = max(self.longest_gap or 0, gap)
-        if gap > STALL_NS:
-            self.stalls += 1
-            self.stalled_ns += gap
 
     def fail(self, now: int, outcome: Outcome, words: str | None) -> None:
         """End it from outside: no address, refused, TLS, our own limits, cancelled by the plan."""
@@ -681,7 +564,7 @@ class Stream:
         """The facts. `redact` takes secrets out of every text that came from outside."""
         assert self._outcome is not None, "sample() before the end"
         assert self.end_ns is not None
-        reader, shot, headers = self._reader, self.shot, self.response.headers
+        reader, shot, headers, told = self._reader, self.shot, self.response.headers, self.output
         error = self._error
         if error is None and self._plain:
             error = words_of(self.response.status or 0, headers, bytes(self._body), redact)
@@ -693,26 +576,24 @@ class Stream:
         output = usage.output if usage else None
         reasoning = usage.reasoning if usage else None
         streamed = output
-        if output is not None and reasoning and not self.reasoning_events:
+        if output is not None and reasoning and not told.reasonings:
             streamed = max(output - reasoning, 0)
         elif reader.hidden_reasoning:
             streamed = None
-        slack = self.slack
         return Sample(
             id=self.id, seq=shot.seq, target=shot.target, prompt=shot.prompt, phase=shot.phase, level=shot.level,
             slot=shot.slot, worker=self.worker, outcome=self._outcome, http_status=self.response.status,
             due_ns=shot.due_ns, start_ns=self.start_ns, connect_ns=self.connect_ns, tls_ns=self.tls_ns,
             sent_ns=self.sent_ns, first_byte_ns=self.first_byte, headers_ns=self.headers_ns,
-            first_event_ns=self.first_event, first_output_ns=self.first_output, last_output_ns=self.last_output,
-            first_reasoning_ns=self.first_reasoning, first_token_ns=self.first_token,
-            last_token_ns=self._last_text, end_ns=self.end_ns,
-            first_byte_slack_ns=slack.get("first_byte", 0), first_output_slack_ns=slack.get("first_output", 0),
-            last_output_slack_ns=self._last_slack, first_reasoning_slack_ns=slack.get("first_reasoning", 0),
-            first_token_slack_ns=slack.get("first_token", 0), end_slack_ns=self._end_slack, late_ns=self.late_ns,
-            text_events=self.text_events, reasoning_events=self.reasoning_events, tool_events=self.tool_events,
-            unknown_events=self.unknown, malformed_events=self.malformed, merged_events=self.merged,
-            output_reads=self.output_reads, bytes_in=self.bytes_in, gaps=self._gaps.tobytes(), gap_parts=self._parts,
-            longest_gap_ns=self.longest_gap, stalls=self.stalls, stalled_ns=self.stalled_ns,
+            first_event_ns=self.first_event, first_output_ns=told.first, last_output_ns=told.last,
+            first_reasoning_ns=told.first_reasoning, first_token_ns=told.first_text, last_token_ns=told.last_text,
+            end_ns=self.end_ns, first_byte_slack_ns=self._first_byte_slack, first_output_slack_ns=told.first_slack,
+            last_output_slack_ns=told.last_slack, first_reasoning_slack_ns=told.first_reasoning_slack,
+            first_token_slack_ns=told.first_text_slack, end_slack_ns=self._end_slack, late_ns=self.late_ns,
+            text_events=told.texts, reasoning_events=told.reasonings, tool_events=told.tools,
+            unknown_events=told.unknown, malformed_events=told.malformed, merged_events=told.merged,
+            output_reads=told.reads, bytes_in=self.bytes_in, gaps=told.gaps.tobytes(), gap_parts=told.gap_parts,
+            longest_gap_ns=told.longest_gap, stalls=told.stalls, stalled_ns=told.stalled_ns,
             input_tokens=usage.input if usage else None, output_tokens=output, reasoning_tokens=reasoning,
             cached_tokens=usage.cached if usage else None, streamed_tokens=streamed, max_tokens=self.max_tokens,
             finish=_short(reader.finish, 60, redact), model=_short(reader.model, 120, redact),

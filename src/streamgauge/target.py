@@ -93,11 +93,6 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         """Scheme, host and port as one url has them."""
         return f"{self.scheme}://{self.authority}"
 
-    @property
-    def tunnelled(self) -> bool:
-        """Whether the proxy opens a way to the target (CONNECT), and takes no part in what is said on it."""
-        return self.proxy is not None and self.secure
-
     def speaks(self) -> Dialect:
         """The dialect with this target's options."""
         return with_options(self.dialect, self.options) if self.options else DIALECTS[self.dialect]

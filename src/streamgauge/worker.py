@@ -516,7 +516,7 @@ class Worker:
     def _latest_output(self) -> dict[str, int]:
         """When any stream of each target last gave output."""
         for stream in self._loop.streams():
-            self._saw_output(stream.shot.target, stream.last_output)
+            self._saw_output(stream.shot.target, stream.output.last)
         return self._last_output
 
     def _push_control(self) -> None:

@@ -146,10 +146,10 @@ def _auth(target: Target, answer: Answer, who: Who, references: References) -> F
     asks = answer.headers.get("www-authenticate", "").split(" ")[0].rstrip(",")
     if asks:
         text += f"; the server asks for {asks}"
-    return fail("auth", text, _auth_next(target, answer, who, sent, references), sent=sent, asks=asks or None)
+    return fail("auth", text, _auth_next(answer, who, sent, references), sent=sent, asks=asks or None)
 
 
-def _auth_next(target: Target, answer: Answer, who: Who, sent: dict[str, str], references: References) -> str:
+def _auth_next(answer: Answer, who: Who, sent: dict[str, str], references: References) -> str:
     for header, sign, gate, names in _GATES:
         if sign in answer.headers.get(header, ""):
             return f"{gate} stands before the app: send {names}"

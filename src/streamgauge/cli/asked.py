@@ -120,28 +120,20 @@ class Asked:
 
     def _alone(self, plan: Prepared) -> int:
         """One test: its report is the result."""
-        from streamgauge.cli.screen import show_outcome
         from streamgauge.errors import TargetError
-        from streamgauge.reports import ReportGenerator
 
         try:
             outcome = self._one(plan)
         except TargetError as error:
             return self._unusable(error)
-        if self.as_json:
-            click.echo(ReportGenerator(outcome.assessment.document).json())
-        else:
-            show_outcome(outcome)
-        return outcome.exit
+        return self._show(outcome)
 
     def go_on(self, spec: Spec, folder: Path) -> int:
         """What is left of the run in `folder`, one test alone."""
         from streamgauge.cli.calibration import known_of_this_machine
-        from streamgauge.cli.screen import show_outcome
         from streamgauge.clock import SystemClock
         from streamgauge.errors import Exit, TargetError
         from streamgauge.progress import Progress
-        from streamgauge.reports import ReportGenerator
         from streamgauge.spec.resolve import resolve
         from streamgauge.suite.execute import resume
         from streamgauge.suite.folder import read_head
@@ -166,6 +158,13 @@ class Asked:
                 )  # fmt: skip
         except TargetError as error:
             return self._unusable(error)
+        return self._show(outcome)
+
+    def _show(self, outcome: Outcome) -> int:
+        """Print the result of one test; the exit code."""
+        from streamgauge.cli.screen import show_outcome
+        from streamgauge.reports import ReportGenerator
+
         if self.as_json:
             click.echo(ReportGenerator(outcome.assessment.document).json())
         else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streamgauge.check.look import Looked
     from streamgauge.clock import Clock
     from streamgauge.spec.load import Spec
-    from streamgauge.spec.resolve import Resolved
+    from streamgauge.spec.resolved import Resolved
     from streamgauge.suite.prepare import Prepared
     from streamgauge.target import Target
 
@@ -192,7 +192,7 @@ def _machine(looked: Mapping[str, Looked], plans: Iterable[Prepared | str], cloc
     from streamgauge.cli.calibration import known_of_this_machine
     from streamgauge.clock import RealtimeMap
     from streamgauge.compiled import MADE_OF
-    from streamgauge.run import workers_for
+    from streamgauge.load import workers_for
     from streamgauge.suite.prepare import descriptors_needed, streams_of
 
     stamps = [one.kernel_stamps for one in looked.values() if one.kernel_stamps is not None]

@@ -17,7 +17,7 @@ from streamgauge.cli.options import REPORTS, flag, from_variables, reports_folde
 
 if TYPE_CHECKING:
     from streamgauge.spec.load import Spec
-    from streamgauge.spec.model import RateCourse
+    from streamgauge.spec.rate import RateCourse
 
 EXAMPLES = """\b
 Examples:
@@ -38,7 +38,7 @@ def _rate(ctx: click.Context, param: click.Parameter, value: str | None) -> floa
     from pydantic import ValidationError
 
     from streamgauge.spec.explain import explain
-    from streamgauge.spec.model import RateCourse, parse_rate
+    from streamgauge.spec.rate import RateCourse, parse_rate
 
     try:
         return parse_rate(value)

@@ -39,6 +39,7 @@ from streamgauge.dialects.contract import (
     Usage,
     Verdict,
     count,
+    first_count,
     loosely,
     table,
 )
@@ -210,20 +211,16 @@ def _usage(usage: Mapping[str, object]) -> Usage | None:
     found = Usage(
         input=count(before.get("total") if before else given),
         output=count(inside.get("total") if inside else spent),
-        reasoning=_first(
+        reasoning=first_count(
             inside.get("reasoning"), table(usage.get("outputTokenDetails")).get("reasoningTokens"),
             usage.get("reasoningTokens"),
         ),
-        cached=_first(
+        cached=first_count(
             before.get("cacheRead"), table(usage.get("inputTokenDetails")).get("cacheReadTokens"),
             usage.get("cachedInputTokens"),
         ),
     )  # fmt: skip
     return found if found != Usage() else None
-
-
-def _first(*values: object) -> int | None:
-    return next((n for n in map(count, values) if n is not None), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +248,7 @@ class AiSdk:
         own: dict[str, object] = {"id": ask.chat_id, "messages": messages, "trigger": "submit-message"}
         return HttpRequest(fill_path(path, ask), body(ask, own))
 
-    def reader(self, content_type: str | None = None) -> UiMessageReader:
+    def reader(self) -> UiMessageReader:
         """A fresh memory for one response."""
         verdicts = {**VERDICTS, **self.verdicts} if self.verdicts else VERDICTS
         return UiMessageReader(verdicts, self.usage_paths)

@@ -231,7 +231,7 @@ class Anthropic:
         headers = (("content-type", "application/json"), ("anthropic-version", self.version))
         return HttpRequest(fill_path(path, ask), body(ask, own), headers)
 
-    def reader(self, content_type: str | None = None) -> MessageReader:
+    def reader(self) -> MessageReader:
         """A fresh memory for one response."""
         return MessageReader({**VERDICTS, **self.verdicts} if self.verdicts else VERDICTS)
 

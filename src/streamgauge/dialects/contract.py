@@ -158,7 +158,7 @@ class Dialect(Protocol):
         """
         ...
 
-    def reader(self, content_type: str | None = None) -> Reader:
+    def reader(self) -> Reader:
         """A fresh memory for one response."""
         ...
 
@@ -182,6 +182,11 @@ def count(value: object) -> int | None:
     if type(value) is int and 0 <= value < MOST_TOKENS:
         return value
     return None
+
+
+def first_count(*values: object) -> int | None:
+    """The first of them that is a count: servers tell one number under several names."""
+    return next((n for n in map(count, values) if n is not None), None)
 
 
 def table(value: object) -> dict[str, object]:

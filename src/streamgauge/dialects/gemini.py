@@ -233,7 +233,7 @@ class Gemini:
             path = f"{before}?{query}&alt=sse" if query else f"{before}?alt=sse"
         return HttpRequest(path, body(ask, own))
 
-    def reader(self, content_type: str | None = None) -> ContentReader:
+    def reader(self) -> ContentReader:
         """A fresh memory for one response."""
         return ContentReader({**VERDICTS, **self.verdicts} if self.verdicts else VERDICTS)
 

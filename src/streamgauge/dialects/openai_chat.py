@@ -35,6 +35,7 @@ from streamgauge.dialects.contract import (
     Usage,
     Verdict,
     count,
+    first_count,
     loosely,
     table,
 )
@@ -224,7 +225,7 @@ class ChatReader:
                 input=count(usage.get("prompt_tokens")),
                 output=count(usage.get("completion_tokens")),
                 reasoning=count(table(usage.get("completion_tokens_details")).get("reasoning_tokens")),
-                cached=_first(
+                cached=first_count(
                     table(usage.get("prompt_tokens_details")).get("cached_tokens"), usage.get("prompt_cache_hit_tokens")
                 ),
             )
@@ -236,11 +237,6 @@ class ChatReader:
             self.error = told(whole)
             return ERROR
         return UNKNOWN
-
-
-def _first(*values: object) -> int | None:
-    """The first of them that is a count."""
-    return next((n for n in map(count, values) if n is not None), None)
 
 
 def _called(call: object) -> str:
@@ -276,7 +272,7 @@ class OpenAIChat:
             own["stream_options"] = {"include_usage": True}
         return HttpRequest(fill_path(path, ask), body(ask, own))
 
-    def reader(self, content_type: str | None = None) -> ChatReader:
+    def reader(self) -> ChatReader:
         """A fresh memory for one response."""
         return ChatReader({**VERDICTS, **self.verdicts} if self.verdicts else VERDICTS)
 

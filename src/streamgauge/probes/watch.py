@@ -107,7 +107,7 @@ def watching(probes: Sequence[Probe], path: Path, pace: Pace | None = None) -> I
     def follow(probe: Probe) -> None:
         try:
             _follow(probe, book, over, pace)
-        except BaseException as error:  # it must not end silently with its thread
+        except BaseException as error:  # whatever it is would end with its thread and unheard: it is raised below
             book.bug = book.bug or error
 
     threads = [threading.Thread(target=follow, args=(one,), daemon=True, name=f"probe {one.name}") for one in probes]

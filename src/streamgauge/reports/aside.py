@@ -12,6 +12,7 @@ import multiprocessing
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
@@ -53,7 +54,8 @@ def _work(work: Callable[[], None], tell: Connection) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         work()
-    except BaseException as error:  # whatever it is, it is raised again where it is waited for
+    except Exception as error:  # raised again where it is waited for, and only here is it known where it came from
+        error.add_note(f"In the process that wrote beside this one:\n{traceback.format_exc()}")
         tell.send(error)
     else:
         tell.send(None)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import streamgauge.reports.wording as say
 from streamgauge.connections import Connections
 from streamgauge.findings.checklist import Look
+from streamgauge.reports.cells import Cell, Table
 from streamgauge.reports.document import Document
-from streamgauge.reports.view import Cell, Table
 
 MARKS = {"found": "✗", "ruled_out": "✓", "not_looked_at": "·"}
 STATES = {"found": "found", "ruled_out": "ruled out", "not_looked_at": "not looked at"}

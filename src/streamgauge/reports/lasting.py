@@ -13,8 +13,8 @@ import streamgauge.reports.levels as levels
 import streamgauge.reports.wording as say
 from streamgauge.lives import Lives
 from streamgauge.memory import Memory, MemorySeries, Snapshot
+from streamgauge.reports.cells import Cell, Table
 from streamgauge.reports.document import Document
-from streamgauge.reports.view import Cell, Table
 
 GAUGES = {"heap_used": "heap", "rss": "RSS"}
 MOST_ROWS = 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import streamgauge.reports.wording as say
-from streamgauge.reports.view import Cell, Table
+from streamgauge.reports.cells import Cell, Table
 from streamgauge.strain import Recovery, Rung, Strain
 
 HEADINGS = ["held", "n", "errors", "TTFT p50", "p95", "served/s", "within limits/s", "tok/s", "phase"]

@@ -17,8 +17,12 @@ import streamgauge.reports.lasting as lasting
 import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
+from streamgauge.reports.cells import Cell
+from streamgauge.reports.criteria import criterion_rows
 from streamgauge.reports.document import Document
+from streamgauge.reports.quality import calibration_line, quality_line
 from streamgauge.reports.suite_document import Suite
+from streamgauge.reports.targets import target_table
 
 Piece = tuple[str, str]
 """(text, style); style "" is plain."""
@@ -64,8 +68,8 @@ def lines(document: Document, width: int = 100) -> list[list[Piece]]:
     made += _findings(document, width)
     made += _notes(document, width)
     if nothing is None:
-        made += _wrapped(view.quality_line(document) + ".", width, "dim")
-        known = view.calibration_line(document)
+        made += _wrapped(quality_line(document) + ".", width, "dim")
+        known = calibration_line(document)
         made += _wrapped(f"{known}.", width, "dim") if known is not None else []
     if not document.findings:  # theirs are better leads, and the screen has 24 lines
         made += _slowest(document, width)
@@ -129,9 +133,9 @@ def _wrapped(text: str, width: int, style: str = "", indent: str = "  ") -> list
 
 
 def _targets(document: Document, width: int) -> list[list[Piece]]:
-    columns, rows = view.target_table(document)
+    columns, rows = target_table(document)
     shown = rows[:_MOST_TARGETS]
-    headings = {key: view.Cell(_HEADINGS.get(key, heading)) for key, heading in columns.items()}
+    headings = {key: Cell(_HEADINGS.get(key, heading)) for key, heading in columns.items()}
     wide = min(_NAME_WIDTH, max([6, *(cell_len(row.name) for row in shown)]))
     keys, texts = _fitted(list(columns), [headings, *(row.cells for row in shown)], width - wide - 4)
     made: list[list[Piece]] = [[("    " + set_cell_size("target", wide) + "".join(texts[0]), "dim")]]
@@ -147,7 +151,7 @@ def _targets(document: Document, width: int) -> list[list[Piece]]:
     return made
 
 
-def _fitted(keys: list[str], rows: list[dict[str, view.Cell]], room: int) -> tuple[list[str], list[list[str]]]:
+def _fitted(keys: list[str], rows: list[dict[str, Cell]], room: int) -> tuple[list[str], list[list[str]]]:
     """The columns that fit and their cells, right-aligned: bounds go first, then whole columns, the verdict's last."""
     for noted in (keys, ["p95"], []):
         texts = _aligned(keys, rows, noted)
@@ -161,20 +165,20 @@ def _fitted(keys: list[str], rows: list[dict[str, view.Cell]], room: int) -> tup
     return keys, texts
 
 
-def _aligned(keys: list[str], rows: list[dict[str, view.Cell]], noted: list[str]) -> list[list[str]]:
+def _aligned(keys: list[str], rows: list[dict[str, Cell]], noted: list[str]) -> list[list[str]]:
     texts = [[_cell_text(row[key], key in noted) for key in keys] for row in rows]
     sizes = [max(cell_len(row[i]) for row in texts) for i in range(len(keys))]
     return [[" " * (size + 2 - cell_len(text)) + text for text, size in zip(row, sizes, strict=True)] for row in texts]
 
 
-def _cell_text(cell: view.Cell, noted: bool) -> str:
+def _cell_text(cell: Cell, noted: bool) -> str:
     text = cell.text.removesuffix(" ms").replace(" / ", "/")
     return f"{text} [{cell.note.replace(' to ', '-')}]" if noted and cell.note else text
 
 
 def _criteria(document: Document, width: int) -> list[list[Piece]]:
     made: list[list[Piece]] = []
-    found = view.criterion_rows(document)
+    found = criterion_rows(document)
     unsettled = [row for row in found if row.verdict != "pass"]
     # Where the run is decided, what so few requests could not decide and what holds nothing back is only counted.
     binding = [row for row in unsettled if row.role == "gates" or row.verdict in ("fail", "invalid")]

@@ -19,10 +19,14 @@ import streamgauge.reports.lasting as lasting
 import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
+from streamgauge.reports.criteria import criterion_rows, may_fold, ordered, value_text
 from streamgauge.reports.document import Document
 from streamgauge.reports.figures import figures
+from streamgauge.reports.numbers import by_phase, by_prompt, number_rows, stages
+from streamgauge.reports.quality import calibration_line, quality_line, quality_rows
 from streamgauge.reports.suite_document import Suite
 from streamgauge.reports.svg import Frame
+from streamgauge.reports.targets import target_table
 from streamgauge.series import Slow
 from streamgauge.wild import html
 
@@ -83,11 +87,11 @@ def _environment() -> Environment:
 
 def _parts(document: Document) -> dict[str, Any]:
     document = view.told(document)
-    columns, rows = view.target_table(document)
-    every = list(zip(view.criterion_rows(document), _against_limits(document), strict=True))
+    columns, rows = target_table(document)
+    every = list(zip(criterion_rows(document), _against_limits(document), strict=True))
     criteria = every[:_MOST_CRITERIA]
-    numbers = view.number_rows(document)
-    folded = [row for row in criteria if view.may_fold(row[0], document)]
+    numbers = number_rows(document)
+    folded = [row for row in criteria if may_fold(row[0], document)]
     return {
         "doc": document,
         "run": document.run,
@@ -102,9 +106,9 @@ def _parts(document: Document) -> dict[str, Any]:
         "confidence": say.percent(document.criteria[0].confidence) if document.criteria else "",
         "figures": figures(document),
         "parts": lasting.parts(document),
-        "stages": view.stages(document),
-        "by_prompt": view.by_prompt(document),
-        "by_phase": view.by_phase(document),
+        "stages": stages(document),
+        "by_prompt": by_prompt(document),
+        "by_phase": by_phase(document),
         "steps": [(i + 1, slow, _steps_text(slow)) for i, slow in enumerate(document.series.slowest)],
         "looks": causes.looks(document),
         "drifts": causes.signs(document),
@@ -112,9 +116,9 @@ def _parts(document: Document) -> dict[str, Any]:
         "connections": causes.connections(document),
         "ends": causes.ends(document),
         "findings": [view.finding_parts(finding) for finding in document.findings],
-        "quality": view.quality_rows(document),
-        "quality_line": view.quality_line(document),
-        "calibration_line": view.calibration_line(document),
+        "quality": quality_rows(document),
+        "quality_line": quality_line(document),
+        "calibration_line": calibration_line(document),
         "more_criteria": len(every[_MOST_CRITERIA:]),
         "numbers": numbers[:_MOST_NUMBERS],
         "more_numbers": len(numbers[_MOST_NUMBERS:]),
@@ -124,11 +128,11 @@ def _parts(document: Document) -> dict[str, Any]:
 def _against_limits(document: Document) -> list[str]:
     """A small picture for each criterion, in the order of its rows; "" where there is nothing to draw."""
     found = []
-    for i, c in enumerate(view.ordered(document.criteria)):
+    for i, c in enumerate(ordered(document.criteria)):
         if i >= _MOST_DRAWN:
             found.append("")
             continue
-        limit, value = say.amount(c.limit, c.unit, c.metric, c.stat), view.value_text(c)
+        limit, value = say.amount(c.limit, c.unit, c.metric, c.stat), value_text(c)
         title = f"{say.SIGNS[c.verdict].word.lower()}: {value}, limit {limit}"
         found.append(charts.against_limit(Frame(f"limit-{i}", title, "", _MINI), c) or "")
     return found

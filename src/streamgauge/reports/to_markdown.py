@@ -15,8 +15,13 @@ import streamgauge.reports.lasting as lasting
 import streamgauge.reports.suite_view as suite_view
 import streamgauge.reports.view as view
 import streamgauge.reports.wording as say
+from streamgauge.reports.cells import Table
+from streamgauge.reports.criteria import CriterionRow, criterion_rows, may_fold
 from streamgauge.reports.document import Document
+from streamgauge.reports.numbers import number_rows
+from streamgauge.reports.quality import calibration_line, quality_line, quality_rows
 from streamgauge.reports.suite_document import Suite
+from streamgauge.reports.targets import target_table
 from streamgauge.wild import markdown as text
 from streamgauge.wild import markdown_code as code
 
@@ -78,7 +83,7 @@ def _sentence(line: str | None) -> str | None:
 def _targets(document: Document) -> str:
     if document.set_up is not None or view.unjudged(document):
         return ""
-    columns, rows = view.target_table(document)
+    columns, rows = target_table(document)
     lines = []
     for row in rows:
         cells = []
@@ -94,8 +99,8 @@ def _targets(document: Document) -> str:
 def _criteria(document: Document) -> str:
     if not document.criteria:
         return ""
-    rows = view.criterion_rows(document)
-    folded = [row for row in rows if view.may_fold(row, document)]
+    rows = criterion_rows(document)
+    folded = [row for row in rows if may_fold(row, document)]
     shown = [row for row in rows if row not in folded]
     parts = ["### Criteria", _criteria_table(shown) if shown else ""]
     if folded:
@@ -106,7 +111,7 @@ def _criteria(document: Document) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _criteria_table(rows: list[view.CriterionRow]) -> str:
+def _criteria_table(rows: list[CriterionRow]) -> str:
     cells = [
         [
             _sign(row.verdict),
@@ -149,7 +154,7 @@ def _part(part: lasting.Part) -> str:
     return "\n\n".join(one for one in found if one)
 
 
-def _cells_table(first: str, table: view.Table) -> str:
+def _cells_table(first: str, table: Table) -> str:
     rows = []
     for name, detail, cells in table.rows:
         shown = [
@@ -216,7 +221,7 @@ def _connections(document: Document) -> str:
     return _folded("Connections: new, used again, closed by whom", table)
 
 
-def _cells(table: view.Table, first: str, second: str) -> str:
+def _cells(table: Table, first: str, second: str) -> str:
     rows = [[text(name), text(detail), *(text(cell.text) for cell in cells)] for name, detail, cells in table.rows]
     return _table("ll" + "r" * len(table.headings), [first, second, *map(text, table.headings)], rows)
 
@@ -257,15 +262,15 @@ def _baselines(document: Document) -> str:
 
 
 def _quality(document: Document) -> str:
-    found = [f"### How well this was measured\n\n{text(view.quality_line(document))}."]
-    known = view.calibration_line(document)
+    found = [f"### How well this was measured\n\n{text(quality_line(document))}."]
+    known = calibration_line(document)
     if known is not None:
         found.append(f"{text(known)}.")
     if document.measurement.notes:
         found.append("\n".join(f"- {text(note)}" for note in document.measurement.notes))
-    rows = [[text(label), text(value)] for label, value in view.quality_rows(document)]
+    rows = [[text(label), text(value)] for label, value in quality_rows(document)]
     found.append(_folded("What the generator saw of itself", _table("ll", ["", "seen"], rows)))
-    numbers = [[text(where), *(text(cell) for cell in cells)] for where, cells in view.number_rows(document)]
+    numbers = [[text(where), *(text(cell) for cell in cells)] for where, cells in number_rows(document)]
     headings = ["where", "metric", "n", "no value", "min", "mean", "sd", "p50", "p90", "p95", "p99", "max", "cv"]
     found.append(_folded("All numbers: mean, spread, extremes", _table("ll" + "r" * 11, headings, numbers)))
     run = document.run

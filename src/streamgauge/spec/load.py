@@ -30,20 +30,10 @@ from streamgauge.spec.criteria import ALL, EACH
 from streamgauge.spec.explain import explain, keys_of, shown, unknown_key
 from streamgauge.spec.locate import locate
 from streamgauge.spec.mistakes import Mistakes, Path, Places, did_you_mean, nearest
-from streamgauge.spec.model import (
-    EnduranceTest,
-    Environment,
-    Findings,
-    MemoryTest,
-    Probe,
-    Prompts,
-    SpecModel,
-    StressTest,
-    Test,
-    Tests,
-)
+from streamgauge.spec.model import Environment, Findings, Prompts, SpecModel
 from streamgauge.spec.presets import PHASES_OF, SHIPPED, TESTS
 from streamgauge.spec.probe_flag import parse_probe
+from streamgauge.spec.probes import Probe
 from streamgauge.spec.prompt_files import MAX_BYTES, PromptSet, read_prompts, shipped
 from streamgauge.spec.read import (
     DOTENV,
@@ -57,6 +47,7 @@ from streamgauge.spec.read import (
     read_toml,
 )
 from streamgauge.spec.targets import Target, body_mistake, header_mistakes
+from streamgauge.spec.tests import EnduranceTest, MemoryTest, StressTest, Test, Tests
 from streamgauge.spec.trace import read_trace
 from streamgauge.spec.values import REFERENCE, Table
 

@@ -21,9 +21,10 @@ from streamgauge.errors import UsageError
 from streamgauge.spec.criteria import Criterion, criterion, default_criteria, expand, speaks_of_the_same
 from streamgauge.spec.load import Spec
 from streamgauge.spec.mistakes import Mistakes, did_you_mean
-from streamgauge.spec.model import EnduranceTest, MemoryTest, RateCourse, StressTest, Test
-from streamgauge.spec.model import Timeouts as TimeoutsTable
 from streamgauge.spec.presets import PRESETS, TABLE, Burst, Climb, Inconclusive, Lives, Preset, Settings, Timeouts
+from streamgauge.spec.rate import RateCourse
+from streamgauge.spec.tests import EnduranceTest, MemoryTest, StressTest, Test
+from streamgauge.spec.tests import Timeouts as TimeoutsTable
 from streamgauge.spec.trace import read_trace
 from streamgauge.spec.values import LEAST_RATE, MOST, MOST_RATE, MOST_STREAMS
 

@@ -11,13 +11,15 @@ from pydantic import (
     model_validator,
 )
 
-from streamgauge.proxies import parse_proxy
-from streamgauge.spec.address import check_header, check_path, parse_url
+from streamgauge.spec.address import check_header
 from streamgauge.spec.values import (
     REFERENCE,
     SLOTS,
+    AddressText,
     Pace,
+    PathText,
     Price,
+    ProxyText,
     Table,
     Text,
 )
@@ -91,13 +93,13 @@ class Expect(Table):
 class Target(Table):
     """One endpoint with one model: what is measured."""
 
-    url: Text | None = Field(
+    url: AddressText | None = Field(
         default=None,
         description="Whole url of the endpoint, the same in every environment. Without a path the dialect's is added. "
         "May hold ${NAME}.",
         examples=["https://api.openai.com/v1/chat/completions"],
     )
-    path: Text | None = Field(
+    path: PathText | None = Field(
         default=None,
         description="Path below the environment's url, instead of url. May hold ${NAME}.",
         examples=["/api/chat"],
@@ -150,7 +152,7 @@ class Target(Table):
         examples=["anthropic-direct"],
     )
     tls: Tls = Field(default_factory=Tls, description="TLS settings.", examples=[{"ca": "certs/ca.pem"}])
-    proxy: Text | None = Field(
+    proxy: ProxyText | None = Field(
         default=None,
         description='HTTP proxy to go through: its url, user and password percent-encoded; "none": connect directly. '
         "When not given: HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, heeding NO_PROXY. May hold ${NAME}.",
@@ -161,28 +163,6 @@ class Target(Table):
         description="Content check; an answer that fails it is wrong_answer.",
         examples=[{"contains": "Paris"}],
     )
-
-    @field_validator("url")
-    @classmethod
-    def _url(cls, value: str | None) -> str | None:
-        if value is not None and not REFERENCE.search(value):
-            parse_url(value)
-        return value
-
-    @field_validator("proxy")
-    @classmethod
-    def _proxy(cls, value: str | None) -> str | None:
-        if value is not None and not REFERENCE.search(value):
-            parse_proxy(value)
-        return value
-
-    @field_validator("path")
-    @classmethod
-    def _path(cls, value: str | None) -> str | None:
-        wrong = check_path(REFERENCE.sub("x", value)) if value is not None else None
-        if wrong:
-            raise ValueError(wrong)
-        return value
 
     @field_validator("body")
     @classmethod

@@ -7,12 +7,16 @@ import re
 from typing import Annotated
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     WithJsonSchema,
 )
+
+from streamgauge.proxies import parse_proxy
+from streamgauge.spec.address import check_path, parse_url
 
 SLOTS = {"{prompt}": "x", "{uuid}": "x", "{chat}": "x", "{model}": "x", "{max_tokens}": "1"}
 """What a body may hold, with what stands in for it when the body is checked."""
@@ -61,6 +65,31 @@ Level = Annotated[float, Field(ge=0, le=MOST_RATE, allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def _address(value: str) -> str:
+    """What holds a reference is known only once that is filled in: see `resolve`."""
+    if not REFERENCE.search(value):
+        parse_url(value)
+    return value
+
+
+def _path(value: str) -> str:
+    wrong = check_path(REFERENCE.sub("x", value))
+    if wrong:
+        raise ValueError(wrong)
+    return value
+
+
+def _proxy(value: str) -> str:
+    if not REFERENCE.search(value):
+        parse_proxy(value)
+    return value
+
+
+AddressText = Annotated[Text, AfterValidator(_address)]
+PathText = Annotated[Text, AfterValidator(_path)]
+ProxyText = Annotated[Text, AfterValidator(_proxy)]
 
 
 class Table(BaseModel):

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from streamgauge.arrivals import Arrivals, Rate, most_within
 from streamgauge.clock import MS, US, S
+from streamgauge.load import workers_for
 from streamgauge.plan import Hold, Lane, Phase, lane_end
-from streamgauge.run import workers_for
 from streamgauge.sample import REPEATS
 from streamgauge.spec.presets import Settings
-from streamgauge.spec.resolve import Resolved
+from streamgauge.spec.resolved import Resolved
 from streamgauge.suite.seen import Seen
 from streamgauge.target import Target, request_for
 

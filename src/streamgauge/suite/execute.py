@@ -23,14 +23,17 @@ from streamgauge.clock import Clock, boot_id
 from streamgauge.compiled import part
 from streamgauge.control import Report
 from streamgauge.errors import Exit, StorageError, worst
+from streamgauge.guard import Limits
+from streamgauge.journal import Journal
+from streamgauge.load import Load, workers_for
 from streamgauge.net import is_this_machine
 from streamgauge.plan import Phase
 from streamgauge.probes.watch import Pace, Probe, watching
 from streamgauge.reports import ReportGenerator
-from streamgauge.run import Began, Ending, Journal, Limits, Listener, Load, Stopping, conduct, workers_for
+from streamgauge.run import Began, Ending, Listener, Stopping, conduct
 from streamgauge.secrets import Redactor
 from streamgauge.spec.presets import Settings
-from streamgauge.spec.resolve import ResolvedTarget
+from streamgauge.spec.resolved import ResolvedTarget
 from streamgauge.suite.assess import Assessment, assess
 from streamgauge.suite.folder import READINGS, Head, create, new_id, write_whole
 from streamgauge.suite.prepare import Prepared, check_descriptors, preflight

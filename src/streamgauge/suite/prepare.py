@@ -19,13 +19,13 @@ from streamgauge.check.way import way_findings
 from streamgauge.clock import Clock, S
 from streamgauge.dialects.contract import Ask
 from streamgauge.errors import TargetError, UsageError
+from streamgauge.guard import Limits as RunLimits
+from streamgauge.load import Load, workers_for
 from streamgauge.net import tls_context
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.reports.document import Calibration
-from streamgauge.run import Limits as RunLimits
-from streamgauge.run import Load, workers_for
 from streamgauge.spec.presets import Settings
-from streamgauge.spec.resolve import Resolved, ResolvedTarget
+from streamgauge.spec.resolved import Resolved, ResolvedTarget
 from streamgauge.stream import Limits
 from streamgauge.suite.estimate import Estimate, estimate_of, input_tokens
 from streamgauge.suite.probing import check_files
@@ -118,7 +118,7 @@ def prepare(resolved: Resolved, seed: int, root: Path = Path(), calibration: Cal
         criteria=tuple(_criteria(resolved, estimate.sends, confidence)),
         confidence=confidence,
         estimate=estimate,
-        notes=(*_notes(resolved, estimate), *filter(None, map(_model_note, targets)), *_beyond(estimate, calibration)),
+        notes=(*_notes(resolved), *filter(None, map(_model_note, targets)), *_beyond(estimate, calibration)),
         calibration=calibration,
     )
 
@@ -256,7 +256,7 @@ def _planned_n(
     return int(n / (len(settings.prompts) if one_prompt else 1) + 1e-9)
 
 
-def _notes(resolved: Resolved, estimate: Estimate) -> list[str]:
+def _notes(resolved: Resolved) -> list[str]:
     """What a reader of the report must know of the set-up."""
     notes = []
     for target in (*resolved.targets, *resolved.controls):

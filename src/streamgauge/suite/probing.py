@@ -17,7 +17,7 @@ from streamgauge.probes.kinds import kind_of, probe_of
 from streamgauge.probes.watch import Probe
 from streamgauge.reports.document import Probed
 from streamgauge.sample import Reading
-from streamgauge.spec.resolve import Resolved, ResolvedProbe
+from streamgauge.spec.resolved import Resolved, ResolvedProbe
 from streamgauge.target import Target, Tls
 from streamgauge.tls import tls_context
 

@@ -17,8 +17,10 @@ from pathlib import Path
 from streamgauge.clock import Clock, S, boot_id
 from streamgauge.control import Brief, Report
 from streamgauge.errors import UsageError
+from streamgauge.guard import Guard, Limits
+from streamgauge.journal import Journal
 from streamgauge.plan import Phase
-from streamgauge.run import Began, Ending, Guard, Journal, Limits
+from streamgauge.run import Began, Ending
 from streamgauge.sample import NOT_JUDGED, AuditTick, Sample
 from streamgauge.suite.contract import Cut
 from streamgauge.suite.folder import GAP, READINGS, Head, Story, read_head, read_story, records
