@@ -15,8 +15,8 @@ ROOT = Path(__file__).parent.parent / "src" / "streamgauge"
 GROUND = {"errors", "clock", "sample", "metrics", "secrets", "arrivals", "wild", "proxies", "__init__"}
 TOP = {"__main__"}
 LEFT = {
-    "prompts", "plan", "compiled", "sse", "who", "http1", "drain", "alike", "redirect", "dialects", "foreign", "stream", "output",
-    "target", "fault", "tls", "net", "tunnel", "dial", "line", "loop", "control", "audit", "worker", "hand", "journal",
+    "prompts", "plan", "compiled", "sse", "who", "http1", "drain", "alike", "redirect", "dialects", "foreign", "stream",
+    "output", "target", "fault", "tls", "net", "tunnel", "dial", "line", "loop", "control", "audit", "worker", "hand", "journal",
     "guard", "load", "run", "client", "probes",
 }  # fmt: skip
 RIGHT = {
