@@ -42,7 +42,7 @@ else
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest $(ARGS)
 endif
 
-bench: $(VENV)/dev  ## the measurements behind docs/benchmarks.md (an hour, ARGS=NAME for one; wants a quiet machine)
+bench: $(VENV)/dev  ## the measurements behind docs/benchmarks.md (an hour and a half, ARGS=NAME for one; wants a quiet machine)
 	$(BIN)/python -m bench $(ARGS)
 
 pins:  ## resolve the pinned requirements again (needs uv)

@@ -5,7 +5,5 @@ import sys
 from setuptools import Extension, setup
 
 setup(
-    ext_modules=[Extension("streamgauge._drain", ["native/drain.c"], optional=True)]
-    if sys.platform == "linux"
-    else []
+    ext_modules=[Extension("streamgauge._drain", ["native/drain.c"], optional=True)] if sys.platform == "linux" else []
 )

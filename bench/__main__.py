@@ -1,16 +1,21 @@
 """`python -m bench`: every benchmark; `python -m bench NAME [options]`: one of them.
 
-Each prints one Markdown table, what it ran on, and the bounds it is held to. Ends 1 where a bound is broken. What is
-compared was measured in one run, so that a slower or busier machine changes both sides.
+Each prints one Markdown table, what it ran on, and the bounds it is held to. `--write PAGE` before the name puts it in
+its place in that page (docs/benchmarks.md) as well. Ends 1 where a bound is broken. What is compared was measured in
+one run, so that a slower or busier machine changes both sides.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import traceback
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from bench.found import Machine
+from bench.page import marked, write
 
 NAMES = {
     "startup": "how long the command line takes to answer",
@@ -39,6 +44,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put each section in its place in this page too")
     verbs = parser.add_subparsers(dest="name", metavar="NAME", title="benchmarks")
     # A benchmark that is named and not asked for is not even imported.
     named = [name for name in NAMES if name in arguments] or list(NAMES)
@@ -51,15 +57,47 @@ def main(arguments: list[str]) -> int:
             modules[name].options(one)
     chosen = parser.parse_args(arguments)
     wanted = [chosen] if chosen.name else [parser.parse_args([name]) for name in NAMES]
-    return max([_one(modules[asked.name], asked) for asked in wanted])
+    unmarked = _unmarked(chosen.write, [asked.name for asked in wanted])
+    if unmarked:
+        parser.error(unmarked)
+    return in_turn([(modules[asked.name], asked) for asked in wanted], chosen.write)
 
 
-def _one(module: object, asked: argparse.Namespace) -> int:
-    """One benchmark, printed as a section of docs/benchmarks.md."""
+def _unmarked(page: Path | None, names: list[str]) -> str | None:
+    """Why what these will print has no place in the page; it is better told before an hour than after."""
+    if page is None:
+        return None
+    if not page.is_file():
+        return f"--write {page}: no such file"
+    there = marked(page.read_text("utf-8"))
+    missing = next((name for name in names if name not in there), None)
+    return missing and f"--write {page}: it has no line `<!-- bench {missing} -->`; add one, and `<!-- end -->`"
+
+
+def in_turn(wanted: Sequence[tuple[object, argparse.Namespace]], page: Path | None) -> int:
+    """Each of them; the worst exit code. Of several, one that fails is told and takes none of the others with it."""
+    worst = 0
+    for module, asked in wanted:
+        try:
+            worst = max(worst, _one(module, asked, page))
+        except Exception:
+            if len(wanted) == 1:
+                raise
+            print(f"### {asked.name}: failed, see the error output\n", flush=True)
+            traceback.print_exc()
+            worst = 1
+    return worst
+
+
+def _one(module: object, asked: argparse.Namespace, page: Path | None) -> int:
+    """One benchmark, printed as a section of docs/benchmarks.md, and put there."""
     print(f"bench {asked.name}", file=sys.stderr)
     machine = Machine()
     found = module.measure(asked)  # type: ignore[attr-defined]  # each module of NAMES has it
-    print(found.markdown(machine.said()), flush=True)
+    section = found.markdown(machine.said())
+    print(section, flush=True)
+    if page is not None:
+        write(page, asked.name, section)
     return 0 if found.holds else 1
 
 

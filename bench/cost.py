@@ -1,6 +1,8 @@
 """Processor time a text event: our worker, decoding included, and a C client that reads and decodes nothing.
 
 Both hold the same streams of the same server in C (bench/truth_server.c), one after the other, several times in turn.
+Events: what differs between those of an answer (bench.truth_log.FORMS). `same` suits us best, for an event like the
+last is not decoded again; `text` is what vLLM sends, `padded` what OpenAI does. What the C client costs hardly differs.
 Counted is the hold alone: from the end of the ramp to the last start, in both. Events are those that the server wrote
 meanwhile, by its log. Late: how late our starts were through us.
 """
@@ -12,19 +14,20 @@ import json
 import subprocess
 import tempfile
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import median
 
 from bench.found import Bound, Found, at, progress
 from bench.load import MODEL, PROMPT, RAMP_S, compiled, conducted, processor
-from bench.truth_log import SERVER, answers, serving, written
+from bench.truth_log import FORMS, SERVER, answers, serving, written
 from streamgauge.sample import AuditTick, Sample
 
 CLIENT = Path(__file__).with_name("epoll_client.c")
 MOST = 1.8
 """Ours may cost so many times what the C client costs."""
 TITLE = "Cost: processor time a text event, model {}"
-COLUMNS = ("streams", "streamgauge us", "of a core", "late ms p50 / p95", "C us", "of a core", "ratio")
+COLUMNS = ("streams", "events", "streamgauge us", "of a core", "late ms p50 / p95", "C us", "of a core", "ratio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class Cost:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--streams", type=int, nargs="+", default=[100, 500, 1000])
+    parser.add_argument("--streams", type=int, nargs="+", default=[100, 500, 1000], help="held by each client")
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="of the events")
     parser.add_argument("--model", default=MODEL, help="of the server: its schedule")
     parser.add_argument("--ramp-s", type=float, default=RAMP_S, help="over which the starts are spread")
     parser.add_argument("--rounds", type=int, default=6, help="requests of each stream in one run")
@@ -51,24 +55,26 @@ def measure(asked: argparse.Namespace) -> Found:
         client, server = compiled(CLIENT, Path(folder)), compiled(SERVER, Path(folder))
         if client is None or server is None:
             return Found(title, COLUMNS, [("-",) * len(COLUMNS)], notes=("no C compiler (cc) here: not measured",))
-        for streams in asked.streams:
+        for streams, form in product(asked.streams, asked.forms):
             ours: list[Cost] = []
             plain: list[Cost] = []
+            words = f"{streams} streams, events {form}"
             for turn in range(asked.times):
-                progress(f"{streams} streams, run {turn + 1} of {asked.times}")
-                ours.append(engine(server, streams, asked))
-                plain.append(epoll_client(server, client, streams, asked))
+                progress(f"{words}, run {turn + 1} of {asked.times}")
+                ours.append(engine(server, streams, form, asked))
+                plain.append(epoll_client(server, client, streams, form, asked))
             ratio = _us(ours) / _us(plain)
-            rows.append(row(streams, ours, plain, ratio))
-            bounds.append(Bound(f"{streams} streams: {ratio:.2f} times the C client, limit {MOST:g}", ratio <= MOST))
+            rows.append(row(streams, form, ours, plain, ratio))
+            bounds.append(Bound(f"{words}: {ratio:.2f} times the C client, limit {MOST:g}", ratio <= MOST))
     return Found(title, COLUMNS, rows, tuple(bounds))
 
 
-def row(streams: int, ours: list[Cost], plain: list[Cost], ratio: float) -> tuple[str, ...]:
+def row(streams: int, form: str, ours: list[Cost], plain: list[Cost], ratio: float) -> tuple[str, ...]:
     """Medians over the runs, and the ratio of the medians."""
     late = (median(cost.late_ms[which] for cost in ours) for which in (0, 1))
     return (
         str(streams),
+        form,
         f"{_us(ours):.1f}",
         f"{median(cost.core for cost in ours):.0%}",
         " / ".join(f"{ms:.2f}" for ms in late),
@@ -82,11 +88,11 @@ def _us(costs: list[Cost]) -> float:
     return median(cost.us_an_event for cost in costs)
 
 
-def engine(server: str, streams: int, asked: argparse.Namespace) -> Cost:
+def engine(server: str, streams: int, form: str, asked: argparse.Namespace) -> Cost:
     """One run of ours, the workers' own processor time."""
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
         folder = Path(made)
-        with serving(server, folder / "truth.bin") as (port, _):
+        with serving(server, folder / "truth.bin", form=form) as (port, _):
             url, address = f"http://127.0.0.1:{port}/v1/chat/completions", ("127.0.0.1", port)
             requests = streams * asked.rounds
             found = conducted(url, address, folder, "openai-chat", streams, requests, asked.ramp_s, asked.model)
@@ -99,7 +105,7 @@ def engine(server: str, streams: int, asked: argparse.Namespace) -> Cost:
     return Cost(us, used * 1e9 / (until - since), (at(late, 0.5), at(late, 0.95)))
 
 
-def epoll_client(server: str, client: str, streams: int, asked: argparse.Namespace) -> Cost:
+def epoll_client(server: str, client: str, streams: int, form: str, asked: argparse.Namespace) -> Cost:
     """One run of the C client."""
     body = json.dumps(
         {"model": asked.model, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}
@@ -108,7 +114,7 @@ def epoll_client(server: str, client: str, streams: int, asked: argparse.Namespa
     request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
         log = Path(made) / "truth.bin"
-        with serving(server, log) as (port, _):
+        with serving(server, log, form=form) as (port, _):
             command = [client, *map(str, (port, streams, streams * asked.rounds, round(asked.ramp_s * 1e3)))]
             done = subprocess.run(command, input=request, check=True, capture_output=True)
         truth = [answer for _, answer in answers(log)]

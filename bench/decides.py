@@ -47,12 +47,12 @@ class Run:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tests", nargs="+", choices=TESTS, default=TESTS)
+    parser.add_argument("--tests", nargs="+", choices=TESTS, default=TESTS, help="which to judge")
     parser.add_argument("--drawn", type=int, default=400, help="runs in virtual time, of each test")
     parser.add_argument("--real", type=int, default=6, help="real runs, of each test")
     parser.add_argument("--at-once", type=int, default=3, help="real runs at once")
     parser.add_argument("--requests", type=int, help="of a real run, a target; else the preset's")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of the drawn runs")
 
 
 def measure(asked: argparse.Namespace) -> Found:

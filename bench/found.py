@@ -55,17 +55,22 @@ class Machine:
         self._began = time.monotonic()
         self._busy, self._ours = _busy_s(), _ours_s()
 
-    def said(self) -> str:
-        """One line. Others: processor time of the machine that was neither this process's nor its ended children's."""
-        took = time.monotonic() - self._began
-        cores = os.cpu_count() or 1
-        system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
-        said = f"{cores} cores ({_model()}), {system}, {took:.0f} s"
-        if self._busy is None:
-            return f"{said}."
+    @property
+    def others(self) -> float | None:
+        """Share of the cores that went to programs other than this process and its ended children; None: unknown."""
         busy = _busy_s()
-        assert busy is not None
-        others = max(busy - self._busy - (_ours_s() - self._ours), 0.0) / took / cores
+        if self._busy is None or busy is None:
+            return None
+        cores_s = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        return max(busy - self._busy - (_ours_s() - self._ours), 0.0) / cores_s
+
+    def said(self) -> str:
+        """One line."""
+        took, others = time.monotonic() - self._began, self.others
+        system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+        said = f"{os.cpu_count() or 1} cores ({_model()}), {system}, {took:.0f} s"
+        if others is None:
+            return f"{said}."
         return f"{said}; others took {others:.0%} of the cores, load {os.getloadavg()[0]:.1f} at the end."
 
 

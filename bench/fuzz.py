@@ -266,7 +266,7 @@ def _damage(rng: random.Random, data: bytearray, first: int) -> None:
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cases", type=int, default=100_000, help="of each dialect")
     parser.add_argument("--seed", type=int, default=None, help="new each time unless told")
-    parser.add_argument("--dialects", nargs="*", default=list(VOICES), choices=list(VOICES))
+    parser.add_argument("--dialects", nargs="*", default=list(VOICES), choices=list(VOICES), help="which to read")
 
 
 def measure(asked: argparse.Namespace) -> Found:

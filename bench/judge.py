@@ -65,7 +65,9 @@ class Cost:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--requests", type=int, nargs="+", default=[1_000, 10_000, 100_000, 300_000, MILLION])
+    parser.add_argument(
+        "--requests", type=int, nargs="+", default=[1_000, 10_000, 100_000, 300_000, MILLION], help="runs of so many"
+    )
     parser.add_argument("--times", type=int, default=3, help=f"runs of up to {SMALL:,} requests are made so often")
 
 

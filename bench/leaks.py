@@ -127,9 +127,9 @@ def generated(kind: Kind, rng: np.random.Generator, hours: float = 1.0) -> tuple
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--series", type=int, default=1_000, help="of each kind")
-    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--hours", type=float, default=1.0, help="of each series")
     parser.add_argument("--kinds", nargs="+", type=int, help="only these rows, from 0")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of all series")
 
 
 def measure(asked: argparse.Namespace) -> Found:

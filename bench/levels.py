@@ -285,10 +285,12 @@ METHODS = {"plain bootstrap": plain, "calibrated bootstrap": calibrated, "invert
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tables", type=int, default=1_000, help="of each case with a crossing")
-    parser.add_argument("--draws", type=int, default=199)
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--draws", type=int, default=199, help="of a bootstrap")
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="of making an interval"
+    )
     parser.add_argument("--each", action="store_true", help="a row for each family of services as well")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="of all tables")
 
 
 def one(case: Case, methods: tuple[str, ...], draws: int, seed: int) -> tuple[str, float, dict[str, Interval]]:

@@ -3,10 +3,12 @@ files bounded?
 
 `streamgauge run ttft` as a user runs it, 10 streams at a time, twice. Flood: against a server that sends as fast as it
 is read, 320 answers of 45,000 text events each, which is what 10 streams of 50 tokens a second, 15 minutes long, give
-in 8 hours; then many events come in one read. Singly: each event in a read of its own, 1 ms apart, fewer of them; a
-read is what takes room. Memory is what parent and workers hold (resident) while the load runs, from the moment in which
-a tenth of the run was over. A gap between two reads with text takes 4 bytes on the disk, and nothing else there grows
-with an answer's length. What judging takes afterwards is told beside it.
+in 8 hours; then many events come in one read. Singly: the server in C (bench/truth_server.c) writes each event by
+itself, 1 ms apart, so that nearly each is a read of its own, which is what takes room; a tenth as many events, unless
+`--singly 1600` asks for all of them in half an hour. Its log says how many it wrote. Memory is what parent and workers
+hold (resident) while the load runs, from the moment in which a tenth of the run was over. A gap between two reads with
+text takes 4 bytes on the disk, and nothing else there grows with an answer's length. What judging takes afterwards is
+told beside it.
 """
 
 from __future__ import annotations
@@ -18,16 +20,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
 from bench.found import Bound, Found, progress
+from bench.load import compiled
 from bench.startup import environment
+from bench.truth_log import SERVER, answers, serving
 
 STREAMS, WARMUP = 10, 2
+PER_WRITE = 16
+"""Events in one send of the first run."""
 MOST_GROWTH, MOST_JUDGING = 8e6, 1.5e9
 BYTES_A_READ = 4.5
 BYTES_A_REQUEST, BYTES_A_SECOND = 2_000, 1_000
@@ -64,25 +71,35 @@ class Ran:
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--flood", type=int, default=320, help="answers of the first run; 0: without it")
-    parser.add_argument("--singly", type=int, default=10, help="answers of the second run; 0: without it")
-    parser.add_argument("--events", type=int, default=45_000, help="text events of each answer")
+    parser.add_argument("--events", type=int, default=45_000, help="text events of each answer of the first run")
+    parser.add_argument("--singly", type=int, default=160, help="answers of the second run; 0: without it")
+    parser.add_argument("--singly-events", type=int, default=9_000, help="text events of each answer of the second run")
 
 
 def measure(asked: argparse.Namespace) -> Found:
-    rows, bounds = [], []
-    for name, answers, per_write, pause_us in (("flood", asked.flood, 16, 0), ("singly", asked.singly, 1, 1_000)):
-        if not answers:
-            continue
-        progress(f"{name}: {answers * asked.events:,} events")
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            ran = run(Path(folder), answers, asked.events, per_write, pause_us)
-        rows.append(row_of(name, ran))
-        bounds += bounds_of(name, ran)
+    runs: list[tuple[str, Ran]] = []
+    notes = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as made:
+        folder = Path(made)
+        if asked.flood:
+            progress(f"flood: {asked.flood * asked.events:,} events")
+            with flooding(asked.events) as url:
+                runs.append(("flood", run(folder / "flood", url, asked.flood, "m")))
+        server = compiled(SERVER, folder) if asked.singly else None
+        if server is not None:
+            progress(f"singly: {asked.singly * asked.singly_events:,} events")
+            log = folder / "truth.bin"
+            with serving(server, log, fair=True) as (port, _):
+                ran = run(folder / "singly", chat(port), asked.singly, f"sim-t1-i1-n{asked.singly_events}")
+            runs.append(("singly", ran))
+            wrote = sum(len(answer.writes) - 1 for _, answer in answers(log))
+            notes.append(f"singly: the server wrote {wrote:,} text events by its log, {ran.events:,} were counted")
     return Found(
-        f"Long runs: {STREAMS} streams at a time, answers of {asked.events:,} events",
+        f"Long runs: {STREAMS} streams at a time",
         ("run", "events", "reads with text", "s", "worker MB", "grew", "parent MB", "grew", "files MB", "judging MB"),
-        rows,
-        tuple(bounds),
+        [row_of(name, ran) for name, ran in runs] or [("-",) * 10],
+        tuple(bound for name, ran in runs for bound in bounds_of(name, ran)),
+        tuple(notes),
     )
 
 
@@ -111,32 +128,44 @@ def bounds_of(name: str, ran: Ran) -> list[Bound]:
     ]
 
 
-def run(root: Path, answers: int, events: int, per_write: int, pause_us: int) -> Ran:
-    """One run of so many answers in `root`, watched from beside."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "bench.long_server", str(events), str(per_write), str(pause_us)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+def chat(port: int) -> str:
+    """The address of a server of this machine."""
+    return f"http://127.0.0.1:{port}/v1/chat/completions"
+
+
+@contextmanager
+def flooding(events: int) -> Iterator[str]:
+    """The address of a server that sends as fast as it is read."""
+    words = [sys.executable, "-m", "bench.long_server", str(events), str(PER_WRITE)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield chat(int(server.stdout.readline()))
+        finally:
+            server.communicate("")
+
+
+def run(root: Path, url: str, asked: int, model: str) -> Ran:
+    """One run of so many answers in a new folder `root`, watched from beside."""
+    root.mkdir()
+    began = time.monotonic()
+    command = subprocess.Popen(
+        [sys.executable, "-m", "streamgauge", "run", "ttft", "--url", url, "--model", model, "--json", "-q",
+         "--requests", str(asked), "--concurrency", str(STREAMS)],
+        cwd=root, env=environment(root / "cache"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        assert server.stdout is not None
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}/v1/chat/completions"
-        began = time.monotonic()
-        command = subprocess.Popen(
-            [sys.executable, "-m", "streamgauge", "run", "ttft", "--url", url, "--model", "m", "--json", "-q",
-             "--requests", str(answers), "--concurrency", str(STREAMS)],
-            cwd=root, env=environment(root / "cache"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
         held = _watched(command, root)
-        _, said = command.communicate()
-        report = next(root.glob("tests/performance/reports/*.json"), None)
-        assert report is not None, said
-        told = json.loads(report.read_text("utf-8"))
-        assert told["outcomes"] == {"ok": answers}, (told["outcomes"], said)
     finally:
-        server.communicate("")
-    whole = answers + WARMUP
-    reads = round((told["metrics"]["itl_ms"]["n"] + answers) * whole / answers)
-    events = round(told["measurement"]["text_events"] * whole / answers)
+        command.kill()
+        _, said = command.communicate()
+    report = next(root.glob("tests/performance/reports/*.json"), None)
+    assert report is not None, said
+    told = json.loads(report.read_text("utf-8"))
+    assert told["outcomes"] == {"ok": asked}, (told["outcomes"], said)
+    whole = asked + WARMUP
+    reads = round((told["metrics"]["itl_ms"]["n"] + asked) * whole / asked)
+    events = round(told["measurement"]["text_events"] * whole / asked)
     return Ran(events, reads, whole, time.monotonic() - began, _on_disk(root), held)
 
 

@@ -1,7 +1,7 @@
-"""A server that streams OpenAI chat answers: `python -m bench.long_server EVENTS PER_WRITE PAUSE_US`.
+"""A server that streams OpenAI chat answers: `python -m bench.long_server EVENTS PER_WRITE`.
 
-Prints its port. A connection has a thread; an answer is EVENTS text events, PER_WRITE of them in each send and a pause
-after it; without one it sends as fast as it is read. Ends with its standard input.
+Prints its port. A connection has a thread; an answer is EVENTS text events, PER_WRITE of them in each send, as fast as
+it is read. Ends with its standard input.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import socket
 import sys
 import threading
-import time
 
 
 def _chunk(data: bytes) -> bytes:
@@ -26,7 +25,7 @@ LAST = (
 )
 
 
-def _serve(conn: socket.socket, events: int, per_write: int, pause_s: float) -> None:
+def _serve(conn: socket.socket, events: int, per_write: int) -> None:
     conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     whole, rest = divmod(events, per_write)
     some = TOKEN * per_write
@@ -47,30 +46,28 @@ def _serve(conn: socket.socket, events: int, per_write: int, pause_s: float) -> 
             conn.sendall(HEAD)
             for _ in range(whole):
                 conn.sendall(some)
-                if pause_s:
-                    time.sleep(pause_s)
             conn.sendall(TOKEN * rest + LAST)
 
 
-def main(events: int, per_write: int, pause_s: float) -> None:
+def main(events: int, per_write: int) -> None:
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     print(listener.getsockname()[1], flush=True)
 
     def accept() -> None:
         while True:
             conn, _ = listener.accept()
-            threading.Thread(target=_safely, args=(conn, events, per_write, pause_s), daemon=True).start()
+            threading.Thread(target=_safely, args=(conn, events, per_write), daemon=True).start()
 
     threading.Thread(target=accept, daemon=True).start()
     sys.stdin.read()
 
 
-def _safely(conn: socket.socket, events: int, per_write: int, pause_s: float) -> None:
+def _safely(conn: socket.socket, events: int, per_write: int) -> None:
     try:
-        _serve(conn, events, per_write, pause_s)
+        _serve(conn, events, per_write)
     except OSError:
         return  # whoever asked has left
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) / 1e6)
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -3,23 +3,25 @@
 Three runs. On time: many short streams a second. Slowed: the worker is stopped again and again, so that its own starts
 are late. Queued: the server takes a new connection only now and then and closes it after its answer, so that connects
 wait. Truth is the plan (when each arrival is due, computed anew) and the server's log (when it wrote). Late: our start
-after the due time, through us. Waited: ready to run, and no core was free. A start: from the worker's beginning with a
-request to its last byte sent, on a connection that was there. Error: how far our ttft lies from (just before the
-server's first write) - due, beyond the slack it claims; service: the same of ttft_service and our sent. Queued is what
-the two differ by, due to sent.
+after the due time, through us. Control: a C program beside the first run that is due as often and does nothing but wait
+(bench/timer_control.c): what it is late is the machine's doing. Waited: ready to run, and no core was free. A start:
+from the worker's beginning with a request to its last byte sent, on a connection that was there. Error: how far our
+ttft lies from (just before the server's first write) - due, beyond the slack it claims; service: the same of
+ttft_service and our sent. Queued is what the two differ by, due to sent.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -30,7 +32,7 @@ import psutil
 
 from bench.found import Bound, Found, at, progress
 from bench.load import PROMPT, compiled, processor
-from bench.truth import SERVER, Answer, read_log
+from bench.truth_log import SERVER, Answer, read_log, serving
 from streamgauge.arrivals import Rate
 from streamgauge.client import target_from_url
 from streamgauge.clock import S, SystemClock
@@ -43,6 +45,7 @@ from streamgauge.slices import starts_late
 from streamgauge.suite.folder import records
 from streamgauge.summary import MetricsCollector
 
+CONTROL = Path(__file__).with_name("timer_control.c")
 MODEL = "sim-t50-i10-n5"
 LATE_MS, ERROR_MS, SHARE_LATE = 1.0, 1.0, 0.05
 STOPPED_S, EVERY_S = 0.15, 0.5
@@ -65,6 +68,8 @@ class Ran:
     began_ns: int
     waited: float
     """Share of the time in which a worker was ready and had no core."""
+    control_ms: tuple[float, ...] = ()
+    """How late the control was, where there was one: p50, p95, p99, most."""
 
 
 @dataclass(slots=True)
@@ -72,17 +77,29 @@ class _Watch:
     """Hears a run's events: when its phase began, and how long its workers waited for a core since."""
 
     fifo: bool
+    control: Sequence[str] = ()
+    """The command of the control, started with the phase."""
+    controlling: subprocess.Popen[str] | None = None
     began_ns: int = 0
     waits: list[tuple[int, int]] = field(default_factory=list)
 
     def __call__(self, event: object) -> None:
         if isinstance(event, Began):
             self.began_ns = event.at_ns
+            if self.control:
+                self.controlling = subprocess.Popen(self.control, stdout=subprocess.PIPE, text=True)
             for pid in workers() if self.fifo else ():
                 os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
         with contextlib.suppress(OSError, IndexError):  # a worker that just ended
             waited = sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) for pid in workers())
             self.waits.append((time.monotonic_ns(), waited))
+
+    def control_ms(self) -> tuple[float, ...]:
+        """How late the control was, once it has ended."""
+        if self.controlling is None:
+            return ()
+        out, _ = self.controlling.communicate(timeout=60)
+        return tuple(ns / 1e6 for ns in json.loads(out)["late_ns"])
 
     @property
     def waited(self) -> float:
@@ -102,8 +119,8 @@ def workers() -> list[int]:
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=1_000.0, help="arrivals a second")
-    parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--arrivals", choices=("constant", "poisson"), default="constant")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the first run")
+    parser.add_argument("--arrivals", choices=("constant", "poisson"), default="constant", help="how they are spread")
     parser.add_argument("--model", default=MODEL, help="the server's schedule")
     told = "the worker has a core of its own (real-time scheduler): what is left is our own doing"
     parser.add_argument("--fifo", action="store_true", help=told)
@@ -112,12 +129,13 @@ def options(parser: argparse.ArgumentParser) -> None:
 def measure(asked: argparse.Namespace) -> Found:
     title = f"Open loop: {asked.rate:g} arrivals/s ({asked.arrivals}) of {asked.model} for {asked.seconds:g} s"
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
-        server = compiled(SERVER, Path(made))
-        if server is None:
+        server, control = compiled(SERVER, Path(made)), compiled(CONTROL, Path(made))
+        if server is None or control is None:
             return Found(title, COLUMNS, [("-",) * len(COLUMNS)], notes=("no C compiler (cc) here: not measured",))
         progress("on time")
         free = Rate(asked.rate, round(asked.rate * 10), asked.arrivals)
-        on_time = run(server, free, asked.seconds, asked.model, fifo=asked.fifo)
+        beside = (control, f"{asked.rate:g}", f"{asked.seconds:g}", *(["--fifo"] if asked.fifo else []))
+        on_time = run(server, free, asked.seconds, asked.model, control=beside, fifo=asked.fifo)
         progress("slowed")
         slowed = run(
             server,
@@ -131,6 +149,9 @@ def measure(asked: argparse.Namespace) -> Found:
         slow_to_accept = ("--close", "--accept-us", str(ACCEPT_US), "--backlog", str(BACKLOG))
         queued = run(server, Rate(QUEUED_RATE, 10_000), SHORT_S, asked.model, *slow_to_accept, fifo=asked.fifo)
     rows = [row(name, ran) for name, ran in (("on time", on_time), ("slowed", slowed), ("queued", queued))]
+    rows.insert(
+        1, ("control", f"{round(asked.rate * asked.seconds):,}", "-", _listed(*on_time.control_ms), *["-"] * 10)
+    )
     bounds = (*_kept(on_time, free, asked.seconds), *_slowed(slowed), *_queued(queued))
     return Found(title, COLUMNS, rows, bounds, (
         f"the worker {'has a core of its own (real-time scheduler)' if asked.fifo else 'takes its turn like others'}",
@@ -140,13 +161,14 @@ def measure(asked: argparse.Namespace) -> Found:
 
 
 def run(
-    server: str, load: Rate, seconds: float, model: str, *how: str, stopping: bool = False, fifo: bool = False
-) -> Ran:
-    """One phase of these arrivals; `stopping`: the worker is stopped again and again meanwhile."""
+    server: str, load: Rate, seconds: float, model: str, *how: str, stopping: bool = False, fifo: bool = False,
+    control: Sequence[str] = (),
+) -> Ran:  # fmt: skip
+    """One phase of these arrivals; `stopping`: the worker is stopped again and again; `control` runs beside."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        watch = _Watch(fifo)
-        with serving(server, folder / "truth.bin", *how) as port:
+        watch = _Watch(fifo, control)
+        with serving(server, folder / "truth.bin", *how, whole=False) as (port, _):
             url = f"http://127.0.0.1:{port}/v1/chat/completions"
             target = target_from_url(url, dialect="openai-chat", model=model)
             target = msgspec.structs.replace(target, addresses=(("127.0.0.1", port),))
@@ -161,19 +183,8 @@ def run(
         found = list(records(folder))
         samples = sorted((one for one in found if isinstance(one, Sample)), key=lambda sample: sample.due_ns)
         ticks = [one for one in found if isinstance(one, AuditTick)]
-        return Ran(samples, ticks, read_log(folder / "truth.bin"), watch.began_ns, watch.waited)
-
-
-@contextmanager
-def serving(server: str, log: Path, *how: str) -> Iterator[int]:
-    """The server's port; its log is written at the end. Answers whose reader left early are none of its faults here."""
-    with subprocess.Popen([server, str(log), "--fifo", *how], stdout=subprocess.PIPE, text=True) as running:
-        assert running.stdout is not None
-        try:
-            yield int(running.stdout.readline())
-        finally:
-            running.send_signal(signal.SIGTERM)
-            running.wait(20)
+        truth = read_log(folder / "truth.bin")
+        return Ran(samples, ticks, truth, watch.began_ns, watch.waited, watch.control_ms())
 
 
 @contextmanager
@@ -233,7 +244,10 @@ def _kept(ran: Ran, load: Rate, seconds: float) -> list[Bound]:
     error = at(errors_ms(ran)[0], 0.95)
     return [
         Bound(f"every arrival has one Sample, due when the plan says: {len(ran.samples):,}", exact),
-        Bound(f"lateness p99 {at(late, 0.99):.2f} ms, limit {LATE_MS:g} ms", at(late, 0.99) < LATE_MS),
+        Bound(
+            f"lateness p99 {at(late, 0.99):.2f} ms, limit {LATE_MS:g} ms (the control's {ran.control_ms[2]:.2f} ms)",
+            at(late, 0.99) < LATE_MS,
+        ),
         Bound(f"{bad} arrivals ended badly, limit 0", bad == 0),
         Bound(f"ttft off the truth by {error:.2f} ms at p95, limit {ERROR_MS:g} ms", error <= ERROR_MS),
     ]

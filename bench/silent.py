@@ -9,6 +9,12 @@ Pick-up, from `sent` to the server's whole request, is shown apart: the stamps a
 one machine with the server we may be why it takes long. It must not be silent either: where a quantile of it exceeds
 5 % of a limit, the report must say that the machine was full.
 
+Load alone is tried up to 4,000 streams. Each disturbance is tried at a load that the machine carries with ease, at one
+that it just carries, and at one that it does not; between and above those load alone decides, and the row is `none`'s.
+
+With `--keep FILE` each result is written down at once, and those of an earlier start with the same model, rounds and
+scheduling are taken from there, so that a cut loses nothing and single cases can be added by name.
+
 Bound: no run with an error over 5 % of a limit is anything but invalid, with its cause named. False alarms (invalid,
 and every quantile was right) are counted, not bounded.
 """
@@ -22,22 +28,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import ceil, inf
 from pathlib import Path
+from statistics import median
 
 from bench.disturb import ACTS, Run, disturbed
-from bench.found import Bound, Found, progress
+from bench.found import Bound, Found, Machine, progress
 from bench.load import compiled
 from bench.silent_plot import Point, draw
-from bench.truth import SERVER, read_log
+from bench.truth_log import SERVER, read_log, serving
 from streamgauge.sample import NOT_JUDGED, Sample
 from streamgauge.suite.folder import records
 
 HERE = Path(__file__).parent
 MODEL = "sim-t250-j200-i20-n40"
-LEVELS = [100, 500, 1000, 2000, 4000]
+LEVELS = (100, 500, 1000, 2000, 4000)
+DISTURBED = (100, 500, 2000)
+"""Levels of load alone; levels at which something is done as well."""
 LIMITS = {"p50": 500.0, "p95": 1000.0, "p99": 2000.0}
 SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 METRICS = ("ttft_ms", "ttft_service_ms")
@@ -70,6 +78,8 @@ class Result:
     """Judged requests that the server's log does not hold."""
     doubted: list[str] = field(default_factory=list)
     """metric.stat of each criterion that does not stand through us, whatever the run's verdict."""
+    others: float | None = None
+    """Share of the cores that other programs took meanwhile."""
 
     @property
     def worst(self) -> float:
@@ -97,18 +107,22 @@ class Result:
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--streams", type=int, nargs="+", default=LEVELS)
-    parser.add_argument("--disturbed-by", nargs="+", choices=list(ACTS), default=list(ACTS))
+    levels = f"default: {_numbers(LEVELS)} with none, else {_numbers(DISTURBED)}"
+    parser.add_argument("--streams", type=int, nargs="+", default=argparse.SUPPRESS, help=f"levels; {levels}")
+    parser.add_argument(
+        "--disturbed-by", nargs="+", choices=list(ACTS), default=list(ACTS), help="what is done to the run"
+    )
     parser.add_argument("--model", default=MODEL, help="the server's schedule")
     parser.add_argument("--rounds", type=int, default=24, help="requests of each stream")
     parser.add_argument("--fair", action="store_true", help="the server without real-time scheduling")
-    parser.add_argument("--keep", type=Path, help="file of results: known ones are not measured again")
+    parser.add_argument("--keep", type=Path, help="file of results, one a line: go on from there")
     parser.add_argument("--plot", type=Path, help="draw the results into this file (svg or png)")
 
 
 def measure(asked: argparse.Namespace) -> Found:
     title = f"Never wrong in silence, model {asked.model}"
-    known = _kept(asked.keep)
+    how = {"model": asked.model, "rounds": asked.rounds, "fair": asked.fair}
+    known = kept(asked.keep, how)
     results = []
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
         server = compiled(SERVER, Path(made))
@@ -116,12 +130,12 @@ def measure(asked: argparse.Namespace) -> Found:
         if server is None or shim is None:
             return Found(title, COLUMNS, [("-",) * len(COLUMNS)], notes=("no C compiler (cc) here: not measured",))
         for name in asked.disturbed_by:
-            for streams in asked.streams:
+            for streams in getattr(asked, "streams", LEVELS if name == "none" else DISTURBED):
                 result = known.get((streams, name))
                 if result is None:
                     progress(f"{streams} streams, {name}")
                     result = one(server, shim, streams, name, asked)
-                    _keep(asked.keep, result)
+                    keep(asked.keep, how, result)
                 results.append(result)
     if asked.plot is not None:
         draw([Point(r.disturbed_by, r.streams, r.worst, r.verdict) for r in results], asked.plot)
@@ -133,18 +147,24 @@ def measure(asked: argparse.Namespace) -> Found:
         Bound(f"{len(unsaid)} runs had a slow pick-up and did not say that the machine was full{_named(unsaid)}",
               not unsaid),
     )  # fmt: skip
-    notes = (f"{len(alarms)} of {len(results)} runs were right and called invalid{_named(alarms)}",)
-    return Found(title, COLUMNS, [_row(r) for r in results], bounds, notes)
+    notes = [f"{len(alarms)} of {len(results)} runs were right and called invalid{_named(alarms)}"]
+    others = sorted(r.others for r in results if r.others is not None)
+    if others:
+        notes.append(
+            f"others took {others[0]:.0%} to {others[-1]:.0%} of the cores in a run, {median(others):.0%} in the median"
+        )
+    notes.append(f"the server {'takes its turn like others' if asked.fair else 'asks for real-time scheduling'}")
+    return Found(title, COLUMNS, [_row(r) for r in results], bounds, tuple(notes))
 
 
 def one(server: str, shim: str, streams: int, name: str, asked: argparse.Namespace) -> Result:
     """One run of the real command under one disturbance."""
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
-        folder = Path(made)
+        folder, machine = Path(made), Machine()
         steps = folder / "steps"
         steps.write_bytes(b"\0" * 4096)
         env = {**os.environ, "LD_PRELOAD": shim, "STEPPED_CLOCK": str(steps)}
-        with _serving(server, folder / "truth.bin", fair=asked.fair) as port:
+        with serving(server, folder / "truth.bin", whole=False, fair=asked.fair) as (port, _):
             process = subprocess.Popen(
                 _command(port, streams, min(asked.rounds, max(MOST // streams, 3)), asked.model), cwd=folder, env=env,
                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -158,7 +178,7 @@ def one(server: str, shim: str, streams: int, name: str, asked: argparse.Namespa
                     process.communicate()
         if not out:
             raise RuntimeError(f"no report, exit {process.returncode}: {err[-2000:]}")
-        return _result(json.loads(out), folder, streams, name)
+        return replace(_result(json.loads(out), folder, streams, name), others=machine.others)
 
 
 def _command(port: int, streams: int, rounds: int, model: str) -> list[str]:
@@ -170,19 +190,6 @@ def _command(port: int, streams: int, rounds: int, model: str) -> list[str]:
         "--requests", str(streams * rounds), "--set", f"ttft.criteria={asked}",
         "--set", 'ttft.prompts=["short"]', "--out", "reports", "--json", "-q",
     ]  # fmt: skip
-
-
-@contextmanager
-def _serving(server: str, log: Path, *, fair: bool) -> Iterator[int]:
-    """The port. Answers that were cut (the run's end cancels) are left out of its log."""
-    words = [server, str(log), *([] if fair else ["--fifo"])]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
-        assert running.stdout is not None
-        try:
-            yield int(running.stdout.readline())
-        finally:
-            running.terminate()
-            running.wait(30)
 
 
 def _result(report: dict[str, object], folder: Path, streams: int, name: str) -> Result:
@@ -235,14 +242,25 @@ def _named(results: Sequence[Result]) -> str:
     return ": " + ", ".join(f"{r.streams} {r.disturbed_by} ({r.worst:.0f} %)" for r in results) if results else ""
 
 
-def _kept(path: Path | None) -> dict[tuple[int, str], Result]:
+def kept(path: Path | None, how: dict[str, object]) -> dict[tuple[int, str], Result]:
+    """What the file holds of runs made like this. A last line without its end was cut off while it was written."""
     if path is None or not path.is_file():
         return {}
-    results = [Result(**json.loads(line)) for line in path.read_text().splitlines()]
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        path.write_text(whole)
+    lines = map(json.loads, whole.splitlines())
+    results = [Result(**line["result"]) for line in lines if line.get("how") == how]
     return {(r.streams, r.disturbed_by): r for r in results}
 
 
-def _keep(path: Path | None, result: Result) -> None:
+def keep(path: Path | None, how: dict[str, object], result: Result) -> None:
+    """Add a result to the file."""
     if path is not None:
         with path.open("a") as file:
-            file.write(json.dumps(asdict(result)) + "\n")
+            file.write(json.dumps({"how": how, "result": asdict(result)}) + "\n")
+
+
+def _numbers(levels: Sequence[int]) -> str:
+    return ", ".join(f"{n:,}" for n in levels)

@@ -24,7 +24,7 @@ virtual machine, and no client under such a load sleeps that long."""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--streams", type=int, default=1000)
+    parser.add_argument("--streams", type=int, default=1000, help="open at once")
     parser.add_argument("--tokens", type=int, default=200, help="of each answer")
 
 

@@ -37,7 +37,7 @@ COLUMNS = (
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--streams", type=int, nargs="+", default=[100, 500, 1000])
+    parser.add_argument("--streams", type=int, nargs="+", default=[100, 500, 1000], help="levels")
     parser.add_argument("--model", default=MODEL, help="its schedule")
     parser.add_argument("--ramp-s", type=float, default=RAMP_S, help="over which the starts are spread")
     parser.add_argument("--rounds", type=int, default=2, help="requests of each stream")

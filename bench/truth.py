@@ -7,6 +7,8 @@ server's whole request; it is part of the error. Stamps beyond: how far the arri
 every read, by its kernel stamp; the C client: the first, by its own clock) lies outside the (before, after) of the
 write that ended the read. Slack holds: of first and last texts that share a read with later events, those whose write
 lies in what the slack allows. The limit: what the C client is brought when more is asked for than can be.
+Events: what differs between those of an answer (bench.truth_log.FORMS). `same`, nothing, suits us best, for an event
+like the last is not decoded again; `padded`, as OpenAI's, least.
 Figures are medians over the runs of a case; `python -m bench slack` holds every single event against its write.
 """
 
@@ -20,7 +22,7 @@ from statistics import median
 from bench.found import Bound, Found, progress
 from bench.load import RAMP_S, compiled
 from bench.plain_client import CLIENT
-from bench.truth_log import SERVER, Answer, answers, read_log, serving
+from bench.truth_log import FORMS, SERVER, Answer, answers, read_log, serving
 from bench.truth_run import Case, Run, c_run, our_run
 
 __all__ = ["SERVER", "Answer", "answers", "measure", "options", "read_log", "serving"]
@@ -35,15 +37,17 @@ ERROR_MS = (0.5, 1.0, 2.0)
 ITL_SHARE = 0.01
 SLACK_MISSED = 1 / 1_000
 COLUMNS = (
-    "streams", "starts", "client", "open", "tok/s", "requests", "error ms p50 / p95 / p99", "pick-up ms p50 / p95",
-    "stamps beyond ms p50 / p95 / p99", "slack holds", "ITL p50 ms told / true", "merged", "us an event", "of a core",
-    "server late ms",
+    "streams", "starts", "events", "client", "open", "tok/s", "requests", "error ms p50 / p95 / p99",
+    "pick-up ms p50 / p95", "stamps beyond ms p50 / p95 / p99", "slack holds", "ITL p50 ms told / true", "merged",
+    "us an event", "of a core", "server late ms",
 )  # fmt: skip
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--streams", type=int, nargs="*", default=[100, 500, 1000], help="starts spread over the ramp")
     parser.add_argument("--herd", type=int, nargs="*", default=[100, 500, 1000], help="all starts at once")
+    parser.add_argument("--varied", type=int, nargs="*", default=[500, 1000], help="starts spread, events of --form")
+    parser.add_argument("--form", choices=FORMS[1:], default="padded", help="of the varied events")
     parser.add_argument("--model", default=MODEL, help="its schedule")
     parser.add_argument("--ramp-s", type=float, default=RAMP_S, help="over which the starts are spread")
     parser.add_argument("--rounds", type=int, default=4, help="requests of each stream")
@@ -59,7 +63,8 @@ def measure(asked: argparse.Namespace) -> Found:
         server, client = compiled(SERVER, Path(made)), compiled(CLIENT, Path(made))
         if server is None or client is None:
             return Found(title, COLUMNS, [("-",) * len(COLUMNS)], notes=("no C compiler (cc) here: not measured",))
-        for case in [Case(n, asked.ramp_s) for n in asked.streams] + [Case(n, 0.0) for n in asked.herd]:
+        spread, herd = [Case(n, asked.ramp_s) for n in asked.streams], [Case(n, 0.0) for n in asked.herd]
+        for case in [*spread, *(Case(n, asked.ramp_s, asked.form) for n in asked.varied), *herd]:
             ours, plain = [], []
             for turn in range(asked.times):
                 progress(f"{case.words}, run {turn + 1} of {asked.times}")
@@ -91,6 +96,7 @@ def row(case: Case, client: str, runs: list[Run]) -> tuple[str, ...]:
     return (
         str(case.streams),
         case.starts,
+        case.form,
         client,
         f"{median(run.open for run in runs):.0f}",
         f"{median(run.tokens_per_s for run in runs):,.0f}",

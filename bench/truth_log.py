@@ -14,6 +14,9 @@ SERVER = Path(__file__).with_name("truth_server.c")
 _HEAD = struct.Struct("<16sQQQII")
 _WRITE = struct.Struct("<QQ")
 _SPOILED = 3
+FORMS = ("same", "text", "padded")
+"""Of the server's events (`--vary` of truth_server.c): all bytes the same, which suits us best, for an event like the
+one before is counted without decoding it; another text in each, as vLLM; random padding in each as well, as OpenAI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +38,23 @@ class Answer:
 
 
 @contextmanager
-def serving(server: str, log: Path, *, whole: bool = True) -> Iterator[tuple[int, str]]:
+def serving(
+    server: str, log: Path, *how: str, whole: bool = True, fair: bool = False, form: str = "same"
+) -> Iterator[tuple[int, str]]:
     """(port, how it is scheduled: fifo or fair). The log is written at the end of the block.
 
-    `whole`: every answer must have been taken to its end, or RuntimeError.
+    `how`: more of its options. `whole`: every answer must have been taken to its end, or RuntimeError. `fair`: it does
+    not ask for real-time scheduling. `form`: one of FORMS.
     """
-    with subprocess.Popen(
-        [server, str(log), "--fifo"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as running:
+    varied = () if form == "same" else ("--vary", form)
+    words = [server, str(log), *(() if fair else ("--fifo",)), *varied, *how]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
         assert running.stdout is not None
         try:
             yield int(running.stdout.readline()), running.stdout.readline().strip()
         finally:
             running.send_signal(signal.SIGTERM)
-            status = running.wait(20)
+            status = running.wait(30)
     if status == _SPOILED and whole:
         raise RuntimeError("the server had answers that were left or not taken in time: the log is not whole")
     if status not in (0, _SPOILED):

@@ -22,14 +22,15 @@ QUANTILES = (0.5, 0.95, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """How many streams, and over how long their starts are spread; 0: all at once."""
+    """How many streams, over how long their starts are spread (0: all at once), and the form of their events."""
 
     streams: int
     ramp_s: float
+    form: str = "same"
 
     @property
     def words(self) -> str:
-        return f"{self.streams} streams, {self.starts}"
+        return f"{self.streams} streams, {self.starts}{'' if self.form == 'same' else f', {self.form}'}"
 
     @property
     def starts(self) -> str:
@@ -64,7 +65,7 @@ def our_run(server: str, case: Case, asked: argparse.Namespace) -> Run:
     """The whole engine: worker processes, samples on disk."""
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
         folder = Path(made)
-        with serving(server, folder / "truth.bin") as (port, scheduled):
+        with serving(server, folder / "truth.bin", form=case.form) as (port, scheduled):
             url, address = f"http://127.0.0.1:{port}/v1/chat/completions", ("127.0.0.1", port)
             requests = case.streams * asked.rounds
             found = conducted(
@@ -105,7 +106,7 @@ def c_run(server: str, client: str, case: Case, asked: argparse.Namespace) -> Ru
     """The C client, with the same load."""
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
         folder = Path(made)
-        with serving(server, folder / "truth.bin") as (port, scheduled):
+        with serving(server, folder / "truth.bin", form=case.form) as (port, scheduled):
             requests = case.streams * asked.rounds
             told = plain_run(
                 client, port, folder, asked.model, case.streams, requests, case.ramp_s, kernel=asked.kernel

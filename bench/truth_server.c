@@ -1,6 +1,6 @@
 /* A server that streams OpenAI completions and knows exactly when it wrote each token. Loopback only.
  *
- *     truth_server LOG [--fifo] [--spin US] [--close] [--accept-us US] [--backlog N]
+ *     truth_server LOG [--fifo] [--spin US] [--close] [--accept-us US] [--backlog N] [--vary text|padded]
  *
  * The first line of its output is its port. A request's model says what is streamed: sim-t300-i20-n100 is a first token
  * 300 ms after the whole request, then one every 20 ms, 100 of them, each in a write of its own; j2000 in it adds up to
@@ -18,6 +18,10 @@
  * --fifo asks for the real-time scheduler; --spin looks for due times without sleeping in the last US microseconds;
  * --close ends the connection after each answer; --accept-us takes at most one new connection in so many microseconds,
  * and --backlog is how many of them the kernel lets wait for that: a service whose connections queue.
+ *
+ * Every event of every answer has the same bytes but with --vary. There each answer has an id of its own and each event
+ * another text (truth_forms.h): `text` in the form of vLLM, where nothing else differs within an answer; `padded` in that
+ * of OpenAI, with a random `obfuscation` in each event. Either way an event is one write.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -36,17 +40,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "truth_forms.h"
+
 enum { REQUEST_SIZE = 65536, BATCH = 1024 };
 enum { WAITING = -1 };
 
 struct write_times {
     uint64_t before, after;
-};
-
-/* How one path's answers are written: whole chunks of the message. */
-struct voice {
-    char first[2048], token[1024], finish[1024];
-    size_t first_size, token_size;
 };
 
 struct conn {
@@ -56,7 +56,8 @@ struct conn {
     uint64_t gap;
     unsigned char trace[16];
     const struct voice *voice;
-    size_t size;
+    size_t size, text; /* read of the request; where in the list the texts of its answer begin */
+    char id[ID_SIZE + 1];
     struct write_times *times;
     char in[REQUEST_SIZE];
 };
@@ -67,7 +68,6 @@ struct head {
     uint32_t n, left;
 };
 
-static struct voice chat, plain;
 static struct conn **heap;
 static size_t heap_size, heap_room;
 static char *logged;
@@ -76,13 +76,6 @@ static unsigned long spoiled;
 static volatile sig_atomic_t stop;
 static int closing, backlog = 65535;
 static uint64_t accept_ns;
-
-static void check(int good, const char *what) {
-    if (!good) {
-        perror(what);
-        exit(1);
-    }
-}
 
 static uint64_t now(void) {
     struct timespec t;
@@ -182,6 +175,8 @@ static void begin(struct conn *c, uint64_t at) {
     c->sent = 0;
     c->late = 0;
     c->voice = memmem(c->in, strcspn(c->in, "\r"), "/chat/", 6) ? &chat : &plain;
+    c->text = drawn(texts);
+    snprintf(c->id, sizeof c->id, "%016llx%016llx", (unsigned long long)drawn(UINT64_MAX), (unsigned long long)at);
     free(c->times);
     check((c->times = malloc((c->tokens + 1) * sizeof *c->times)) != NULL, "memory");
     c->size = 0;
@@ -231,51 +226,30 @@ static void on_readable(struct conn *c) {
 
 /* Answers. */
 
-#define CHUNK(kind, choice, finish) \
-    "data: {\"id\":\"" kind "-1\",\"object\":\"" kind "\",\"created\":1,\"model\":\"sim\",\"choices\":[{\"index\":0," \
-    choice ",\"finish_reason\":" finish "}]}\n\n"
-#define CHAT(delta, finish) CHUNK("chat.completion.chunk", "\"delta\":" delta, finish)
-#define PLAIN(text, finish) CHUNK("text_completion", "\"text\":" text, finish)
-#define USAGE \
-    "data: {\"id\":\"%s-1\",\"object\":\"%s\",\"created\":1,\"model\":\"sim\",\"choices\":[],\"usage\":{" \
-    "\"prompt_tokens\":10,\"completion_tokens\":%u,\"total_tokens\":%u}}\n\ndata: [DONE]\n\n"
-#define HEADERS \
-    "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n"
-
-/* The bytes of a chunk: its size in hex, then the text. */
-static size_t chunk(char *out, const char *text) {
-    return (size_t)sprintf(out, "%zx\r\n%s\r\n", strlen(text), text);
+/* Bytes of a piece in this answer. */
+static size_t put_piece(char *out, const struct piece *piece, const struct conn *c) {
+    memcpy(out, piece->data, piece->size);
+    if (piece->id_at) memcpy(out + piece->id_at, c->id, ID_SIZE);
+    return piece->size;
 }
 
-static void give_voices(void) {
-    const char *end = closing ? "connection: close\r\n\r\n" : "\r\n";
-    chat.first_size = (size_t)sprintf(chat.first, HEADERS "%s", end);
-    chat.first_size += chunk(chat.first + chat.first_size, CHAT("{\"role\":\"assistant\",\"content\":\"\"}", "null"));
-    chat.first_size += chunk(chat.first + chat.first_size, CHAT("{\"content\":\" word\"}", "null"));
-    chat.token_size = chunk(chat.token, CHAT("{\"content\":\" word\"}", "null"));
-    strcpy(chat.finish, CHAT("{}", "\"stop\"") USAGE);
-    plain.first_size = (size_t)sprintf(plain.first, HEADERS "%s", end);
-    plain.first_size += chunk(plain.first + plain.first_size, PLAIN("\" word\"", "null"));
-    plain.token_size = chunk(plain.token, PLAIN("\" word\"", "null"));
-    strcpy(plain.finish, PLAIN("\"\"", "\"stop\"") USAGE);
+/* The last write: finish, usage, [DONE], and the end of the message. */
+static size_t put_last(char *out, const struct conn *c) {
+    const char *kind = c->voice == &chat ? "chat.completion.chunk" : "text_completion";
+    char text[1024];
+    snprintf(text, sizeof text, c->voice->finish, kind, kind, c->tokens, c->tokens + 10);
+    size_t size = chunk(out, text);
+    return size + (size_t)sprintf(out + size, "0\r\n\r\n");
 }
 
 static void write_next(struct conn *c) {
-    const struct voice *voice = c->voice;
-    char last[2048];
-    const char *data = voice->token;
-    size_t size = voice->token_size;
-    if (c->sent == 0) {
-        data = voice->first;
-        size = voice->first_size;
-    } else if (c->sent == c->tokens) {
-        const char *kind = voice == &chat ? "chat.completion.chunk" : "text_completion";
-        char text[1024];
-        snprintf(text, sizeof text, voice->finish, kind, kind, c->tokens, c->tokens + 10);
-        size = chunk(last, text);
-        memcpy(last + size, "0\r\n\r\n", 5);
-        size += 5;
-        data = last;
+    char data[4096];
+    size_t size = 0;
+    if (c->sent == c->tokens) {
+        size = put_last(data, c);
+    } else {
+        if (c->sent == 0) size = put_piece(data, &c->voice->first, c);
+        size += put_piece(data + size, &c->voice->texts[(c->text + c->sent) % texts], c);
     }
     struct write_times *times = &c->times[c->sent];
     times->before = now();
@@ -361,7 +335,8 @@ int main(int count, char **words) {
     uint64_t spin_ns = 0;
     int fifo = 0;
     if (count < 2) {
-        fprintf(stderr, "usage: truth_server LOG [--fifo] [--spin US] [--close] [--accept-us US] [--backlog N]\n");
+        fprintf(stderr, "usage: truth_server LOG [--fifo] [--spin US] [--close] [--accept-us US] [--backlog N] "
+                        "[--vary text|padded]\n");
         return 2;
     }
     for (int i = 2; i < count; i++) {
@@ -369,6 +344,7 @@ int main(int count, char **words) {
         else if (!strcmp(words[i], "--close")) closing = 1;
         else if (!strcmp(words[i], "--accept-us") && i + 1 < count) accept_ns = strtoull(words[++i], NULL, 10) * 1000u;
         else if (!strcmp(words[i], "--backlog") && i + 1 < count) backlog = atoi(words[++i]);
+        else if (!strcmp(words[i], "--vary") && i + 1 < count) vary = strcmp(words[++i], "padded") ? TEXT : PADDED;
         else if (!strcmp(words[i], "--spin") && i + 1 < count) spin_ns = strtoull(words[++i], NULL, 10) * 1000u;
     }
     struct rlimit files;
@@ -379,7 +355,7 @@ int main(int count, char **words) {
         struct sched_param param = {.sched_priority = 1};
         fifo = sched_setscheduler(0, SCHED_FIFO, &param) == 0;
     }
-    give_voices();
+    give_voices(closing);
     prctl(PR_SET_TIMERSLACK, 1);
     signal(SIGTERM, on_signal);
     signal(SIGINT, on_signal);

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -21,14 +24,14 @@ TINY = {
     "slack": (*QUICK, "--rounds", "3"),
     "peers": (*QUICK[:4], "--tools", "streamgauge", "c-epoll", "fetch", "--rounds", "2"),
     "cost": (*QUICK, "--rounds", "12", "--times", "1"),
-    "scale": ("--streams", "6", "--ramp-s", "0.5", "--hold-s", "3"),
+    "scale": ("--streams", "6", "--descriptors", "68", "--ramp-s", "0.5", "--hold-s", "3"),
     "judge": ("--requests", "60", "--times", "1"),
     "simulator": ("--streams", "5", "--tokens", "5"),
     "fuzz": ("--cases", "40", "--seed", "1"),
     "openloop": ("--rate", "50", "--seconds", "1"),
     "leaks": ("--series", "2"),
     "decides": ("--tests", "ttft", "--drawn", "2", "--real", "1", "--requests", "2"),
-    "long": ("--flood", "11", "--singly", "10", "--events", "300"),
+    "long": ("--flood", "11", "--singly", "10", "--events", "300", "--singly-events", "300"),
     "levels": ("--tables", "7", "--draws", "19"),
     "signs": ("--runs", "4"),
 }
@@ -63,6 +66,19 @@ def test_a_benchmark_prints_its_table_and_its_machine(name: str, running: dict[s
     assert len(table) >= 3
     assert len({line.count(" | ") for line in table}) == 1
     assert all(cell.strip() for line in table for cell in line.strip("| ").split("|"))
+
+
+def test_every_option_of_every_benchmark_is_explained() -> None:
+    def wide(prog: str) -> argparse.HelpFormatter:
+        return argparse.HelpFormatter(prog, max_help_position=900, width=2000)
+
+    for name in NAMES:
+        parser = argparse.ArgumentParser(add_help=False, formatter_class=wide)
+        import_module(f"bench.{name}").options(parser)
+        lines = [line for line in parser.format_help().splitlines() if line.startswith("  --")]
+        assert lines, name
+        for line in lines:
+            assert re.search(r"\S  +\S", line), f"{name}: {line.strip()} says nothing"
 
 
 def test_every_benchmark_is_listed_and_tried_here() -> None:

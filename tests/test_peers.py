@@ -96,7 +96,9 @@ def test_errors_are_told_over_true() -> None:
 
 
 def _asked(**changes: object) -> argparse.Namespace:
-    plain = {"streams": [1, 2], "rounds": 1, "model": "sim-t5-i5-n2", "timeout_s": 20.0, "keep": None}
+    plain = {
+        "streams": [1, 2], "rounds": 1, "model": "sim-t5-i5-n2", "timeout_s": 20.0, "keep": None, "form": "same",
+    }  # fmt: skip
     return argparse.Namespace(**plain | changes)
 
 

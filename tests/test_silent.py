@@ -21,7 +21,7 @@ import psutil
 import pytest
 from bench.disturb import ACTS
 from bench.load import compiled
-from bench.silent import HERE, MODEL, Result, one
+from bench.silent import HERE, MODEL, Result, keep, kept, one
 from bench.truth import SERVER
 
 from asked import ended
@@ -73,6 +73,19 @@ def test_the_truth_that_runs_are_held_against_is_not_their_own(tried: dict[str, 
     """A worker stopped for 0.7 s of 7 is far off, so the bound can be broken."""
     assert tried["worker stopped 0.7 s"].worst > 5
     assert tried["worker stopped 0.7 s"].verdict == "invalid"
+
+
+def test_a_sweep_that_was_cut_off_goes_on_from_its_file(tmp_path: Path) -> None:
+    path, how = tmp_path / "results", {"model": MODEL, "rounds": 24, "fair": False}
+    first, second = (Result(n, "none", n, {}, "pass", [], False, 0, others=0.02) for n in (100, 500))
+    assert kept(path, how) == {}
+    keep(path, how, first)
+    with path.open("a") as file:
+        file.write(json.dumps({"how": how})[:-9])
+    assert kept(path, how) == {(100, "none"): first}
+    keep(path, how, second)
+    assert kept(path, how) == {(100, "none"): first, (500, "none"): second}
+    assert kept(path, {**how, "fair": True}) == {}
 
 
 # A stopped worker's stamps.

@@ -11,7 +11,7 @@ from bench.load import compiled
 from bench.peers import ai_perf, c_epoll, guide_llm, inference_perf, locust_fast, ours, plain_programs
 from bench.peers.run import Ran, run
 from bench.peers.tool import Tool
-from bench.truth_log import SERVER
+from bench.truth_log import FORMS, SERVER
 
 TOOLS: dict[str, Tool] = {
     "streamgauge": ours.TOOL,
@@ -40,10 +40,11 @@ COLUMNS = (
 
 
 def options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--tools", nargs="+", choices=tuple(TOOLS), default=tuple(TOOLS))
+    parser.add_argument("--tools", nargs="+", choices=tuple(TOOLS), default=tuple(TOOLS), help="which to run")
     parser.add_argument("--streams", type=int, nargs="+", default=list(LEVELS), help="levels of C")
     parser.add_argument("--rounds", type=int, default=5, help=f"requests of each stream, at least {FEWEST} in all")
     parser.add_argument("--model", default=MODEL, help="its schedule")
+    parser.add_argument("--form", choices=FORMS, default="text", help="what differs between an answer's events")
     parser.add_argument("--timeout-s", type=float, default=150.0, help="of one run")
     parser.add_argument("--keep", type=Path, help="folder to copy to what each tool wrote")
     parser.add_argument("--plots", type=Path, help="folder to draw peers-error.svg and peers-open.svg in")
@@ -51,7 +52,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def measure(asked: argparse.Namespace) -> Found:
     found: dict[str, dict[int, Ran]] = {name: {} for name in asked.tools}
-    title, rows = f"Load clients compared, model {asked.model}", []
+    title, rows = f"Load clients compared, model {asked.model}, events {asked.form}", []
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
         server = compiled(SERVER, Path(made))
         if server is None:
@@ -77,7 +78,7 @@ def levels(tool: Tool, server: str, asked: argparse.Namespace, runs: dict[int, R
         progress(f"{tool.name} at C = {streams}")
         requests = max(streams * asked.rounds, FEWEST)
         keep = asked.keep / f"{tool.name}-{streams}" if asked.keep else None
-        ran = run(tool, server, streams, requests, asked.model, asked.timeout_s, keep)
+        ran = run(tool, server, streams, requests, asked.model, asked.timeout_s, keep, asked.form)
         runs[streams] = ran
         rows.append(row(tool.name, streams, ran))
         p95 = ran.errors[1]

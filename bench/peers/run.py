@@ -76,17 +76,18 @@ class Ran:
 
 
 def run(
-    tool: Tool, server: str, streams: int, requests: int, model: str, timeout_s: float, keep: Path | None = None
-) -> Ran:
+    tool: Tool, server: str, streams: int, requests: int, model: str, timeout_s: float, keep: Path | None = None,
+    form: str = "same",
+) -> Ran:  # fmt: skip
     """Start the server and the tool, wait for its end, read what both told. A tool that fails is data.
 
-    What the tool wrote is copied to `keep`, if it is given.
+    What the tool wrote is copied to `keep`, if it is given. `form`: what differs between an answer's events.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as made:
         folder = Path(made)
         inside = folder / "run"
         inside.mkdir()
-        with serving(server, folder / "truth.bin", whole=False) as (port, _):
+        with serving(server, folder / "truth.bin", whole=False, form=form) as (port, _):
             case = Case(port, streams, requests, model, inside)
             status, tree = _watched(list(tool.command(case)), inside, timeout_s)
         if keep is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from pathlib import Path
 from bench.found import at
 
 ROOT = Path(__file__).parents[2]
-INSTALLED = ROOT / ".peers"
-"""Where scripts/peers-setup puts each tool, an environment of its own."""
+INSTALLED = Path(os.environ.get("PEERS", ROOT / ".peers")).resolve()
+"""Where scripts/peers-setup puts each tool, an environment of its own; PEERS names another clone's."""
 HERE = Path(__file__).parent
 OUTPUT = "output.txt"
 """What a tool printed, in the case's folder."""

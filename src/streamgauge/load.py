@@ -32,6 +32,8 @@ class Load(msgspec.Struct, frozen=True, kw_only=True):
 
     widest: int = 0
     """Streams at once that may follow the plan's own: it gets as many workers as they need."""
+    workers: int | None = None
+    """So many of them, whatever the cores; None: as many as `workers_for` says."""
 
     def __repr__(self) -> str:
         """Without what is secret."""

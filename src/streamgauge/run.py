@@ -129,7 +129,7 @@ class _Conductor:
         self.bug: str | None = None
         self.disk: str | None = None
         self.last_output: dict[str, int] = {}
-        count = workers_for(max(load.widest, *(phase.streams for phase in load.phases)))
+        count = load.workers or workers_for(max(load.widest, *(phase.streams for phase in load.phases)))
         self.hands = [
             Hand(
                 Job(
