@@ -3,6 +3,7 @@
 Both hold the same streams of the same server in C (bench/truth_server.c), one after the other, several times in turn.
 Events: what differs between those of an answer (bench.truth_log.FORMS). `same` suits us best, for an event like the
 last is not decoded again; `text` is what vLLM sends, `padded` what OpenAI does. What the C client costs hardly differs.
+The schedule is that of `truth`, `slack` and `peers`. A request has a cost of its own, which short answers share out badly.
 Counted is the hold alone: from the end of the ramp to the last start, in both. Events are those that the server wrote
 meanwhile, by its log. Late: how late our starts were through us.
 """
@@ -19,11 +20,12 @@ from pathlib import Path
 from statistics import median
 
 from bench.found import Bound, Found, at, progress
-from bench.load import MODEL, PROMPT, RAMP_S, compiled, conducted, processor
+from bench.load import PROMPT, RAMP_S, compiled, conducted, processor
 from bench.truth_log import FORMS, SERVER, answers, serving, written
 from streamgauge.sample import AuditTick, Sample
 
 CLIENT = Path(__file__).with_name("epoll_client.c")
+MODEL = "sim-t300-i20-n100"
 MOST = 1.8
 """Ours may cost so many times what the C client costs."""
 TITLE = "Cost: processor time a text event, model {}"
@@ -44,7 +46,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS), help="of the events")
     parser.add_argument("--model", default=MODEL, help="of the server: its schedule")
     parser.add_argument("--ramp-s", type=float, default=RAMP_S, help="over which the starts are spread")
-    parser.add_argument("--rounds", type=int, default=6, help="requests of each stream in one run")
+    parser.add_argument("--rounds", type=int, default=4, help="requests of each stream in one run")
     parser.add_argument("--times", type=int, default=3, help="runs of each client at each level")
 
 

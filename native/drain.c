@@ -439,24 +439,41 @@ static PyObject *whole_event(PyObject *Py_UNUSED(module), PyObject *read) {
     return Py_BuildValue("s#y#", name, (Py_ssize_t)(name_end - name), at, (Py_ssize_t)(line_end - at));
 }
 
-/* Whether `at` .. `end` is one chunk with head, some text as JSON has it where nothing is escaped, tail. */
-static int is_alike(const char *at, const char *end, PyObject *head, PyObject *tail) {
-    Py_ssize_t size = end - at, before = PyBytes_GET_SIZE(head), behind = PyBytes_GET_SIZE(tail), cut = 0, chunk = 0;
+/* Where a stretch of plain characters ends: ASCII, no control character, no quote, no backslash. */
+static const char *plain_until(const char *at, const char *end) {
+    while (at < end && (unsigned char)*at >= 32 && (unsigned char)*at < 128 && *at != '"' && *at != '\\') at++;
+    return at;
+}
+
+static const char *blank_until(const char *at, const char *end) {
+    while (at < end && *at == ' ') at++;
+    return at;
+}
+
+static int begins(const char *at, const char *end, PyObject *with) {
+    return end - at >= PyBytes_GET_SIZE(with) && !memcmp(at, PyBytes_AS_STRING(with), PyBytes_GET_SIZE(with));
+}
+
+/* Whether `at` .. `end` is one chunk: head, some plain text, middle, padding, tail. */
+static int is_alike(const char *at, const char *end, PyObject *head, PyObject *middle, PyObject *tail, int blanks) {
+    Py_ssize_t size = end - at, cut = 0, chunk = 0;
     for (; cut < size && cut < 7 && hex_digit(at[cut]) >= 0; cut++) chunk = 16 * chunk + hex_digit(at[cut]);
     if (size >= READ_SIZE || cut == 0 || cut > 6 || chunk != size - cut - 4 || memcmp(at + cut, "\r\n", 2)) return 0;
     at += cut + 2;
-    if (end - at <= before + behind || memcmp(at, PyBytes_AS_STRING(head), before) ||
-        memcmp(end - behind, PyBytes_AS_STRING(tail), behind))
-        return 0;
-    for (at += before; at < end - behind; at++)
-        if ((unsigned char)*at < 32 || (unsigned char)*at > 127 || *at == '"' || *at == '\\') return 0;
-    return 1;
+    if (!begins(at, end, head)) return 0;
+    at += PyBytes_GET_SIZE(head);
+    const char *quote = plain_until(at, end), *behind = end - PyBytes_GET_SIZE(tail);
+    if (quote == at || !begins(quote, end, middle)) return 0;
+    at = quote + PyBytes_GET_SIZE(middle);
+    if (at > behind || !begins(behind, end, tail)) return 0;
+    return (blanks ? blank_until(at, behind) : plain_until(at, behind)) == behind;
 }
 
 static PyObject *alike(PyObject *Py_UNUSED(module), PyObject *args) {
-    PyObject *data, *reads, *head, *tail;
-    int first, found = 0;
-    if (!PyArg_ParseTuple(args, "SO!iSS:alike", &data, &PyTuple_Type, &reads, &first, &head, &tail)) return NULL;
+    PyObject *data, *reads, *head, *middle, *tail;
+    int first, blanks, found = 0;
+    if (!PyArg_ParseTuple(args, "SO!iSSSp:alike", &data, &PyTuple_Type, &reads, &first, &head, &middle, &tail, &blanks))
+        return NULL;
     Py_ssize_t at = 0, end;
     for (Py_ssize_t i = first ? first - 1 : 0; i < PyTuple_GET_SIZE(reads); i++, at = end) {
         PyObject *read = PyTuple_GET_ITEM(reads, i);
@@ -464,7 +481,8 @@ static PyObject *alike(PyObject *Py_UNUSED(module), PyObject *args) {
         end = PyLong_AsSsize_t(PyTuple_GET_ITEM(read, 0));
         if (end < at || end > PyBytes_GET_SIZE(data)) break;
         if (i < first) continue;
-        if (!is_alike(PyBytes_AS_STRING(data) + at, PyBytes_AS_STRING(data) + end, head, tail)) break;
+        if (!is_alike(PyBytes_AS_STRING(data) + at, PyBytes_AS_STRING(data) + end, head, middle, tail, blanks))
+            break;
         found++;
     }
     return PyErr_Occurred() ? NULL : PyLong_FromLong(found);

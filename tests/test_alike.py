@@ -36,6 +36,10 @@ WORDS = (
 FORMS = {
     "openai-chat": b'data: {"id":"c-1","model":"m","choices":[{"index":0,"delta":'
     b'{"content":%s},"finish_reason":null}]}\n\n',
+    "openai-chat padded": b'data: {"id":"c-1","model":"m","choices":[{"index":0,"delta":'
+    b'{"content":%s},"finish_reason":null}],"usage":null,"obfuscation":"PAD"}\n\n',
+    "anthropic padded": b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":'
+    b'{"type":"text_delta","text":%s}PAD}\n\n',
     "anthropic": b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,"delta":'
     b'{"type":"text_delta","text":%s}}\n\n',
     "gemini": b'data: {"candidates":[{"content":{"parts":[{"text":%s}],"role":"model"},"index":0}]}\r\n\r\n',
@@ -46,7 +50,9 @@ OTHERS = (R, STOP, DONE, T + T, T[:-2], T[:9], b": keep\n\n", data(b'{"cut": tru
 
 def said(dialect: str, word: str, *, ascii_only: bool = True) -> bytes:
     """One chunk with the dialect's event for a piece of text."""
-    text = FORMS[dialect] % json.dumps(word, ensure_ascii=ascii_only).encode()
+    pads = (b"", b"x4", b"stop", b"error") if dialect == "openai-chat padded" else (b"", b" ", b"  ", b"       ")
+    pad = pads[len(word) % 4]
+    text = FORMS[dialect].replace(b"PAD", pad) % json.dumps(word, ensure_ascii=ascii_only).encode()
     return b"%x\r\n%s\r\n" % (len(text), text)
 
 
@@ -69,7 +75,7 @@ def test_a_stream_tells_the_same_read_by_read_and_together(
     pieces.append(LAST)
     gaps = drawn.draw(st.lists(st.sampled_from([0, 1, 20, 3_000]), min_size=len(pieces), max_size=len(pieces)))
     stamps = [T0 + MS + at * MS for at in accumulate(gaps)]
-    alone, held = stream(dialect), stream(dialect)
+    alone, held = stream(dialect.removesuffix(" padded")), stream(dialect.removesuffix(" padded"))
     for piece, stamp in zip(pieces, stamps, strict=True):
         if not alone.done:
             alone.on_read(stamp, T0, piece)
@@ -108,20 +114,35 @@ def test_no_pattern_is_taken_where_the_text_is_not_told_for_sure(read: bytes, te
     assert pattern_of(read, text) is None
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("place", [b"{", b'"delta":{', b'"parts":[{'])
+def test_no_reader_looks_at_what_openai_pads_with(dialect: str, place: bytes) -> None:
+    plain = whole_event(said(dialect, "Hi"))
+    assert plain is not None
+    name, event = plain
+    for pad in (b"", b"stop", b"error", b"a" * 30):
+        padded = event.replace(place, place + b'"obfuscation":"' + pad + b'",', 1)
+        reader = DIALECTS[dialect].reader()
+        assert (reader.read(name, padded), reader.text, reader.finish, reader.error) == (TEXT, "Hi", None, None)
+
+
+@pytest.mark.parametrize("form", ["openai-chat", "openai-chat padded", "anthropic padded"])
 @given(
     st.lists(
         st.one_of(
             st.builds(lambda word: said("openai-chat", word, ascii_only=False), st.text(max_size=4)),
             st.sampled_from([T, STOP, said("openai-chat", "x" * READ_SIZE), b"", b"3"]),
             st.builds(lambda word, cut: said("openai-chat", word)[cut:], st.text(max_size=4), st.integers(0, 3)),
+            st.builds(lambda word: said("openai-chat padded", word), st.sampled_from(WORDS)),
+            st.builds(lambda word: said("anthropic padded", word), st.sampled_from(WORDS)),
             st.binary(max_size=20),
         ),
         max_size=6,
-    )
+    ),
 )
 @settings(max_examples=60, deadline=None)
-def test_both_find_the_same_and_what_they_find_is_one_event_with_text(pieces: list[bytes]) -> None:
-    found = pattern_of(said("openai-chat", "Hi"), "Hi")
+def test_both_find_the_same_and_what_they_find_is_one_event_with_text(form: str, pieces: list[bytes]) -> None:
+    found = pattern_of(said(form, "Hi"), "Hi")
     assert found is not None
     whole, reads = together(pieces)
     for first in range(len(pieces)):
@@ -130,4 +151,4 @@ def test_both_find_the_same_and_what_they_find_is_one_event_with_text(pieces: li
         for piece in pieces[first : first + count]:
             event = whole_event(piece)
             assert event is not None
-            assert DIALECTS["openai-chat"].reader().read(*event) == TEXT
+            assert DIALECTS[form.removesuffix(" padded")].reader().read(*event) == TEXT
