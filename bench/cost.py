@@ -3,7 +3,7 @@
 Both hold the same streams of the same server in C (bench/truth_server.c), one after the other, several times in turn.
 Events: what differs between those of an answer (bench.truth_log.FORMS). `same` suits us best, for an event like the
 last is not decoded again; `text` is what vLLM sends, `padded` what OpenAI does. What the C client costs hardly differs.
-The schedule is that of `truth`, `slack` and `peers`. A request has a cost of its own, which short answers share out badly.
+The schedule is that of `truth`, `slack` and `peers`: a request has a cost of its own, which falls on 100 events here.
 Counted is the hold alone: from the end of the ramp to the last start, in both. Events are those that the server wrote
 meanwhile, by its log. Late: how late our starts were through us.
 """
