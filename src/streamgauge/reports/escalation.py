@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamgauge.verdict import Severity
 
 TITLES: dict[Severity, str] = {
-    "P0": "P0, critical: TTFT p95 over 2 s, or error rate over 5 %",
+    "P0": "P0, critical: TTFT p95 over 2 s, error rate over 5 %, or a crash",
     "P1": "P1, high: TTFT p95 over 1.5 s, or error rate over 2 %",
     "P2": "P2, medium: TTFT p95 over 1 s, error rate over 0.5 %, or any other criterion missed",
 }
