@@ -20,7 +20,7 @@ TINY = {
     "decode": ("--events", "20", "--times", "1"),
     "accuracy": (*QUICK, "--dialects", "--rounds", "12"),
     "silent": ("--streams", "4", "--rounds", "30", "--model", "sim-t20-i10-n10", "--disturbed-by", "none"),
-    "truth": (*QUICK, "--herd", "4", "--rounds", "12", "--limit", "8"),
+    "truth": (*QUICK, "--herd", "4", "--varied", "4", "--rounds", "12", "--limit", "8"),
     "slack": (*QUICK, "--rounds", "3"),
     "peers": (*QUICK[:4], "--tools", "streamgauge", "c-epoll", "fetch", "--rounds", "2"),
     "cost": (*QUICK, "--rounds", "12", "--times", "1"),

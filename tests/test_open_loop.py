@@ -76,7 +76,7 @@ def test_the_plan_for_programs_has_rate_words_and_how_many_will_be_open(tmp_path
     ("test", "flags", "more", "told"),
     [
         ("rate = 500\nconcurrency = 20", (), "", ("about 4,000 streams would be open at once, and the cap is 20",)),
-        ("rate = 30000", (), "", ("30,000 a second are more than this machine carries",)),
+        ("rate = 30000\nconcurrency = 500", (), "", ("30,000 a second are more than this machine carries",)),
         ('trace = "burst.csv"', (), "", ("the trace is denser than this machine starts requests: 1 in 100 waits",)),
     ],
 )

@@ -114,8 +114,9 @@ def test_the_plan_knows_the_pace(tmp_path: Path) -> None:
     (tmp_path / "streamgauge.toml").write_text(SPEC.format(url="http://127.0.0.1:9", rpm=30))
     done = inline("run", "ttft", "--requests", "60", "--dry-run", cwd=tmp_path)
     assert done.code == 0
-    assert "paced paced to 30 a minute, about 2 min" in done.out
-    assert "note: paced: paced to 30 requests a minute (rpm)" in done.out
+    said = " ".join(done.out.split())
+    assert "paced paced to 30 a minute, about 2 min" in said
+    assert "note: paced: paced to 30 requests a minute (rpm)" in said
 
 
 def test_a_plan_says_how_many_streams_a_pace_leaves(tmp_path: Path) -> None:
