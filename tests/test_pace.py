@@ -115,7 +115,7 @@ def test_the_plan_knows_the_pace(tmp_path: Path) -> None:
     done = inline("run", "ttft", "--requests", "60", "--dry-run", cwd=tmp_path)
     assert done.code == 0
     said = " ".join(done.out.split())
-    assert "paced paced to 30 a minute, about 2 min" in said
+    assert "paced paced to 30 a minute, about 2.1 min" in said
     assert "note: paced: paced to 30 requests a minute (rpm)" in said
 
 
