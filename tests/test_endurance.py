@@ -266,7 +266,7 @@ def test_what_an_answer_allows_is_told_before_the_start(tmp_path):
     assert done.code == 0, done.err
     told = " ".join(done.out.split())
     assert "an answer of 8,192 tokens lasts 3.4 min at 40 tok/s, and 15 min are wanted" in told
-    assert "asked again, and streams_complete stays open" in told
+    assert "asked to go on, and streams_complete stays open" in told
 
 
 def test_a_real_run_lives_on_kept_and_on_fresh_connections(tmp_path):

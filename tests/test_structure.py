@@ -16,7 +16,7 @@ GROUND = {"errors", "clock", "sample", "metrics", "secrets", "arrivals", "wild",
 TOP = {"__main__"}
 LEFT = {
     "prompts", "plan", "compiled", "sse", "who", "http1", "drain", "alike", "redirect", "dialects", "foreign", "stream",
-    "output", "target", "fault", "tls", "net", "tunnel", "dial", "line", "loop", "control", "audit", "worker",
+    "output", "chat", "target", "fault", "tls", "net", "tunnel", "dial", "line", "loop", "control", "audit", "worker",
     "hand", "journal", "guard", "load", "run", "client", "probes",
 }  # fmt: skip
 RIGHT = {

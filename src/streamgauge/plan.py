@@ -59,6 +59,9 @@ class Lane(msgspec.Struct, frozen=True):
     """Whether each request gets a connection of its own, closed after it."""
     repeats: bool = False
     """Whether every request asks the same: the first text of the first prompt set, marked once for the whole run."""
+    chat_ns: int | None = None
+    """Closed loop: a slot's answer that ended sooner is asked to go on, as the next turn of that chat, until its
+    answers together lasted so long; then a new chat begins. None: each request is a chat of its own."""
     first: int = 0
     """The place of its first request in the plan's order: of a run that goes on after it was cut off, not 0."""
 

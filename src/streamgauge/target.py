@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 import secrets
+from dataclasses import replace
 
 import msgspec
 
 from streamgauge import __version__
+from streamgauge.chat import Chat
 from streamgauge.dialects import DIALECTS, with_options
 from streamgauge.dialects.contract import Ask, Dialect
 from streamgauge.dialects.template import json_text
@@ -98,24 +100,26 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return with_options(self.dialect, self.options) if self.options else DIALECTS[self.dialect]
 
 
-def request_for(target: Target, dialect: Dialect, prompt: str, trace_id: str, span_id: str) -> bytes:
-    """The whole request for `prompt`. The target's own headers win over ours.
+def request_for(
+    target: Target, dialect: Dialect, prompt: str, trace_id: str, span_id: str, chat: Chat | None = None
+) -> bytes:
+    """The whole request for `prompt`, as the next turn of `chat` where there is one. The target's own headers win.
 
     A proxy that is asked for an http url itself gets the whole url and its own credentials (RFC 9112 3.2.2).
     One id names the request everywhere: W3C traceparent, and X-Amzn-Trace-Id whose first 8 digits are epoch seconds.
     """
-    asked = dialect.request(
-        target.path,
-        Ask(
-            prompt=prompt,
-            model=target.model,
-            max_tokens=target.max_tokens,
-            include_usage=target.include_usage,
-            body=target.body,
-            extra=target.extra,
-            system=target.system,
-        ),
+    ask = Ask(
+        prompt=prompt,
+        model=target.model,
+        max_tokens=target.max_tokens,
+        include_usage=target.include_usage,
+        body=target.body,
+        extra=target.extra,
+        system=target.system,
     )
+    if chat is not None:
+        ask = replace(ask, before=chat.before, chat_id=chat.id)
+    asked = dialect.request(target.path, ask)
     headers = (
         ("Host", target.authority),
         ("User-Agent", AGENT),
@@ -146,10 +150,10 @@ class Requests:
     def __repr__(self) -> str:
         return f"Requests({self.target.name!r}, {'each anew' if self._frame is None else 'framed'})"
 
-    def make(self, prompt: str, trace_id: str, span_id: str) -> bytes:
+    def make(self, prompt: str, trace_id: str, span_id: str, chat: Chat | None = None) -> bytes:
         """What `request_for` gives, byte for byte."""
-        if self._frame is None:
-            return request_for(self.target, self._dialect, prompt, trace_id, span_id)
+        if self._frame is None or chat is not None:
+            return request_for(self.target, self._dialect, prompt, trace_id, span_id, chat)
         head, before, after = self._frame
         text = json_text(prompt).encode("utf-8", "replace")
         filled = head % {

@@ -30,6 +30,7 @@ from pathlib import Path
 import msgspec
 
 from streamgauge.audit import Audit
+from streamgauge.chat import Chat, after, begun
 from streamgauge.clock import MS, Clock, S, SystemClock
 from streamgauge.control import Begin, Brief, Job, Order, Report, Stop, Unpacker, pack
 from streamgauge.errors import Exit, StorageError
@@ -61,6 +62,8 @@ class _Slot:
     """When its next request is due."""
     busy: bool = False
     queued: bool = False
+    chats: dict[str, Chat] = field(default_factory=dict)
+    """Target -> its chat that is under way, where the lane has any."""
 
 
 @dataclass(slots=True)
@@ -397,24 +400,30 @@ class Worker:
         late = max(start - due_ns, 0)
         self._late = max(self._late, late)
         self._audit.start()
-        stream = self._stream(shot, requests.target, start)
+        chats = owner.chats if isinstance(owner, _Slot) and state.lane.chat_ns is not None and not target.body else None
+        stream = self._stream(shot, requests.target, start, keep_text=chats is not None)
         if state.lane.repeats:
             prompt = prompt_text(self._job.prompts, state.lane.prompts[0], 0, unique=f"repeated {self._job.seed}")
         else:
             unique = stream.id if target.unique else None
             prompt = prompt_text(self._job.prompts, shot.prompt, shot.prompt_index, unique=unique)
-        request = requests.make(prompt, stream.id, f"{self._random.getrandbits(64) or 1:016x}")
+        chat = None
+        if chats is not None:
+            chat = chats.setdefault(target.name, begun(prompt))
+            prompt = chat.prompt
+        request = requests.make(prompt, stream.id, f"{self._random.getrandbits(64) or 1:016x}", chat)
         stream.on_start(start, late)
         self._by_stream[stream.id] = owner
         self._loop.fire(stream, target, request, fresh=state.lane.fresh)
         return True
 
-    def _stream(self, shot: Shot, target: Target, now: int) -> Stream:
+    def _stream(self, shot: Shot, target: Target, now: int, *, keep_text: bool = False) -> Stream:
         wall_s = self._clock.wall() // S
         trace = f"{wall_s:08x}{self._random.getrandbits(96):024x}"
         return Stream(
             shot, trace, self._dialects[shot.target], target.limits, max_tokens=target.max_tokens,
             expect=self._expect[shot.target], worker=self._job.shard, wall_s=wall_s, spill=self._writer.add,
+            keep_text=keep_text,
         )  # fmt: skip
 
     def _shed(self, state: _LaneState, due_ns: int) -> None:
@@ -440,6 +449,9 @@ class Worker:
         if state is None or owner.number >= state.level or not isinstance(state.lane.load, Hold):
             self._slots.pop((owner.lane, owner.number), None)
             return
+        chat, chat_ns = owner.chats.pop(stream.shot.target, None), state.lane.chat_ns
+        if chat is not None and chat_ns is not None and (chat := after(chat, stream, chat_ns)) is not None:
+            owner.chats[stream.shot.target] = chat
         wait = self._plan.think_ns
         if stream.outcome not in GOOD:
             asked = round((stream.retry_after_s or 0.0) * S)

@@ -41,6 +41,7 @@ from streamgauge.dialects.contract import (
     count,
     first_count,
     loosely,
+    spoken,
     table,
 )
 from streamgauge.dialects.errors import line, told
@@ -241,7 +242,15 @@ class AiSdk:
 
     def request(self, path: str, ask: Ask) -> HttpRequest:
         """The request for `ask` at `path`, as DefaultChatTransport sends a first message."""
-        messages = [{"id": ask.message_id, "role": "user", "parts": [{"type": "text", "text": ask.prompt}]}]
+        said = spoken(ask)
+        messages = [
+            {
+                "id": ask.message_id if left == 0 else f"{ask.message_id}-{left}",
+                "role": role,
+                "parts": [{"type": "text", "text": text}],
+            }
+            for left, (role, text) in zip(range(len(said) - 1, -1, -1), said, strict=True)
+        ]
         if ask.system is not None:
             parts = [{"type": "text", "text": ask.system}]
             messages.insert(0, {"id": f"{ask.message_id}-system", "role": "system", "parts": parts})

@@ -39,6 +39,7 @@ from streamgauge.dialects.contract import (
     Verdict,
     count,
     loosely,
+    spoken,
     table,
 )
 from streamgauge.dialects.errors import told
@@ -221,7 +222,7 @@ class Anthropic:
         """The request for `ask` at `path`."""
         own: dict[str, object] = {
             "max_tokens": self.default_max_tokens if ask.max_tokens is None else ask.max_tokens,
-            "messages": [{"role": "user", "content": ask.prompt}],
+            "messages": [{"role": role, "content": text} for role, text in spoken(ask)],
             "stream": True,
         }
         if ask.model is not None:

@@ -64,8 +64,18 @@ class Ask:
     body: str | None = None
     extra: dict[str, object] = field(default_factory=dict)
     system: str | None = None
+    before: tuple[tuple[str, str], ...] = ()
+    """Earlier turns of the chat: (what was asked, what was answered)."""
     chat_id: str = field(default_factory=fresh_id)
     message_id: str = field(default_factory=fresh_id)
+
+
+def spoken(ask: Ask) -> list[tuple[Literal["user", "assistant"], str]]:
+    """(role, text) of each message of the chat, the one that is asked now last. Its turns alternate."""
+    said: list[tuple[Literal["user", "assistant"], str]] = []
+    for asked, answered in ask.before:
+        said += [("user", asked), ("assistant", answered)]
+    return [*said, ("user", ask.prompt)]
 
 
 @dataclass(frozen=True, slots=True)

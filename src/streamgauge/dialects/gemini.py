@@ -36,6 +36,7 @@ from streamgauge.dialects.contract import (
     Verdict,
     count,
     loosely,
+    spoken,
     table,
 )
 from streamgauge.dialects.errors import told
@@ -222,7 +223,10 @@ class Gemini:
         """The request for `ask` at `path`. A model named `models/x`, as Google lists them, is x."""
         if ask.model is not None:
             ask = replace(ask, model=ask.model.removeprefix("models/"))
-        own: dict[str, object] = {"contents": [{"role": "user", "parts": [{"text": ask.prompt}]}]}
+        contents = [
+            {"role": "user" if role == "user" else "model", "parts": [{"text": text}]} for role, text in spoken(ask)
+        ]
+        own: dict[str, object] = {"contents": contents}
         if ask.max_tokens is not None:
             own["generationConfig"] = {"maxOutputTokens": ask.max_tokens}
         if ask.system is not None:

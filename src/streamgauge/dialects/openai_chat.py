@@ -37,6 +37,7 @@ from streamgauge.dialects.contract import (
     count,
     first_count,
     loosely,
+    spoken,
     table,
 )
 from streamgauge.dialects.errors import told
@@ -260,7 +261,7 @@ class OpenAIChat:
 
     def request(self, path: str, ask: Ask) -> HttpRequest:
         """The request for `ask` at `path`."""
-        messages = [{"role": "user", "content": ask.prompt}]
+        messages: list[dict[str, str]] = [{"role": role, "content": text} for role, text in spoken(ask)]
         if ask.system is not None:
             messages.insert(0, {"role": "system", "content": ask.system})
         own: dict[str, object] = {"messages": messages, "stream": True}

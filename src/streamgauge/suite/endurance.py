@@ -1,8 +1,8 @@
 """`endurance`: do long streams live to their end, one after another, at the pace they began with.
 
 Half of the slots go on with the connection they have, the other half take a fresh one each time. A model that ends
-early is asked again until the hold is over; how long single answers lived is then still open, and the report says what
-would settle it.
+early is asked to go on, as the next turn of that chat, until its answers together lasted as long as one was to live, and
+then anew until the hold is over; how long single answers lived is then still open, and the report says what settles it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,9 @@ def phases(settings: Settings, targets: tuple[str, ...], controls: tuple[str, ..
         spread = round(min(MOST_SPREAD_S, lives.stream_s / 10) * S)
         kept = None if wanted is None else math.ceil(wanted * (level - level // 2) / level)
         rest = None if wanted is None or kept is None else wanted - kept
+        chat_ns = round(lives.stream_s * S)
         lanes = [
-            Lane(targets, settings.prompts, Hold(slots, spread), requests, fresh=fresh)
+            Lane(targets, settings.prompts, Hold(slots, spread), requests, fresh=fresh, chat_ns=chat_ns)
             for slots, requests, fresh in ((level - level // 2, kept, False), (level // 2, rest, True))
             if slots and requests != 0
         ]

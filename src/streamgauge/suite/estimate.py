@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from streamgauge.arrivals import Arrivals, Rate, most_within
+from streamgauge.chat import KEPT
 from streamgauge.clock import MS, US, S
 from streamgauge.load import workers_for
 from streamgauge.plan import Hold, Lane, Phase, lane_end
@@ -162,7 +163,9 @@ def _sooner(
     if not capped or any(lane.requests is not None or not isinstance(lane.load, Hold) for lane in lanes):
         return []
     more = max(_takes(first[name], out[name]) / _takes(first[name], SHORT_TOKENS) for name in capped)
-    told = f"at answers of {SHORT_TOKENS} tokens about {more:.0f} times as many requests and tokens in"
+    chats = any(lane.chat_ns is not None for lane in lanes)
+    each = f", each with up to {KEPT // 4:,} tokens of what was said before" if chats else " and tokens in"
+    told = f"at answers of {SHORT_TOKENS} tokens about {more:.0f} times as many requests{each}"
     return [f"an answer that ends sooner leaves time for another: {told}"] if more >= 2 else []
 
 
@@ -180,7 +183,7 @@ def _end_early(settings: Settings, out: dict[str, int], first: dict[str, float])
         takes = first[name] + tokens / GUESSED_TOKENS_PER_S
         if takes < wanted:
             told = f"{name}: an answer of {tokens:,} tokens lasts {span(takes)} at {GUESSED_TOKENS_PER_S:g} tok/s"
-            rest = f"and {span(wanted)} are wanted. Where it ends early it is asked again, and streams_complete"
+            rest = f"and {span(wanted)} are wanted. Where it ends early it is asked to go on, and streams_complete"
             found.append(f"{told}, {rest} stays open: a slower upstream decides it (docs/operations.md)")
     return found
 
