@@ -1,8 +1,9 @@
 """`endurance`: do long streams live to their end, one after another, at the pace they began with.
 
 Half of the slots go on with the connection they have, the other half take a fresh one each time. A model that ends
-early is asked to go on, as the next turn of that chat, until its answers together lasted as long as one was to live, and
-then anew until the hold is over; how long single answers lived is then still open, and the report says what settles it.
+early is asked to go on, as the next turn of that chat, until its answers together lasted as long as one was to live,
+and then anew until the hold is over; how long single answers lived is then still open, and the report says what settles
+it.
 """
 
 from __future__ import annotations
