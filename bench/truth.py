@@ -8,7 +8,7 @@ every read, by its kernel stamp; the C client: the first, by its own clock) lies
 write that ended the read. Slack holds: of first and last texts that share a read with later events, those whose write
 lies in what the slack allows. The limit: what the C client is brought when more is asked for than can be.
 Events: what differs between those of an answer (bench.truth_log.FORMS). `same`, nothing, suits us best, for an event
-like the last is not decoded again; with `padded`, as OpenAI's, those with an escape or other than ASCII always are.
+like the last is not decoded again; `padded` is as OpenAI's.
 Figures are medians over the runs of a case; `python -m bench slack` holds every single event against its write.
 """
 

@@ -439,9 +439,31 @@ static PyObject *whole_event(PyObject *Py_UNUSED(module), PyObject *read) {
     return Py_BuildValue("s#y#", name, (Py_ssize_t)(name_end - name), at, (Py_ssize_t)(line_end - at));
 }
 
-/* Where a stretch of plain characters ends: ASCII, no control character, no quote, no backslash. */
-static const char *plain_until(const char *at, const char *end) {
-    while (at < end && (unsigned char)*at >= 32 && (unsigned char)*at < 128 && *at != '"' && *at != '\\') at++;
+static int tail_of(const char *at, const char *end, int bytes) {
+    if (end - at < bytes) return 0;
+    for (int i = 0; i < bytes; i++)
+        if (((unsigned char)at[i] & 0xC0) != 0x80) return 0;
+    return 1;
+}
+
+/* How many bytes the next character of a JSON string takes, as src/streamgauge/alike.py has it; 0: none is there. */
+static int character(const char *at, const char *end) {
+    unsigned char c = *at, next = at + 1 < end ? at[1] : 0;
+    if (c == '\\') {
+        if (next != 'u') return next && strchr("\"\\/bfnrt", next) ? 2 : 0;
+        for (int i = 2; i < 6; i++)
+            if (at + i >= end || hex_digit(at[i]) < 0) return 0;
+        return hex_digit(at[2]) == 13 && hex_digit(at[3]) >= 8 ? 0 : 6; /* no surrogate */
+    }
+    if (c < 0x80) return c >= 32 && c != '"';
+    if (c < 0xE0) return c >= 0xC2 && tail_of(at + 1, end, 1) ? 2 : 0;
+    if (c < 0xF0) return (c != 0xE0 || next >= 0xA0) && (c != 0xED || next < 0xA0) && tail_of(at + 1, end, 2) ? 3 : 0;
+    return c <= 0xF4 && (c != 0xF0 || next >= 0x90) && (c != 0xF4 || next < 0x90) && tail_of(at + 1, end, 3) ? 4 : 0;
+}
+
+/* Where what may stand in a JSON string ends. */
+static const char *string_until(const char *at, const char *end) {
+    for (int bytes; at < end && (bytes = character(at, end)); at += bytes);
     return at;
 }
 
@@ -454,7 +476,7 @@ static int begins(const char *at, const char *end, PyObject *with) {
     return end - at >= PyBytes_GET_SIZE(with) && !memcmp(at, PyBytes_AS_STRING(with), PyBytes_GET_SIZE(with));
 }
 
-/* Whether `at` .. `end` is one chunk: head, some plain text, middle, padding, tail. */
+/* Whether `at` .. `end` is one chunk: head, some text, middle, padding, tail. */
 static int is_alike(const char *at, const char *end, PyObject *head, PyObject *middle, PyObject *tail, int blanks) {
     Py_ssize_t size = end - at, cut = 0, chunk = 0;
     for (; cut < size && cut < 7 && hex_digit(at[cut]) >= 0; cut++) chunk = 16 * chunk + hex_digit(at[cut]);
@@ -462,11 +484,11 @@ static int is_alike(const char *at, const char *end, PyObject *head, PyObject *m
     at += cut + 2;
     if (!begins(at, end, head)) return 0;
     at += PyBytes_GET_SIZE(head);
-    const char *quote = plain_until(at, end), *behind = end - PyBytes_GET_SIZE(tail);
+    const char *quote = string_until(at, end), *behind = end - PyBytes_GET_SIZE(tail);
     if (quote == at || !begins(quote, end, middle)) return 0;
     at = quote + PyBytes_GET_SIZE(middle);
     if (at > behind || !begins(behind, end, tail)) return 0;
-    return (blanks ? blank_until(at, behind) : plain_until(at, behind)) == behind;
+    return (blanks ? blank_until(at, behind) : string_until(at, behind)) == behind;
 }
 
 static PyObject *alike(PyObject *Py_UNUSED(module), PyObject *args) {

@@ -93,18 +93,20 @@ def test_text_events_of_each_dialect_are_alike_and_bring_text(dialect: str) -> N
     first = said(dialect, "Hi")
     found = pattern_of(first, "Hi")
     assert found is not None
-    whole, reads = together([said(dialect, word) for word in (" there", "a", "stop", "{}", "~", "\n", "b")])
-    assert pure_alike(whole, reads, 0, *found) == alike(whole, reads, 0, *found) == 5
-    assert pure_alike(whole, reads, 6, *found) == alike(whole, reads, 6, *found) == 1
-    assert pure_alike(whole, reads, 7, *found) == alike(whole, reads, 7, *found) == 0
+    words = (" there", "a", "stop", "{}", "~", "\n", '"', "\\", "\u00e9", "\u65e5\u672c", "\U0001f642", "b")
+    for ascii_only, taken in ((True, 10), (False, 12)):
+        whole, reads = together([said(dialect, word, ascii_only=ascii_only) for word in words])
+        assert pure_alike(whole, reads, 0, *found) == alike(whole, reads, 0, *found) == taken
+        assert pure_alike(whole, reads, 11, *found) == alike(whole, reads, 11, *found) == 1
+        assert pure_alike(whole, reads, 12, *found) == alike(whole, reads, 12, *found) == 0
 
 
 @pytest.mark.parametrize(
     ("read", "text"),
     [
         pytest.param(said("openai-chat", "m"), "m", id="the text stands there twice"),
-        pytest.param(said("openai-chat", "a\n"), "a\n", id="it is escaped"),
-        pytest.param(said("openai-chat", "\u00e9"), "\u00e9", id="it is no ASCII"),
+        pytest.param(said("openai-chat", "\U0001f642"), "\U0001f642", id="it is two surrogates"),
+        pytest.param(data(b'{"a":"\\n","b":"Hi"}'), "Hi", id="something else is escaped"),
         pytest.param(said("openai-chat", "ab"), "a", id="it is another"),
         pytest.param(said("openai-chat", ","), ",", id="what parts two strings looks like it"),
         pytest.param(data(b'{"a":["x",",","y"]}'), ",", id="the same, one over the other"),
@@ -152,3 +154,53 @@ def test_both_find_the_same_and_what_they_find_is_one_event_with_text(form: str,
             event = whole_event(piece)
             assert event is not None
             assert DIALECTS[form.removesuffix(" padded")].reader().read(*event) == TEXT
+
+
+PIECES = st.one_of(
+    st.binary(max_size=3),
+    st.text(max_size=3).map(lambda text: text.encode("utf-8", "replace")),
+    st.text(max_size=3).map(lambda text: json.dumps(text)[1:-1].encode()),
+    st.sampled_from(
+        [
+            b"\\u00",
+            b"\\ud83d",
+            b"\\uDE42",
+            b"\\u000a",
+            b"\\x41",
+            b"\\",
+            b"\\u4f6",
+            b"\xed\xa0\x80",
+            b"\xf4\x90\x80\x80",
+            b"\xc0\x80",
+            b"\x00",
+        ]
+    ),
+)
+
+
+def read_as_json(inner: bytes) -> str | None:
+    """What a strict reader of JSON makes of these bytes between quotes."""
+    try:
+        text = json.loads((b'"' + inner + b'"').decode())
+    except ValueError:
+        return None
+    return text if isinstance(text, str) else None
+
+
+@given(st.lists(PIECES, max_size=4).map(b"".join))
+@settings(max_examples=400, deadline=None)
+def test_what_is_taken_for_text_is_what_json_takes_for_a_string_less_surrogates(inner: bytes) -> None:
+    found = pattern_of(said("openai-chat", "Hi"), "Hi")
+    assert found is not None
+    event = FORMS["openai-chat"].replace(b"%s", b'"' + inner + b'"')
+    read = b"%x\r\n%s\r\n" % (len(event), event)
+    text = read_as_json(inner)
+    surrogates = (
+        text is not None and any(0xD800 <= ord(c) < 0xE000 or ord(c) > 0xFFFF for c in text) and b"\\u" in inner
+    )
+    count = alike(read, ((len(read), 1, 0),), 0, *found)
+    assert count == pure_alike(read, ((len(read), 1, 0),), 0, *found)
+    if not surrogates:
+        assert count == bool(text)
+    else:
+        assert count <= bool(text)
