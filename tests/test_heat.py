@@ -136,6 +136,17 @@ def test_a_failure_is_drawn_in_the_row_on_top_at_its_time_and_without_any_there_
     assert share == pytest.approx(300 / 400, abs=0.04)
 
 
+def test_where_a_clock_stepped_back_all_are_counted_and_drawn():
+    samples = paced(400)
+    samples[50:60] = [made(-3_600_000.0, n=i) for i in range(50, 60)]
+
+    found = maps_of(samples)
+
+    assert found[0].p95_ms[4:7] == [300, -3_600_000, 300]
+    assert [sum(column) for column in found[0].counts] == [10] * 40
+    assert boxes(drawn(found), "series-1")
+
+
 def test_phases_are_named_and_their_names_do_not_lie_over_one_another():
     phases = [
         Phase(name=name, level=level, start_ns=START + at * 1_000 * MS, end_ns=START + end * 1_000 * MS)

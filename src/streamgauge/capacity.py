@@ -218,7 +218,7 @@ def scaled(values: FloatArray, limit: Limit) -> FloatArray:
     if limit.of == "errors":
         return np.asarray(np.arcsin(np.sqrt(values)) - math.asin(math.sqrt(limit.limit)))
     with np.errstate(divide="ignore"):
-        return np.clip(np.log(values / limit.limit), -CLIP, CLIP)
+        return np.clip(np.log(np.maximum(values, 0.0) / limit.limit), -CLIP, CLIP)
 
 
 def unscaled(fitted: FloatArray, limit: Limit) -> FloatArray:

@@ -96,7 +96,8 @@ def _panel(axes: Any, one: Heat, ranges: Sequence[tuple[int, int]], *, failing: 
     if _shows(one, limit) and limit is not None:
         axes.axhline(math.log10(limit.x), color=HEX["fail"], linewidth=1)
     middles = [(i + 0.5) * one.bin_s for i in range(len(one.n))]
-    line = [habits.gap(None if p95 is None else min(max(math.log10(p95), low), top)) for p95 in one.p95_ms]
+    # A clock that stepped back can put a first token before its request: such a run is invalid, and is drawn.
+    line = [habits.gap(None if p95 is None else min(math.log10(max(p95, 10**low)), top)) for p95 in one.p95_ms]
     axes.plot(middles, line, color=HEX["paper"], linewidth=3.5, solid_capstyle="round")
     axes.plot(middles, line, color=HEX["ink"], linewidth=1.5, marker=".", markersize=4, markeredgewidth=0)
     never = [x for x, n, p95 in zip(middles, one.n, one.p95_ms, strict=True) if n and p95 is None]
