@@ -183,3 +183,9 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "loaded []"
     assert "Examples" in done.stdout
+
+
+def test_no_run_waits_for_what_only_some_tests_need() -> None:
+    code = "import sys, streamgauge.reports, streamgauge.suite.execute; print('scipy.stats' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

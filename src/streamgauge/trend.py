@@ -21,7 +21,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from streamgauge.slope import CONFIDENCE, LEAST_POINTS, Slope, slope
 
@@ -293,7 +292,9 @@ def _noise(at: IntArray, held: FloatArray) -> float:
     """How far readings lie from the line through them: 1.4826 times the median distance, a standard deviation."""
     if len(at) < LEAST_READINGS or at[0] == at[-1]:
         return 0.0
-    line = stats.theilslopes(held, (at - at[0]) / HOUR_NS)
+    from scipy.stats import theilslopes  # half a second to import: only who judges memory waits for it
+
+    line = theilslopes(held, (at - at[0]) / HOUR_NS)
     rest = held - line.slope * (at - at[0]) / HOUR_NS
     return 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
 
