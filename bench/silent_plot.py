@@ -10,8 +10,8 @@ from typing import NamedTuple
 COLOURS = {"invalid": "#c0392b", "pass": "#2e7d32", "fail": "#1565c0", "inconclusive": "#6d6d6d"}
 MARKERS = {"invalid": "X", "pass": "o", "fail": "s", "inconclusive": "D"}
 COLUMNS = 4
-LEAST = 0.01
-"""% of a limit: what lies below it is drawn there (the axis is logarithmic)."""
+LEAST, MOST = 0.01, 1_000.0
+"""% of a limit: what lies beyond is drawn there (the axis is logarithmic)."""
 
 
 class Point(NamedTuple):
@@ -42,14 +42,16 @@ def draw(results: Sequence[Point], path: Path) -> None:
             panel.axhline(5, color="#c0392b", linewidth=0.8, linestyle="--")
             for r in results:
                 if r.disturbed_by == name:
-                    (dot,) = panel.plot(r.streams, max(r.worst, LEAST), MARKERS[r.verdict], color=COLOURS[r.verdict])
-                    dot.set(markersize=6, markeredgewidth=0)
+                    (dot,) = panel.plot(
+                        r.streams, min(max(r.worst, LEAST), MOST), MARKERS[r.verdict], color=COLOURS[r.verdict]
+                    )
+                    dot.set(markersize=6, markeredgewidth=0, clip_on=False)
             panel.set_title(name, fontsize=8)
             panel.set_xscale("log")
             panel.set_yscale("log")
-            panel.set_ylim(LEAST, 1000)
+            panel.set_ylim(LEAST, MOST)
             ticks = sorted({r.streams for r in results})
-            panel.set_xticks(ticks, [f"{n:,}" for n in ticks], minor=False)
+            panel.set_xticks(ticks, [_short(n) for n in ticks], minor=False)
             panel.minorticks_off()
             panel.grid(visible=True, color="#e6e6e6", linewidth=0.5)
             panel.set_axisbelow(True)
@@ -62,3 +64,8 @@ def draw(results: Sequence[Point], path: Path) -> None:
         figure.tight_layout(rect=(0, 0, 1, 1 - 0.3 / (1.9 * rows + 0.5)))
         figure.savefig(path, dpi=110, metadata={"Date": None} if path.suffix == ".svg" else None)
         plt.close(figure)
+
+
+def _short(streams: int) -> str:
+    """500, 2k."""
+    return f"{streams // 1_000}k" if streams % 1_000 == 0 else f"{streams}"
