@@ -68,11 +68,11 @@ def demo(faulty: bool, out: Path, quiet: bool) -> int:
 
 def _whole_length(spec: Spec, test: str) -> str:
     """How long a test takes at the preset that decides, in words: by the plan's own estimate."""
-    from streamgauge.reports.wording import seconds
+    from streamgauge.spans import span
     from streamgauge.spec.resolve import resolve
     from streamgauge.spec.settings import Overrides
     from streamgauge.suite.prepare import prepare
 
     asked = Overrides(preset="standard", max_usd=1e6)  # nothing is sent, and the prices are no prices here
     plan = prepare(resolve(spec, None, os.environ, test, asked), seed=1)
-    return f"about {seconds(plan.estimate.seconds)} (--preset standard)"
+    return f"about {span(plan.estimate.seconds)} (--preset standard)"

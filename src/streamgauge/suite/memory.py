@@ -216,7 +216,8 @@ def _cleanup_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
         held, c = max(cleaned, key=lambda each: each[1].peak - each[1].before)
         # No more is held than before: whatever rose between two readings came back, all of it.
         told = observed(ask, 1.0, len(held.times))
-        said = f"{_gauge(held)} was no higher after the burst than before, so nothing of it stayed ({_levels(held, c)})"
+        noise = f"within the {c.hidden / MB:,.0f} MB that noise could hide"
+        said = f"{_gauge(held)} was no higher after the burst than before, {noise} ({_levels(held, c)})"
         return Evidence(told.answer, n=told.n, said=said)
     held, c = min(raised, key=lambda each: each[1].efficiency or 0.0)
     efficiency, answer, n = c.efficiency or 0.0, _returned(c, ask), len(held.times)
