@@ -4,7 +4,8 @@ One is a chat route of the AI SDK in Node, in each of its ways to answer and to 
 engine. Both log when the model gave each part and when the response was written, by the clock that we measure with
 (hrtime is CLOCK_MONOTONIC), and each request is matched by its trace id. Counts and outcomes are equal for all. A first
 token is never stamped before the server began to write it, and at most LATE_NS after, which covers Node's own buffering
-of a write until its next tick, and a busy machine; at the median it must be within CLOSE_NS.
+of a write until its next tick, and a busy machine; at the median it must be within CLOSE_NS. Durations are held against
+the log from when we sent, not from when Node came to its handler: on a busy machine that is tens of ms later.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ MS = 1_000_000
 CLOCKS_NS = MS // 5
 """How far the kernel's clock and ours may be apart in a stamp."""
 LATE_NS = 250 * MS
-CLOSE_NS = 5 * MS
+CLOSE_NS = 20 * MS
 
 JUDGED = 'criteria = ["ttft_ms.p50 < 500", "ttft_ms.p95 < 5000"]\n'
 """What few requests can decide."""
@@ -221,13 +222,13 @@ def test_ttft_in_the_report_is_what_the_server_took(ai: dict[str, Measured]) -> 
     assert set(GOOD) <= set(groups)
     for mode in GOOD:
         took = sorted(
-            (written(entry, "text-delta")[0][0] - entry["received"]) / MS
+            (written(entry, "text-delta")[0][0] - (sample.sent_ns or 0)) / MS
             for sample, entry in ai["good"].pairs(mode)
             if sample.phase != "warmup"
         )
         found = groups[mode]["metrics"]["ttft_service_ms"]
         assert found["n"] == len(took) == 30
-        assert took[14] - 0.2 <= found["p50"] <= took[14] + 20
+        assert took[14] - 0.2 <= found["p50"] <= took[14] + CLOSE_NS / MS
 
 
 def test_a_real_model_is_measured_as_its_server_saw_it(tmp_path: Path) -> None:
