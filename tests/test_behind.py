@@ -173,7 +173,7 @@ SAID = {
         "no_keep_alive": ("no_keep_alive", r"each of 30 requests needed a connection", "keepalive_timeout"),
     },
     "haproxy": {
-        "default": ("lumps", r"lumps of 2\d\d ms", "HAProxy: option http-no-delay; nginx: proxy_buffering off"),
+        "default": ("lumps", r"lumps of [2-4]\d\d ms", "HAProxy: option http-no-delay; nginx: proxy_buffering off"),
         "idle": (
             "cut_at_equal_ages",
             r"[5-8] of 8 streams ended after 2\.\d s .*: an idle time-out of 2 s: .*timeout server",

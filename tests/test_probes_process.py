@@ -142,7 +142,7 @@ def test_a_killed_child_that_nobody_waited_for_is_gone() -> None:
     ask = process(OfProcess(pid=child.pid), CLOCK)
     assert ask(Asking()).pid == child.pid
     child.kill()
-    time.sleep(0.2)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # dead, and left as it is
     with pytest.raises(ProbeError, match="is gone"):
         ask(Asking())
     child.wait()
