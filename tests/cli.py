@@ -45,7 +45,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "COLUMNS": "100", "STREAMGAUGE_STATE": str(NO_STATE), **more}
 
 
-def streamgauge(*arguments: str | Path, cwd: Path, stdin: str | None = None, timeout: float = 120, **env: str) -> Done:
+def streamgauge(*arguments: str | Path, cwd: Path, stdin: str | None = None, timeout: float = 300, **env: str) -> Done:
     """Run `streamgauge ARGUMENTS` in `cwd` to its end."""
     done = subprocess.run(
         [sys.executable, "-m", "streamgauge", *map(str, arguments)],

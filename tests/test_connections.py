@@ -103,7 +103,8 @@ def test_where_no_ca_is_given_the_systems_trust_store_decides(trusted: str, outc
     with serving(answer, certificate()) as server:
         done = subprocess.run(
             [sys.executable, "-c", code, server.url],
-            env=environment(SSL_CERT_FILE=str(CERTS / trusted)), capture_output=True, text=True, timeout=60, check=True,
+            env=environment(SSL_CERT_FILE=str(CERTS / trusted)), capture_output=True, text=True, timeout=300,
+            check=True,
         )  # fmt: skip
     assert done.stdout.strip() == outcome
 

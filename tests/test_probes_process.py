@@ -50,7 +50,7 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def seen(ask: Ask, good: Callable[[Gauges], bool] = lambda _: True, within_s: float = 10.0) -> Gauges:
+def seen(ask: Ask, good: Callable[[Gauges], bool] = lambda _: True, within_s: float = 60.0) -> Gauges:
     """What it tells, once that is `good`."""
     until = time.monotonic() + within_s
     while True:

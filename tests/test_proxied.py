@@ -113,7 +113,7 @@ def test_the_environments_proxy_is_used_and_none_refuses_it() -> None:
         through.refusal = lambda conn: conn.sendall(b"HTTP/1.1 418 teapot\r\nContent-Length: 0\r\n\r\n")
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment(HTTP_PROXY=through.url), capture_output=True, text=True,
-            timeout=60, check=True,
+            timeout=300, check=True,
         )  # fmt: skip
     assert done.stdout.splitlines() == ["http_error 418", "dns_error None"]
 
@@ -275,7 +275,7 @@ def test_check_tells_why_the_environments_proxy_is_not_used(tmp_path: Path) -> N
         asked = [sys.executable, "-m", "streamgauge", "check", "--url", f"{server.url}/v1/chat/completions", "--json"]
         done = subprocess.run(
             asked, env=environment(HTTP_PROXY="http://me:planted-pw@proxy.invalid:1"), cwd=tmp_path,
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     first = json.loads(done.stdout)["targets"]["target"]["findings"][0]
     assert (done.returncode, first["what"], first["level"]) == (0, "proxy", "ok")
@@ -292,7 +292,7 @@ def test_a_run_through_a_proxy_keeps_its_password_in_no_file_and_no_output(tmp_p
         done = subprocess.run(
             [sys.executable, "-m", "streamgauge", "run", "ttft", "--url", url, "--requests", "3", "--json", "-H",
              "X-A: b", "--set", f"targets.target.tls.ca={CA}", "--proxy", through.with_(f"me:{SECRET}")],
-            env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+            env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     report = json.loads(done.stdout)
     assert report["outcomes"].get("ok", 0) >= 3, done.stderr

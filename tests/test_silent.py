@@ -166,7 +166,7 @@ class Running:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def report(self) -> dict[str, object]:
-        out, err = self.process.communicate(timeout=90)
+        out, err = self.process.communicate(timeout=300)
         assert out, err
         return valid_report(out)
 

@@ -638,7 +638,7 @@ def test_ctrl_c_ends_it_with_0():
     assert process.stdout is not None
     assert json.loads(process.stdout.readline())["ready"] is True
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert (process.returncode, said) == (0, "")
 
 

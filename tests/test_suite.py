@@ -309,7 +309,7 @@ def test_nothing_that_can_be_reached_is_exit_4_and_no_index(tmp_path: Path) -> N
 def test_ctrl_c_in_the_first_test_leaves_an_index_of_both(simulator: Simulator, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "streamgauge", "run", "ttft", "concurrent", "--url",
-         f"{simulator.url}/v1/chat/completions", "--duration", "60s", "--model", "sim-t60-i1-n5", "--json"],
+         f"{simulator.url}/v1/chat/completions", "--duration", "240s", "--model", "sim-t60-i1-n5", "--json"],
         cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
@@ -318,7 +318,7 @@ def test_ctrl_c_in_the_first_test_leaves_an_index_of_both(simulator: Simulator, 
             break
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     told = json.loads(out)["index"]
     VALIDATOR.validate(told)

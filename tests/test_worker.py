@@ -168,7 +168,7 @@ def test_a_stopped_target_holds_nobody_up(sim: Simulator, tmp_path: Path) -> Non
         hand.begin()
         hand.hear(lambda: len(hand.ended) >= 4)
         hand.order(Stop(0, "20 times rate_limited in a row", "refuses"))
-        hand.hear(hand.phase_done, within_s=10)
+        hand.hear(hand.phase_done, within_s=60)
         samples = hand.finish()
     assert Counter(s.target for s in samples) == {"app": 10, "refuses": 1}
 
@@ -250,7 +250,7 @@ def test_requests_that_fail_at_once_take_no_slot_with_them(sim: Simulator, tmp_p
         hand.hear(lambda: hand.phase_done(0))
         hand.order(Address("app", ((sim.host, sim.port),)))
         hand.begin(1)
-        hand.hear(lambda: hand.phase_done(1), within_s=10)
+        hand.hear(lambda: hand.phase_done(1), within_s=60)
         samples = hand.finish()
     before = [s.outcome for s in samples if s.phase == "before"]
     assert set(before) == {Outcome.DNS_ERROR}
@@ -289,7 +289,7 @@ def test_a_worker_ends_within_1_s_of_its_parents_death_and_keeps_its_samples(sim
         hand.hear(lambda: hand.reports and hand.reports[-1].open_streams == 2)
         left = time.monotonic_ns()
         hand.leave()
-        assert running.wait(5) == 0
+        assert running.wait(60) == 0
     samples = hand.samples()
     assert [s.outcome for s in samples] == [Outcome.CANCELLED] * 2
     assert all(s.end_ns - left < 3 * S for s in samples), "1 s, and as much again for a busy machine"
@@ -298,7 +298,7 @@ def test_a_worker_ends_within_1_s_of_its_parents_death_and_keeps_its_samples(sim
 def test_a_worker_whose_file_cannot_be_made_says_so_in_words(sim: Simulator, tmp_path: Path) -> None:
     with process(job(tmp_path / "gone", (target(sim),), hold(1))) as (hand, running):
         hand.hear_all()
-        assert running.wait(5) == 0
+        assert running.wait(60) == 0
     (report,) = hand.reports
     assert report.failed is None
     assert str(tmp_path / "gone" / "samples-0-0.sgs") in (report.disk or "")
@@ -309,7 +309,7 @@ def test_a_bug_is_told_with_its_traceback_and_without_secrets(sim: Simulator, tm
     what = msgspec.structs.replace(job(tmp_path, (wrong,), hold(1)), secrets=("S3cr3t-dialect",))
     with process(what) as (hand, running):
         hand.hear_all()
-        assert running.wait(5) != 0
+        assert running.wait(60) != 0
     (report,) = hand.reports
     assert "KeyError: '[redacted]'" in (report.failed or "")
     assert "S3cr3t" not in (report.failed or "")
