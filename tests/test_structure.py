@@ -16,8 +16,8 @@ GROUND = {"errors", "clock", "sample", "metrics", "secrets", "arrivals", "wild",
 TOP = {"__main__"}
 LEFT = {
     "prompts", "plan", "compiled", "sse", "who", "http1", "drain", "alike", "redirect", "dialects", "foreign", "stream",
-    "output", "chat", "target", "fault", "tls", "net", "tunnel", "dial", "line", "loop", "control", "audit", "worker",
-    "hand", "journal", "guard", "load", "run", "client", "probes",
+    "output", "chat", "target", "fault", "tls", "net", "tunnel", "dial", "line", "loop", "control", "schedule", "audit",
+    "worker", "hand", "journal", "guard", "load", "run", "client", "probes",
 }  # fmt: skip
 RIGHT = {
     "bulk", "facts", "columns", "connections", "stats", "slices", "occupancy", "evidence", "doubt", "sentences",
