@@ -19,6 +19,7 @@ from cli import valid_report
 from engine import lane, phase, run, target
 from folders import run_folder
 from made import collected
+from standing_still import steadily
 from streamgauge.check.finding import Finding as Line
 from streamgauge.check.look import look
 from streamgauge.client import target_from_url
@@ -128,7 +129,7 @@ def samples(behind: Proxy, simulator: Simulator, tmp_path_factory: pytest.TempPa
         for name, ask in asked.items()
     ]  # fmt: skip
     lanes = [lane(name, ask.requests, ask.load) for name, ask in asked.items()]
-    return run(tmp_path_factory.mktemp("run"), targets, phase("hold", lanes)).samples
+    return steadily(lambda: run(tmp_path_factory.mktemp("run"), targets, phase("hold", lanes)).samples)
 
 
 @pytest.fixture(scope="module")

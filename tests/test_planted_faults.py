@@ -10,7 +10,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pytest
 from engine import Ran, lane, phase, run, target
 from made import collected
 from servers import read_whole, serving, token
+from standing_still import steadily
 from streamgauge.arrivals import Rate
 from streamgauge.connections import Connections, closings_of, connections
 from streamgauge.findings import Finding, RunFacts, find
@@ -130,8 +130,11 @@ FAILING = ("errors", "refused keys", "overloaded", "silent", "dropped", "reset")
 
 
 @pytest.fixture(scope="module")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any, dict[str, Any]]]:
-    folder = tmp_path_factory.mktemp("planted")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, dict[str, Any]]:
+    return steadily(lambda: _planted(tmp_path_factory.mktemp("planted")))
+
+
+def _planted(folder: Path) -> tuple[Any, Any, dict[str, Any]]:
     with ExitStack() as stack:
         plain = stack.enter_context(start())
         urls = dict.fromkeys(("clean", *SCRIPTS), plain.endpoint("openai-chat"))
@@ -178,7 +181,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any
             ran = run(folder, targets, *before, phase("hold", [_lane(name) for name in urls]), began=begin)
         finally:
             timer.cancel()
-        yield *told(ran, folder), {"caches": caches, "ran": ran}
+        return *told(ran, folder), {"caches": caches, "ran": ran}
 
 
 def _twins(stack: ExitStack) -> tuple[str, tuple[str, int]]:
