@@ -78,9 +78,11 @@ def browser(profile: Path) -> Iterator[Tab]:
     theirs_in, ours_out = os.pipe()
     words = f"exec {COMMAND} --headless --no-sandbox --disable-gpu --no-first-run --user-data-dir={profile} \
 --remote-debugging-pipe about:blank 3<&{theirs_in} 4>&{theirs_out}"
+    profile.mkdir(exist_ok=True)
     process = subprocess.Popen(
-        ["bash", "-c", words], pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        ["bash", "-c", words], pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(profile)},  # what it leaves behind, it leaves there
+    )  # fmt: skip
     os.close(theirs_in)
     os.close(theirs_out)
     try:

@@ -652,7 +652,8 @@ def test_it_ends_by_itself_after_its_time():
 
 
 def test_it_does_not_outlive_a_parent_that_is_killed():
-    code = "import time; from streamgauge.simulator import start; s = start(); print(s.pid, flush=True); time.sleep(60)"
+    code = "import time; from streamgauge.simulator import start\n"
+    code += "print(start(log=False).pid, flush=True); time.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
