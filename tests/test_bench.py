@@ -56,7 +56,7 @@ def running() -> Iterator[dict[str, subprocess.Popen[str]]]:
 @pytest.mark.parametrize("name", TINY)
 def test_a_benchmark_prints_its_table_and_its_machine(name: str, running: dict[str, subprocess.Popen[str]]) -> None:
     process = running[name]
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     assert out, err
     assert (process.returncode == 1) == ("BROKEN" in out)
     lines = out.splitlines()

@@ -240,7 +240,7 @@ def test_a_slot_whose_socket_was_kept_open_is_due_when_it_is_free(sim: Simulator
     assert second.late_ns < 5 * S
 
 
-@pytest.mark.parametrize("load", [Hold(2), Rate(8.0, 1)])
+@pytest.mark.parametrize("load", [Hold(2), Rate(40.0, 6)])
 def test_requests_that_fail_at_once_take_no_slot_with_them(sim: Simulator, tmp_path: Path, load: Hold | Rate) -> None:
     nowhere = msgspec.structs.replace(target(sim), addresses=())
     phases = [Phase(name, (Lane(("app",), ("short",), load, 6),), 2, duration_ns=ns) for name, ns in
