@@ -460,6 +460,37 @@ def test_a_step_of_the_wall_clock_flags_the_streams_in_flight() -> None:
     assert jump == pytest.approx(-30_000 * MS, abs=10 * MS)
 
 
+@pytest.fixture
+def stepping() -> Iterator[tuple[Setting, Stepping]]:
+    clock = Stepping()
+    setting = Setting(clock)
+    yield setting, clock
+    setting.close()
+
+
+@LINUX
+@pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000])
+def test_bytes_that_came_before_a_step_keep_their_time_and_no_deadline_takes_them_for_old(
+    stepping: tuple[Setting, Stepping], step_ms: int
+) -> None:
+    on, clock = stepping
+    stream, peer = on.asked()
+    peer.sendall(HEAD)
+    on.until(lambda: stream.headers_ns)
+    before, after = sent(peer, T)  # stamped by the old clock, read once the new one is known
+    clock.step = step_ms * MS
+    time.sleep(0.15)
+    on.until(lambda: stream.output.texts)
+    assert on.loop.steps
+    assert not stream.done, "an answer that came just now has not stalled for an hour"
+    assert stream.output.first_text is not None
+    assert before - CLOCKS_NS <= stream.output.first_text <= after + 50 * MS
+    peer.sendall(T + STOP + DONE + LAST)
+    sample = on.done(stream)
+    assert sample.outcome is Outcome.OK
+    assert sample.clock_step
+
+
 # What else wakes it.
 
 

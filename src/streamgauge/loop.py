@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from streamgauge import drain
-from streamgauge.clock import MS, Clock, RealtimeMap, S
+from streamgauge.clock import EARLY_NS, Clock, RealtimeMap, S
 from streamgauge.dial import Dial
 from streamgauge.drain import IN, OUT, READ_SIZE, Reads
 from streamgauge.fault import NetError
@@ -292,13 +292,12 @@ class Loop:
         """When the last byte of each read came."""
         offset = self._map.offset
         stamps = [wall + offset for _, wall, _ in reads]
-        _, wall, look = reads[-1]
-        if not wall:
+        if not reads[-1][1]:
             stamps[-1] = now
-        elif stamps[-1] > now or stamps[-1] < look - 50 * MS:
+        first, last = stamps[0], stamps[-1]
+        if not (reads[0][2] - EARLY_NS <= first <= last <= now and reads[-1][2] - EARLY_NS <= last):
             self._look_at_clock()
-            offset = self._map.offset
-            stamps = [min(wall + offset, now) for _, wall, _ in reads]
+            stamps = [self._map.at(wall, look, now) for _, wall, look in reads]
         return stamps
 
     def _on_secret(self, conn: Connection, data: bytes, look: int, stamp: int, now: int) -> None:
