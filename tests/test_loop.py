@@ -21,7 +21,7 @@ import pytest
 from streamgauge.clock import SystemClock
 from streamgauge.drain import RunDelay
 from streamgauge.sample import Outcome
-from streamgauge.stream import Limits
+from streamgauge.stream import Limits, Stream
 from test_stream import DONE, HEAD, LAST, MS, PLAIN_502, STOP, R, T
 from turning import REQUEST, Setting, sent
 
@@ -415,6 +415,43 @@ def test_a_deadline_rings_once_it_has_passed_and_output_puts_it_off(on: Setting)
     assert first.outcome is Outcome.FIRST_TOKEN_TIMEOUT
     assert first.end_ns - (first.sent_ns or 0) >= 60 * MS
     assert [s is silent for s in on.ended] == [True, False]
+
+
+def two_that_spoke(on: Setting) -> tuple[tuple[Stream, Stream], int, int]:
+    """Two streams for each of which a text lies there; since when, and until when, the texts were sent."""
+    (one, first), (other, second) = on.asked(), on.asked()
+    for stream, peer in ((one, first), (other, second)):
+        peer.sendall(HEAD)
+        on.until(lambda stream=stream: stream.headers_ns)
+    before, _ = sent(first, T)
+    _, after = sent(second, T)
+    time.sleep(0.05)
+    return (one, other), before, after
+
+
+def test_what_is_due_waits_for_the_decoding_of_one_read_and_not_of_all(on: Setting) -> None:
+    streams, before, after = two_that_spoke(on)
+    on.loop.turn(0)  # something is due
+    assert sum(stream.output.texts for stream in streams) == 1
+    time.sleep(0.1)
+    on.loop.turn(0)
+    assert [stream.output.texts for stream in streams] == [1, 1]
+    if sys.platform == "linux":
+        texts = [stream.output.first_text or 0 for stream in streams]
+        assert all(before - CLOCKS_NS <= text <= after + 50 * MS for text in texts), "what waited kept its stamp"
+
+
+def test_who_is_behind_decodes_for_a_while_all_the_same(on: Setting) -> None:
+    streams, _, _ = two_that_spoke(on)
+    on.loop.turn(0, least_ns=10_000 * MS)
+    assert [stream.output.texts for stream in streams] == [1, 1]
+
+
+def test_what_was_read_is_decoded_before_a_stream_is_cancelled(on: Setting) -> None:
+    streams, _, _ = two_that_spoke(on)
+    on.loop.turn(0)
+    on.loop.cancel("the test is over")
+    assert [(stream.output.texts, stream.sample().outcome) for stream in streams] == [(1, Outcome.CANCELLED)] * 2
 
 
 def test_timers_of_closed_connections_are_cleared_away(on: Setting) -> None:
