@@ -245,14 +245,14 @@ def _kept(ran: Ran, load: Rate, seconds: float) -> list[Bound]:
     error = at(errors_ms(ran)[0], 0.95)
     return [
         Bound(f"every arrival has one Sample, due when the plan says: {len(ran.samples):,}", exact),
-        on_time(at(late, 0.99), ran.control_ms[2]),
+        punctual(at(late, 0.99), ran.control_ms[2]),
         Bound(f"{bad} arrivals ended badly, limit 0", bad == 0),
         Bound(f"ttft off the truth by {error:.2f} ms at p95, limit {ERROR_MS:g} ms", error <= ERROR_MS),
     ]
 
 
-def on_time(late_ms: float, control_ms: float) -> Bound:
-    """That our starts are late by less than 1 ms (p99), or where the machine was not free, than 1 ms over the control."""
+def punctual(late_ms: float, control_ms: float) -> Bound:
+    """That our starts are late by less than 1 ms (p99); where the machine was not free, by 1 ms over the control."""
     free = control_ms <= LATE_MS
     limit = LATE_MS if free else control_ms + LATE_MS
     how = "the machine was free" if free else f"the machine was not free, so it is the control's and {LATE_MS:g} ms"
