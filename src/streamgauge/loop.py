@@ -6,7 +6,8 @@ reads of a turn.
 
 What is due goes before decoding: a turn ends when its time has come or a stream has ended, and what it took and has not
 decoded is decoded by the turns that follow, which read nothing before that is done. The stamps were taken; a request
-that is due, or a word to the parent, need not wait for thousands of reads.
+that is due, or a word to the parent, need not wait for thousands of reads, nor for one: answers like to end just when
+the next request is due.
 
 Connections are made beside the measured path (`dial`), at the end of a turn.
 
@@ -241,11 +242,12 @@ class Loop:
         """Wait until something is ready, a stream's deadline or `wake_ns` (None: no limit); work through it, until
         then or until a stream has ended, but for `least_ns` in any case: the next turns do the rest.
         """
-        began = self._now()
-        if not self._taken:
+        began, fresh = self._now(), not self._taken
+        if fresh:
             began = self._take(wake_ns)
-        if self._taken:
-            self._decode(wake_ns, self._now() + least_ns)
+        now = self._now()
+        if self._taken and not (fresh and wake_ns is not None and wake_ns <= now and not least_ns):
+            self._decode(wake_ns, now + least_ns)
         if self._timers and not self._taken:
             self._ring(self._now())
         turn = self._now() - began
