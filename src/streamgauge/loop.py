@@ -65,7 +65,7 @@ class Loop:
         self.sessions = Sessions()
         self._taken: deque[tuple[Connection, bytes | int, Reads]] = deque()
         """What was read and is not decoded yet, none of it of a connection that was idle then."""
-        self._taken_at = 0
+        self._woke = self._taken_at = 0
         self._ended = False
         """A stream has, since the turn began."""
         self._timers: list[tuple[int, int, Connection | Dial]] = []
@@ -242,20 +242,20 @@ class Loop:
         """Wait until something is ready, a stream's deadline or `wake_ns` (None: no limit); work through it, until
         then or until a stream has ended, but for `least_ns` in any case: the next turns do the rest.
         """
-        began, fresh = self._now(), not self._taken
+        fresh = not self._taken
         if fresh:
-            began = self._take(wake_ns)
+            self._woke = self._take(wake_ns)
         now = self._now()
         if self._taken and not (fresh and wake_ns is not None and wake_ns <= now and not least_ns):
             self._decode(wake_ns, now + least_ns)
         if self._timers and not self._taken:
             self._ring(self._now())
-        turn = self._now() - began
-        if turn > self.longest_turn_ns:
-            self.longest_turn_ns = turn
+        unseen = self._now() - self._woke
+        if unseen > self.longest_turn_ns:
+            self.longest_turn_ns = unseen
 
     def _take(self, wake_ns: int | None) -> int:
-        """Wait, and take what came; when that was."""
+        """Wait, and take what came; when it woke for that."""
         timers = self._timers
         if timers and (wake_ns is None or timers[0][0] < wake_ns):
             wake_ns = timers[0][0]
