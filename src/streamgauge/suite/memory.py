@@ -15,6 +15,7 @@ from streamgauge.memory import Memory, section
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.probes.watch import EVERY_S
 from streamgauge.sample import GOOD
+from streamgauge.shares import share_of
 from streamgauge.spans import span
 from streamgauge.spec.presets import Settings
 from streamgauge.suite.contract import Seen, Told
@@ -221,13 +222,14 @@ def _cleanup_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
         return Evidence(told.answer, n=told.n, said=said)
     held, c = min(raised, key=lambda each: each[1].efficiency or 0.0)
     efficiency, answer, n = c.efficiency or 0.0, _returned(c, ask), len(held.times)
-    share = f"{100 * efficiency:.0f} %" if efficiency > 0 else "nothing"
-    said = f"{_gauge(held)} gave back {share} of what the burst raised ({_levels(held, c)})"
+    raised_by_it = "what the burst raised"
+    share = share_of(efficiency, raised_by_it) if efficiency > 0 else f"nothing of {raised_by_it}"
+    said = f"{_gauge(held)} gave back {share} ({_levels(held, c)})"
     if answer == "fail" and not found.long_idle:
         said += "; so short an idle time says little, a collector may run later (idle of 2 min or more decides)"
         answer = "inconclusive"
     elif answer == "inconclusive":
-        said += f", or up to {100 * (c.at_most or 0.0):.0f} % if it grew on while idle: mend the growth, then run again"
+        said += f", or up to {share_of(c.at_most or 0.0)} if it grew on while idle: mend the growth, then run again"
     return Evidence(answer, efficiency, n=n, said=said)
 
 
