@@ -243,6 +243,8 @@ TABLE = [
     flag("--out", "", told=("'--out'", "empty")),
     flag("--out", SPEC, told=("'--out'", f"{SPEC} is a file; name a folder")),
     flag("--out", f"{SPEC}/reports", told=("'--out'", f"{SPEC} is a file; name a folder")),
+    flag("--out", "r" * 300, told=("'--out'", "no report can be written there: File name too long; name another")),
+    flag("--out", "r" * 300 + "/x", told=("'--out'", "File name too long; name another folder")),
     flag("--config", "caf\udce9.toml", told=("argument 4", "0xe9", "UTF-8")),
     Row(
         "an environment's name",
@@ -347,6 +349,8 @@ TABLE = [
         {".streamgauge/runs/a/run.json": b"\xff{"},
     ),
     Row("report into a file", ("'--out'", "f is a file"), ("report", "last", "--out", "f"), {"f": b""}),
+    Row("report too deep", ("'--out'", "name another folder"), ("report", "last", "--out", "f" * 300)),
+    Row("demo too deep", ("'--out'", "name another folder"), ("demo", "--out", "f" * 300)),
     Row("report in no form", ("--form pdf", "md, json, csv, html"), ("report", "last", "--form", "pdf")),
     Row("sim with a fault", ("fault 'nope'", "truncate"), ("sim", "--fault", "nope=1")),
     Row("sim with a port", ("port 99999", "65535"), ("sim", "--port", "99999")),

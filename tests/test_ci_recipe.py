@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from scipy.stats import binom
 
@@ -20,6 +23,7 @@ from streamgauge.spec.presets import TABLE
 DOCS = Path(__file__).parent.parent / "docs" / "ci.md"
 RECIPE = DOCS.with_suffix("") / "streamgauge-pr.yml"
 NIGHTLY = DOCS.with_suffix("") / "streamgauge-nightly.yml"
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +45,9 @@ def perform(name: str, cwd: Path, recipe: Path = RECIPE, **env: str) -> subproce
 
     Again where this machine was too busy to measure.
     """
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     run = partial(
         subprocess.run, ["bash", "-e", "-c", step(name, recipe)], cwd=cwd,
-        env=environment(PATH=path, CI="true", **env), capture_output=True, text=True, timeout=300, check=False,
+        env=environment(PATH=PATH, CI="true", **env), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     return again_if_invalid(run, lambda done: done.returncode, cwd)
 
@@ -195,6 +198,37 @@ def test_a_bad_night_blocks_and_one_with_nothing_to_measure_too(simulator: Simul
     assert tonight("Measure", tmp_path, "http://127.0.0.1:9", "m").returncode == 4
     missing = tonight("Target and probes answer", tmp_path, simulator.url, "m", STREAMGAUGE_KEY="")
     assert (missing.returncode, "STREAMGAUGE_KEY" in missing.stderr) == (2, True)
+
+
+def test_a_night_that_is_not_over_at_its_limit_fails_and_what_was_measured_is_kept(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """At its limit `timeout` sends SIGTERM; told to end it does the same, so that no time is guessed here."""
+    model = "sim-t300-i2-n400"
+    (tmp_path / "streamgauge.toml").write_text(SPEC.format(url=simulator.url, model=model), "utf-8")
+    given = {"STREAMGAUGE_ENV": "staging", "STREAMGAUGE_KEY": "sk-planted-0123456789", "STREAMGAUGE_PRESET": "pr",
+             "LIMIT": "10m", "STREAMGAUGE_REQUESTS": "150", "STREAMGAUGE_MAX_REQUESTS": "400"}  # fmt: skip
+    night = subprocess.Popen(
+        ["bash", "-e", "-c", step("Measure", NIGHTLY)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env=environment(PATH=PATH, CI="true", **given), text=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while sum(one.stat().st_size for one in tmp_path.glob(".streamgauge/runs/*/samples-*")) < 5_000:
+        assert time.monotonic() < until, "no samples on disk"
+        time.sleep(0.05)
+    (limit,) = (one for one in psutil.Process(night.pid).children() if one.name() == "timeout")
+    limit.terminate()
+    out, err = night.communicate(timeout=120)
+
+    assert night.returncode == 143, err
+    assert "::error::not over after 10m; what was measured until then is kept" in out
+    summary = tmp_path / "summary.md"
+    assert perform("Job summary", tmp_path, NIGHTLY, GITHUB_STEP_SUMMARY=str(summary)).returncode == 0
+    assert "the command was stopped before it began" in summary.read_text("utf-8"), "the tests that were to follow"
+    (told,) = (tmp_path / "streamgauge-report").glob("ttft_*.json")
+    report = json.loads(told.read_text("utf-8"))
+    assert (report["partial"], report["verdict"] == "pass") == (True, False)
+    assert report["metrics"]["ttft_ms"]["n"] > 0
 
 
 def test_the_nightly_recipe_keeps_reports_and_runs_and_its_limit_ends_before_the_job() -> None:

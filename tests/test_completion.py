@@ -1,15 +1,19 @@
-"""Shell completion: fixed words, names from the spec that is there, in the three shells' own protocols and in bash."""
+"""Shell completion: fixed words, names from the spec that is there, and what the tab key does in three real shells."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cli import environment, inline
+from real import require
+from shells import START, Shell
 
 SPEC = """\
 [environments.staging]
@@ -23,29 +27,27 @@ dialect = "openai-chat"
 """
 
 
-def offered(folder: Path, *words: str, shell: str = "bash") -> list[str]:
+def offered(folder: Path, *words: str) -> list[str]:
     """What is offered for the last of `words`, which may be empty."""
-    given = {
-        "_STREAMGAUGE_COMPLETE": f"{shell}_complete",
-        "COMP_WORDS": " ".join(("streamgauge", *words)),
-        # fish hands over the word itself, the others its number
-        "COMP_CWORD": words[-1] if shell == "fish" else str(len(words)),
-    }
-    done = inline(cwd=folder, **given)
+    line = " ".join(("streamgauge", *words))
+    done = inline(cwd=folder, _STREAMGAUGE_COMPLETE="words_complete", COMP_LINE=line, COMP_WORD=words[-1])
     assert done.code == 0, done.err
-    lines = done.out.split("\n")
-    return lines[1::3] if shell == "zsh" else [line.partition(",")[2].partition("\t")[0] for line in lines if line]
+    return [text.split("\t")[1] for text in done.out.splitlines() if text]
+
+
+def filled(folder: Path) -> Path:
+    """With a spec and a run in it."""
+    (folder / "streamgauge.toml").write_text(SPEC)
+    (folder / ".streamgauge/runs/20261125T100000Z-ttft-abcd").mkdir(parents=True)
+    (folder / ".streamgauge/runs/20261125T100000Z-ttft-abcd/run.json").touch()
+    return folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "streamgauge.toml").write_text(SPEC)
-    (tmp_path / ".streamgauge/runs/20261125T100000Z-ttft-abcd").mkdir(parents=True)
-    (tmp_path / ".streamgauge/runs/20261125T100000Z-ttft-abcd/run.json").touch()
-    return tmp_path
+    return filled(tmp_path)
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -63,10 +65,10 @@ def folder(tmp_path: Path) -> Path:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_words_and_names_are_offered(shell: str, words: tuple[str, ...], told: list[str], folder: Path) -> None:
+def test_words_and_names_are_offered(words: tuple[str, ...], told: list[str], folder: Path) -> None:
     if '"' in words[-1]:
         words = (*words[:-1], f"'{words[-1]}'")
-    assert offered(folder, *words, shell=shell) == told
+    assert offered(folder, *words) == told
 
 
 def test_the_spec_that_the_line_names_is_asked(folder: Path) -> None:
@@ -81,15 +83,46 @@ def test_a_spec_that_cannot_be_read_offers_nothing_and_says_nothing(content: byt
     assert offered(tmp_path, "run", "--env", "") == []
 
 
-def test_bash_completes_with_the_script_that_is_printed(folder: Path) -> None:
-    script = inline("completion", "bash", cwd=folder).out
-    words = "COMP_WORDS=(streamgauge run --preset s); COMP_CWORD=3; _streamgauge_completion streamgauge"
-    done = subprocess.run(
-        ["bash", "--norc", "-c", f"{script}\n{words}\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""],
-        cwd=folder, env=environment(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"),
-        capture_output=True, text=True, timeout=300, check=True,
-    )  # fmt: skip
-    assert done.stdout.split() == ["smoke", "standard"]
+@pytest.fixture(scope="module", params=list(START))
+def shell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    """A real shell, in a folder with a spec, a run and a place for reports."""
+    require(shutil.which(request.param) and shutil.which("setsid"), f"{request.param} (Debian package {request.param})")
+    cwd = filled(tmp_path_factory.mktemp(request.param))
+    (cwd / "reports-here").mkdir()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with Shell(request.param, inline("completion", request.param, cwd=cwd).out, cwd, environment(PATH=path)) as one:
+        yield one
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("typed", "then"),
+    [
+        ("rep", "report"),
+        ("run tt", "run ttft"),
+        ("run --max-to", "run --max-tokens"),
+        ("run --preset sta", "run --preset standard"),
+        ("run --env stag", "run --env staging"),
+        ("run --env=prod", "run --env=prod-eu"),
+        ("run --url http://h:1/x --set a.b=c --env stag", "run --url http://h:1/x --set a.b=c --env staging"),
+        ("run --set targets.cl", "run --set targets.claude."),
+        ("run --set targets.claude.mod", "run --set targets.claude.model="),
+        ("report 2026", "report 20261125T100000Z-ttft-abcd"),
+        ("run --out rep", "run --out reports-here"),
+        ("run --out=rep", "run --out=reports-here"),
+        ("run --config=stre", "run --config=streamgauge.toml"),
+    ],
+)
+def test_the_tab_key_completes_in_a_real_shell(typed: str, then: str, shell: Shell) -> None:
+    found = shell.completed(f"streamgauge {typed}")
+    assert found.rstrip(" /|") == f"streamgauge {then}"
+    assert not then.endswith("=") or found.endswith("=|"), "a value follows, without a space"
+
+
+def test_help_beside_a_word_is_whole(folder: Path) -> None:
+    line = "streamgauge run --pres"
+    told = inline(cwd=folder, _STREAMGAUGE_COMPLETE="words_complete", COMP_LINE=line, COMP_WORD="--pres").out
+    assert told == "plain\t--preset\tsmoke, pr, standard or full. Default: pr with --url, else standard.\n"
 
 
 def test_completion_loads_nothing_heavy(folder: Path) -> None:
@@ -98,10 +131,10 @@ def test_completion_loads_nothing_heavy(folder: Path) -> None:
         "try: main()\nexcept SystemExit: pass\n"
         "print('loaded', [n for n in ('numpy', 'scipy', 'pydantic', 'matplotlib', 'rich') if n in sys.modules])"
     )
-    given = {"_STREAMGAUGE_COMPLETE": "bash_complete", "COMP_WORDS": "streamgauge run --set ", "COMP_CWORD": "3"}
+    given = {"_STREAMGAUGE_COMPLETE": "words_complete", "COMP_LINE": "streamgauge run --set ", "COMP_WORD": ""}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=environment(**given), capture_output=True, text=True, timeout=300,
         check=True,
     )  # fmt: skip
-    assert "plain,targets.claude.model=" in done.stdout
+    assert "plain\ttargets.claude.model=" in done.stdout
     assert done.stdout.splitlines()[-1] == "loaded []"

@@ -198,7 +198,7 @@ def test_counts_that_only_rise_are_told_and_others_are_not() -> None:
 
 
 def test_a_core_that_is_used_up_is_told() -> None:
-    assert "97% of one core" in named(held(readings(cpu_s=[0.97 * n for n in range(60)])))["cpu_busy"].words
+    assert "97 % of one core" in named(held(readings(cpu_s=[0.97 * n for n in range(60)])))["cpu_busy"].words
     assert named(held(readings(cpu_s=[0.4 * n for n in range(60)]))) == {}
 
 
@@ -244,7 +244,7 @@ def series(**changed: Any) -> SimpleNamespace:
             {"memory_grows", "left_by_requests"}, "12 KB a request; the limit of 512 MB in 2 h",
         ),
         ({"after_mb": 170.0, "cleanup": 0.125}, {"memory_not_given_back"}, "of the 80 MB that the burst took, 10 MB"),
-        ({"limit_mb": 190.0}, {"memory_limit_near"}, "95% of its limit"),
+        ({"limit_mb": 190.0}, {"memory_limit_near"}, "95 % of its limit"),
         ({"mixed": True, "low": 300.0, "growth_mb_per_h": 400.0, "shape": "line"}, set(), ""),
     ],
     ids=["clean", "40 MB/h", "a cache that fills", "not sure", "400 MB/h", "not given back", "near the limit", "mixed"],

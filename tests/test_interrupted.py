@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli import environment, streamgauge, valid_report
+from cli import environment, inline, streamgauge, valid_report
 from streamgauge.simulator import Simulator, start
 
 MODEL = "sim-t300-i2-n20"
@@ -116,11 +118,61 @@ def test_kill_9_of_a_worker_ends_the_run_as_invalid_with_the_cause_named(running
     assert report["metrics"]["ttft_ms"]["n"] > 5
 
 
-def test_a_reports_folder_that_cannot_be_written_costs_no_measurement(simulator: Simulator, tmp_path: Path) -> None:
-    flags = ("--model", "sim-t150-i2-n10", "--requests", "110", "--concurrency", "10", "-q", "--out", "/proc/reports")
-    done = streamgauge("run", "ttft", "--url", f"{simulator.url}/v1/chat/completions", *flags, cwd=tmp_path)
-    assert done.code == 4
-    assert "The run is kept: streamgauge report" in done.err
+@pytest.mark.parametrize("tests", [("ttft",), ("all",)], ids=" ".join)
+def test_a_reports_folder_that_cannot_be_written_is_told_before_anything_is_sent(
+    tests: tuple[str, ...], tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1/chat/completions"
+        done = inline("run", *tests, "--url", url, "--model", "m", "--out", "/proc/reports", cwd=tmp_path)
+        listening.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody connected
+            listening.accept()
+    assert done.code == 2
+    assert "'--out'" in done.err
+    assert "/proc/reports: no report can be written there" in done.err
+    assert "name another folder" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_rights_to_the_reports_folder_are_told_and_no_trace_is_left(tmp_path: Path) -> None:
+    """As another user, since root may write everywhere."""
+    open_to_all = Path(tempfile.mkdtemp())
+    closed = open_to_all / "closed"
+    closed.mkdir(mode=0o555)
+    code = (
+        "import os, sys, click\nfrom streamgauge.cli.place import reports_folder\n"
+        "os.getuid() or os.setuid(65534)\n"
+        "for one in sys.argv[1:]:\n"
+        "  try: print(reports_folder(click.Context(click.Command('run')), None, one))\n"
+        "  except click.BadParameter as error: print(error.message)\n"
+    )
+    places = [str(closed), f"{closed}/deeper/still", str(open_to_all)]
+    open_to_all.chmod(0o777)
+    done = subprocess.run([sys.executable, "-c", code, *places], capture_output=True, text=True, timeout=60, check=True)
+    said = "no report can be written there: Permission denied; name another folder with --out"
+    left = list(open_to_all.rglob("*"))
+    closed.rmdir()
+    open_to_all.rmdir()
+    assert done.stdout.splitlines() == [*(f"{one}: {said}" for one in places[:2]), str(open_to_all)]
+    assert left == [closed]
+
+
+def test_a_reports_folder_that_gets_lost_during_the_run_costs_no_measurement(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    command = [
+        sys.executable, "-m", "streamgauge", "run", "ttft", "--url", f"{simulator.url}/v1/chat/completions",
+        "--model", "sim-t150-i2-n10", "--requests", "110", "--concurrency", "10", "-q", "--out", "reports",
+    ]  # fmt: skip
+    run = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 30
+    while not list(tmp_path.glob(".streamgauge/runs/*/journal.jsonl")) and time.monotonic() < until:
+        time.sleep(0.02)
+    (tmp_path / "reports").write_text("in the way")
+    _, err = run.communicate(timeout=300)
+    assert run.returncode in (4, 5), "5 goes before 4 where this machine was too busy to measure"
+    assert "The run is kept: streamgauge report" in err
     again = streamgauge("report", "last", "--out", "elsewhere", cwd=tmp_path)
     assert again.code in (0, 3, 5), "3 or 5 where this machine is too busy"
     assert len(list((tmp_path / "elsewhere").iterdir())) == 4

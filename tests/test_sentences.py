@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from made import made, run_of
 from streamgauge.sample import Outcome, Sample
+from streamgauge.shares import share_of
 from test_verdict import P95, judged
 
 SLOW = [2_000.0] * 40 + [100.0] * 360
@@ -74,6 +75,16 @@ def failing(n: int, of: int) -> list[Sample]:
 )
 def test_a_verdict_is_said_in_words(text, samples, said):
     assert judged(text, samples).sentence == said
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.0, "0 %"), (0.61, "61 %"), (1.5, "150 %"), (2.0, "200 %"), (2.04, "2.0 times"), (6.1, "6.1 times"),
+     (9.96, "10 times"), (1234.5, "1,234 times"), (-0.25, "-25 %")],
+)  # fmt: skip
+def test_a_share_far_above_the_whole_is_told_in_times(share, said):
+    assert share_of(share) == said
+    assert share_of(share, "it") == (f"{said} it" if "times" in said else f"{said} of it")
 
 
 def test_a_share_of_less_than_one_in_five_is_told_with_a_decimal():

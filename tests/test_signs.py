@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from bench.signs import failed, times, warns
@@ -45,6 +47,15 @@ def test_a_rise_is_a_warning_with_its_size_whatever_the_prompts_are() -> None:
     assert abs(found.change - 2 / 3) < 0.25
     names = [one.name for one in find(facts(going(300, 500))).findings]
     assert names == ["ttft_rising"]
+
+
+def test_a_rise_to_many_times_is_told_in_times_and_its_bounds_too() -> None:
+    words = told(going(100, 800), "ttft_ms").words
+    found = re.fullmatch(r"TTFT rising: to ([\d.]+) times what it was over the run \[([\d.]+) to ([\d.]+)\]", words)
+    assert found is not None, words
+    times, low, high = map(float, found.groups())
+    assert low < times < high
+    assert 4 < times < 12
 
 
 def test_a_fall_is_a_positive_sign_and_no_finding() -> None:

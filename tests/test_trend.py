@@ -7,6 +7,7 @@ import pytest
 from bench.leaks import KINDS, generated, judged
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 
 from streamgauge.slope import Slope
 from streamgauge.trend import (
@@ -222,7 +223,7 @@ def test_a_burst_that_raised_nothing_has_no_efficiency_and_level_readings_show_i
 
 
 def test_few_readings_wide_noise_or_a_level_that_stayed_higher_do_not_show_that_nothing_rose():
-    wide = 100 * MB + 5 * MB * np.random.default_rng(1).standard_normal(60)
+    wide = 100 * MB + 8 * MB * np.random.default_rng(1).standard_normal(60)
     few = cleanup(every_5_s(LEVEL), every_5_s(LEVEL[:2], 300), every_5_s(LEVEL, 600), every_5_s(LEVEL))
     hides = cleanup(every_5_s(wide), every_5_s(wide, 300), every_5_s(wide, 600), every_5_s(wide))
     higher = cleanup(every_5_s(LEVEL), every_5_s(LEVEL, 300), every_5_s(LEVEL + 3 * MB, 600), every_5_s(LEVEL))
@@ -230,6 +231,28 @@ def test_few_readings_wide_noise_or_a_level_that_stayed_higher_do_not_show_that_
         assert found is not None
         assert found.efficiency is None
         assert not found.flat
+
+
+def flat(rng, sd, tie, stays):
+    """Whether 75 s after a burst of which `stays` MB stay show the level before it, in AR(1) noise at 500 MB."""
+    noise = lfilter([np.sqrt(1 - tie**2)], [1.0, -tie], rng.standard_normal(240))[100:]
+    held = 500 * MB + sd * MB * noise + stays * MB * (np.arange(140) >= 60)
+    at, parts = every_5_s(held)[0], (slice(48, 60), slice(60, 80), slice(125, 140), slice(0, 60))
+    found = cleanup(*((at[part], held[part]) for part in parts))
+    assert found is not None
+    return found.flat
+
+
+@pytest.mark.parametrize(("sd", "tie"), [(1.0, 0.0), (2.0, 0.0), (3.0, 0.8), (3.0, 0.9), (4.0, 0.9), (17.0, 0.0)])
+def test_where_more_than_10_mb_stayed_in_the_noise_that_seldom_passes(sd, tie):
+    rng = np.random.default_rng(4)
+    assert sum(flat(rng, sd, tie, 10.5) for _ in range(200)) <= 0.05 * 200
+
+
+@pytest.mark.parametrize(("sd", "tie"), [(0.0, 0.0), (1.0, 0.0), (1.0, 0.8), (2.0, 0.0)])
+def test_a_calm_server_that_a_burst_does_not_touch_passes(sd, tie):
+    rng = np.random.default_rng(4)
+    assert sum(flat(rng, sd, tie, 0.0) for _ in range(200)) >= 0.9 * 200
 
 
 def test_growth_is_taken_off_the_peak_and_is_no_noise():

@@ -7,6 +7,7 @@ its exit code; anything else is a bug of ours, told with its traceback (secrets 
 from __future__ import annotations
 
 import io
+import os
 import sys
 from importlib import import_module
 
@@ -24,6 +25,10 @@ VERBS = {
     "demo": "Run the tests against the simulator and write their reports.",
     "completion": "Print the shell completion script.",
 }
+
+
+ASKED = "_STREAMGAUGE_COMPLETE"
+"""The variable by which a shell asks what could be typed."""
 
 
 class _Verbs(click.Group):
@@ -92,6 +97,8 @@ def main() -> None:
     outlive_readers()
     try:
         _readable(sys.argv[1:])
+        if ASKED in os.environ:
+            import_module("streamgauge.cli.completion")  # it tells click how its scripts ask
         code = cli.main(prog_name="streamgauge", standalone_mode=False)
     except click.exceptions.Abort:
         say("stopped", err=True)
@@ -123,7 +130,6 @@ def _readable(arguments: list[str]) -> None:
 
 def tell_bug() -> Exit:
     """Whatever was not foreseen: say so loudly, without secrets."""
-    import os
     import traceback
 
     from streamgauge.cli.say import say

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamgauge.cli import complete
-from streamgauge.cli.options import REPORTS, reports_folder
+from streamgauge.cli.place import REPORTS, reports_folder
 
 if TYPE_CHECKING:
     from streamgauge.spec.load import Spec

@@ -88,22 +88,6 @@ def target_options(command: F) -> F:
     return command
 
 
-REPORTS = "tests/performance/reports"
-
-
-def reports_folder(ctx: click.Context, param: click.Parameter, value: str | None) -> Path | None:
-    """--out: a folder, or a place where one can be made. Told before anything is sent."""
-    if value is None:
-        return None
-    if not value:
-        raise click.BadParameter("it is empty; name a folder (is the variable behind it set?)")
-    path = Path(value)
-    there = next((one for one in (path, *path.parents) if os.path.lexists(one)), None)
-    if there is not None and not there.is_dir():
-        raise click.BadParameter(f"{value}: {there} is a file; name a folder")
-    return path
-
-
 def split_headers(headers: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """`Name: value` pairs; UsageError names one that is none."""
     from streamgauge.errors import UsageError

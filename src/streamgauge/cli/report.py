@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from streamgauge.cli import complete
-from streamgauge.cli.options import reports_folder
+from streamgauge.cli.place import reports_folder
 
 
 @click.command(

@@ -13,7 +13,8 @@ import click
 
 from streamgauge.cli import complete
 from streamgauge.cli.asked import ALL, Asked
-from streamgauge.cli.options import REPORTS, flag, from_variables, reports_folder, target_options
+from streamgauge.cli.options import flag, from_variables, target_options
+from streamgauge.cli.place import REPORTS, reports_folder
 
 if TYPE_CHECKING:
     from streamgauge.spec.load import Spec

@@ -17,6 +17,7 @@ from streamgauge.findings.memory import section
 from streamgauge.findings.probes import HEAP, MB, cpu_share, series_of
 from streamgauge.findings.steps import DATABASE, timed, under_load
 from streamgauge.sample import GOOD, Outcome
+from streamgauge.shares import share_of
 
 LEAST = 20
 TIMED = 3
@@ -49,7 +50,7 @@ def load(run: RunFacts) -> str | None:
         (one.name, share) for one in series_of(run.readings, "cpu_s") if (share := cpu_share(run, one)) is not None
     ]
     if cores:
-        return "; ".join(f"{name} used {share:.0%} of one core" for name, share in cores)
+        return "; ".join(f"{name} used {share_of(share, 'one core')}" for name, share in cores)
     told = [under_load(run.of(target)) for target in run.scope.targets]
     if not told or any(one is None for one in told):
         return None

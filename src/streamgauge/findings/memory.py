@@ -12,6 +12,7 @@ from typing import cast
 from streamgauge.findings.finding import Basis, Finding, RunFacts
 from streamgauge.findings.probes import HEAP, MB, series_of
 from streamgauge.memory import Memory, MemorySeries
+from streamgauge.shares import share_of
 
 LEAST_MB_PER_H = 10.0
 """Growth whose lower bound is below it is none."""
@@ -136,7 +137,7 @@ def memory_limit_near(run: RunFacts) -> Iterator[Finding]:
         yield Finding(
             name="memory_limit_near",
             target=None,
-            words=f"{_whose(one)} reached {one.peak_mb:,.0f} MB, {one.peak_mb / one.limit_mb:.0%} of its limit",
+            words=f"{_whose(one)} reached {one.peak_mb:,.0f} MB, {share_of(one.peak_mb / one.limit_mb, 'its limit')}",
             evidence=_basis(one, peak_mb=one.peak_mb, limit_mb=one.limit_mb),
             cause="streams and buffers of the burst, or a leak; at the limit the process is killed",
             check="out-of-memory kills in the platform's events (exit code 137)",

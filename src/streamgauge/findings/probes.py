@@ -10,6 +10,7 @@ import numpy as np
 from streamgauge.columns import FloatArray, IntArray
 from streamgauge.findings.finding import Basis, Finding, RunFacts
 from streamgauge.sample import Reading
+from streamgauge.shares import share_of
 
 MB = 1e6
 HEAP = "heap_used"
@@ -177,7 +178,7 @@ def cpu_busy(run: RunFacts) -> Iterator[Finding]:
         yield Finding(
             name="cpu_busy",
             target=None,
-            words=f"{one.name} used {share:.0%} of one core in the judged part of the run",
+            words=f"{one.name} used {share_of(share, 'one core')} in the judged part of the run",
             evidence=Basis(
                 k=len(one.values), n=len(one.values), of="readings", values={"cores": round(share, 2)},
                 from_s=_s(run, one.times[0]), to_s=_s(run, one.times[-1]), samples=[],

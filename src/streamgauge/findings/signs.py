@@ -21,6 +21,7 @@ from streamgauge.columns import Columns, FloatArray, IntArray, population
 from streamgauge.findings.finding import Finding, RunFacts, TargetFacts
 from streamgauge.metrics import METRICS
 from streamgauge.sample import GOOD
+from streamgauge.shares import MOST, share_of
 
 Way = Literal["rising", "falling", "steady"]
 
@@ -141,6 +142,9 @@ def _trend(facts: TargetFacts, metric: str, found: Drift | None, n: int, why: st
         words = f"{what}: steady"
     elif metric == "error_rate":
         words = f"{what} {way}: from {found.first:.1%} to {found.last:.1%} {over}"
+    elif (found.change or 0) > MOST:
+        ends = " to ".join(f"{1 + (end or 0):,.1f}" for end in (found.low, found.high))
+        words = f"{what} {way}: to {share_of(1 + (found.change or 0), 'what it was')} {over} [{ends}]"
     else:
         words = f"{what} {way}: {found.change or 0:+.0%} {over} [{found.low or 0:+.0%} to {found.high or 0:+.0%}]"
     sign: Literal["warning", "positive"] | None = None

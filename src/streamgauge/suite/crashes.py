@@ -1,4 +1,5 @@
-"""When the service was gone or began anew under load: by connections that nobody took, and by what probes read.
+"""When the service, or one of its instances, was gone or began anew under load: by connections that nobody took, and by
+what probes read.
 
 Rules: one crash is told once, whoever saw it: refused connections and a restart that a probe saw at that time are the
 same one. It begins with the first request that it cost, as far as one was open, and ends with the first good answer to
@@ -26,6 +27,8 @@ TELLS_NS = 1 * S
 SAME_NS = 3 * TELLS_NS // 2
 STAYS = 3
 """So often in a row: two that answer by chance do that in 1 of 16 runs."""
+BY_CHANCE = 0.01
+"""One that still answers by turns is never met again so seldom."""
 GONE = (Outcome.CONNECT_REFUSED, Outcome.DROPPED)
 """What a request ends in whose server is gone."""
 
@@ -50,9 +53,12 @@ def crashes(
 ) -> list[Crash]:
     """Each crash, in order of time. rows: requests to the judged targets. level_at: what was held at a time."""
     rows = rows[~columns.having(rows, NOT_JUDGED)]
-    signs = sorted(
-        [*refusals(columns, rows, start_ns), *restarts(readings, start_ns, gaps)], key=lambda one: one.after_ns
-    )
+    lost = columns.end[rows[columns.having(rows, GONE)]].tolist()
+    signs = [
+        *refusals(columns, rows, start_ns), *restarts(readings, start_ns, gaps),
+        *replacements(readings, lost, start_ns, gaps),
+    ]  # fmt: skip
+    signs.sort(key=lambda one: one.after_ns)
     found: list[Crash] = []
     for sign in signs:
         one = _crash(columns, rows, sign, level_at)
@@ -124,6 +130,48 @@ def restarts(found: Sequence[Reading], start_ns: int, gaps: Sequence[tuple[int, 
                 at = f" by {(by_ns - start_ns) / S:.1f} s" if start_ns else ""
                 out.append(Sign(f"probe {probe} {RESTART}{at}: {how}", after_ns, by_ns))
     return out
+
+
+def replacements(
+    found: Sequence[Reading], lost_ns: Sequence[int], start_ns: int, gaps: Sequence[tuple[int, int]] = ()
+) -> list[Sign]:
+    """Where one of several instances that answer by turns was replaced under load. lost_ns: when connections were lost
+    or refused.
+
+    Three things together: it is met no more, and not by chance; a new one began after it was last met; connections were
+    lost in between. An instance that is added takes no other one away; one that a deployment drains loses no stream.
+    """
+    probes: dict[str, list[Reading]] = {}
+    for one in found:
+        if one.error is None and one.instance and not one.instance.startswith("#"):
+            probes.setdefault(one.probe, []).append(one)
+    out = []
+    for probe, mine in probes.items():
+        names = [one.instance for one in mine]
+        first = {name: names.index(name) for name in dict.fromkeys(names)}
+        gone = [i for i in (len(names) - 1 - names[::-1].index(name) for name in first) if _never_again(names, i)]
+        for new in (mine[i] for i in first.values()):
+            began_ns = None if new.uptime_s is None else new.at_ns - round(new.uptime_s * S)
+            if began_ns is None or any(since <= new.at_ns and began_ns <= until for since, until in gaps):
+                continue
+            for i in gone:
+                last = mine[i]
+                cost = any(last.at_ns < at_ns <= new.at_ns for at_ns in lost_ns)
+                if last.at_ns < began_ns + TELLS_NS and cost:
+                    at = f" by {(new.at_ns - start_ns) / S:.1f} s" if start_ns else ""
+                    how = f"{new.instance} instead of {last.instance}, up for {new.uptime_s:.1f} s only"
+                    out.append(Sign(f"probe {probe} {RESTART}{at}: {how}", last.at_ns, new.at_ns))
+                    gone.remove(i)
+                    break
+    return out
+
+
+def _never_again(names: Sequence[str], last: int) -> bool:
+    """Whether the instance read last at `last`, one of several by turns, stays away for longer than chance explains."""
+    own = [i for i in range(last + 1) if names[i] == names[last]]
+    others = len(set(names[own[0] : last])) > 1
+    share = min(len(own) / (last + 1 - own[0]), 1 / len(set(names)))
+    return others and len(own) >= STAYS and (1 - share) ** (len(names) - 1 - last) < BY_CHANCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from streamgauge.findings import RunFacts
 from streamgauge.findings.cuts import cut_at_equal_ages
 from streamgauge.lives import Lives, lives_of
 from streamgauge.plan import Hold, Lane, Phase
+from streamgauge.shares import share_of
 from streamgauge.spans import span
 from streamgauge.spec.presets import Settings
 from streamgauge.stats import Bounds
@@ -141,7 +142,6 @@ def _pace(found: Lives, ask: Requirement) -> Evidence:
         said = "no stream was long enough to compare the pace at its end with that at its beginning"
         return Evidence("inconclusive", why="not_measured", said=said)
     said = f"{pace.begin_per_s:.1f} reads a second at the beginning, {pace.end_per_s:.1f} at the end: "
-    said += f"{100 * pace.kept:.0f} %"
-    said += f" ({100 * pace.low:.0f} to {100 * pace.high:.0f} %, {pace.streams:,} streams)"
+    said += f"{share_of(pace.kept)} ({share_of(pace.low)} to {share_of(pace.high)}, {pace.streams:,} streams)"
     answer = by_bounds(ask, Bounds(pace.low, pace.high))
     return Evidence(answer, pace.kept, pace.low, pace.high, n=pace.streams, said=said)

@@ -15,11 +15,12 @@ from streamgauge.memory import Memory, section
 from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.probes.watch import EVERY_S
 from streamgauge.sample import GOOD
+from streamgauge.shares import share_of
 from streamgauge.spans import span
 from streamgauge.spec.presets import Settings
 from streamgauge.suite.contract import Seen, Told
 from streamgauge.suite.ttft import open_lane, warmup
-from streamgauge.trend import LEAST_NS, LEAST_READINGS, MB, MOST_WARMUP, Cleanup, hours_needed
+from streamgauge.trend import GRAIN, LEAST_NS, LEAST_READINGS, MB, MOST_WARMUP, Cleanup, hours_needed
 
 S = 1_000_000_000
 GROWTH, CLEANUP, UNBOUNDED = "memory_growth_mb_per_h", "memory_cleanup", "memory_unbounded"
@@ -214,20 +215,21 @@ def _cleanup_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
         return _hidden(*max(unseen, key=lambda each: each[1].peak - each[1].before))
     if not raised:
         held, c = max(cleaned, key=lambda each: each[1].peak - each[1].before)
-        # No more is held than before: whatever rose between two readings came back, all of it.
+        # No more is held than before: whatever rose between two readings came back.
         told = observed(ask, 1.0, len(held.times))
-        noise = f"within the {c.hidden / MB:,.0f} MB that noise could hide"
-        said = f"{_gauge(held)} was no higher after the burst than before, {noise} ({_levels(held, c)})"
+        sure = f"95 % sure that less than {max(c.stayed, GRAIN) / MB:,.1f} MB stayed"
+        said = f"{_gauge(held)} was no higher after the burst than before, {sure} ({_levels(held, c)})"
         return Evidence(told.answer, n=told.n, said=said)
     held, c = min(raised, key=lambda each: each[1].efficiency or 0.0)
     efficiency, answer, n = c.efficiency or 0.0, _returned(c, ask), len(held.times)
-    share = f"{100 * efficiency:.0f} %" if efficiency > 0 else "nothing"
-    said = f"{_gauge(held)} gave back {share} of what the burst raised ({_levels(held, c)})"
+    raised_by_it = "what the burst raised"
+    share = share_of(efficiency, raised_by_it) if efficiency > 0 else f"nothing of {raised_by_it}"
+    said = f"{_gauge(held)} gave back {share} ({_levels(held, c)})"
     if answer == "fail" and not found.long_idle:
         said += "; so short an idle time says little, a collector may run later (idle of 2 min or more decides)"
         answer = "inconclusive"
     elif answer == "inconclusive":
-        said += f", or up to {100 * (c.at_most or 0.0):.0f} % if it grew on while idle: mend the growth, then run again"
+        said += f", or up to {share_of(c.at_most or 0.0)} if it grew on while idle: mend the growth, then run again"
     return Evidence(answer, efficiency, n=n, said=said)
 
 
@@ -247,6 +249,7 @@ def _hidden(held: Held, c: Cleanup) -> Evidence:
         lacks, remedy = "the burst raised nothing that was seen, and yet more is held after it", "a larger burst"
     else:
         lacks = f"readings lie so far apart that a rise of {c.hidden / MB:,.0f} MB could hide in them"
+        lacks += f" and {c.stayed / MB:,.0f} MB of it stay"
         remedy = "a larger burst"
     said = f"{_gauge(held)}: {lacks} ({_levels(held, c)}); {remedy} decides (docs/spec.md)"
     return Evidence("inconclusive", why="not_measured", said=said)

@@ -21,7 +21,7 @@ from streamgauge.plan import Hold, Lane, Phase
 from streamgauge.run import Began, Stopping
 from streamgauge.sample import GOOD, Outcome
 from streamgauge.spec.presets import Climb, Settings
-from streamgauge.suite.crashes import RESTART, restarts
+from streamgauge.suite.crashes import GONE, RESTART, replacements, restarts
 from streamgauge.suite.folder import readings
 from streamgauge.suite.ttft import warmup
 from streamgauge.verdict import Criterion
@@ -143,6 +143,8 @@ class Climber:
     current: tuple[float, int, int] | None = None
     ended: list[tuple[int, float | None, bool]] = field(default_factory=list)
     """(due ns, TTFT in ms, good) of each request in a level, or on the way there."""
+    lost_ns: list[int] = field(default_factory=list)
+    """When connections were lost or refused."""
     stage: str = "finer"
     """What comes next: finer, spike, end."""
     finer: int = 0
@@ -165,6 +167,7 @@ class Climber:
         elif isinstance(event, Report):
             self.now_ns = max(self.now_ns, event.at_ns)
             for brief in event.ended:
+                self.lost_ns += [brief.end_ns] if brief.outcome in GONE and brief.target in self.targets else []
                 if brief.phase in ("ramp", *LEVELS) and brief.target in self.targets and brief.outcome not in _LEFT_OUT:
                     ttft = None if brief.ttft_ns is None else brief.ttft_ns / 1e6
                     self.ended.append((brief.due_ns, ttft, brief.outcome in GOOD))
@@ -203,7 +206,7 @@ class Climber:
             return None
         self.looked_ns = self.now_ns
         now = [one for one in readings(self.folder) if one.at_ns > self.since_ns]
-        return next((one.words for one in restarts(now, 0)), None)
+        return next((one.words for one in (*restarts(now, 0), *replacements(now, self.lost_ns, 0))), None)
 
     def _next(self) -> float | None:
         return next_level(self.seen(), self.limits, whole=self.settings.open_loop is None)
