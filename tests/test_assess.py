@@ -238,6 +238,15 @@ def test_so_many_requests_as_the_next_step_says_do_settle_it(
     assert assess(run_folder(tmp_path / "more", samples(int(wanted)), asked)).document.verdict == "pass"
 
 
+def test_one_answer_that_broke_off_is_told_in_the_singular(tmp_path: Path) -> None:
+    whole = [made(100.0, n=n, input_tokens=100, tokens=33) for n in range(10)]
+    cut = made(100.0, n=10, outcome=Outcome.TRUNCATED, text_events=33)
+
+    document = assessed(tmp_path, [*whole, cut], prices={"app": (1_000.0, 1_000.0)}).document
+
+    assert "1 answer broke off before its usage came: its cost is estimated" in document.warnings
+
+
 def test_answers_without_text_are_not_helped_by_more_of_them(tmp_path: Path) -> None:
     silent = [*run_of([100.0] * 120), *(made(None, n=200 + n, tool_events=1) for n in range(30))]
 
@@ -314,6 +323,7 @@ def test_the_strategys_rows_tell_the_worst_target_and_what_was_never_reached(tmp
     assert (found["TTFT p95"].measured, found["TTFT p95"].verdict) == ("1,500 ms", "fail")
     assert found["TTFT p95"].note == "the worst of 2: slow"
     assert (found["Connection drops"].measured, found["Connection drops"].note) == (None, "measured by concurrent")
+    assert found["Error rate"].note == "measured by concurrent"
     never = assessed(tmp_path / "never", run_of([None] * 100)).document.baselines
     assert [(row.measured, row.verdict) for row in never if row.name == "TTFT p95"] == [("not reached", "fail")]
 

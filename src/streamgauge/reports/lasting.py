@@ -84,7 +84,8 @@ def _memory_cells(one: MemorySeries) -> list[Cell]:
     levels = [_mb(level) for level in (one.before_mb, one.peak_mb, one.after_mb)]
     until = say.NOTHING if one.limit_reached_in_h is None else f"{say.number(one.limit_reached_in_h)} h"
     cells = [Cell(growth, None, bounds), Cell(one.shape), Cell(each), *map(Cell, levels)]
-    return [*cells, Cell(say.percent(one.cleanup)), Cell(until)]
+    came_back = "all and more" if one.cleanup is not None and one.cleanup > 1 else say.percent(one.cleanup)
+    return [*cells, Cell(came_back), Cell(until)]
 
 
 def _mb(value: float | None) -> str:

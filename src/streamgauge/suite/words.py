@@ -32,9 +32,7 @@ _FAILED_AT_ONCE = (
 )
 """Whoever got one of these and no token failed; who ran into a time-out, or was never started, waited."""
 _OF_THE_TARGET = frozenset(("--config", "--env", "--url", "--dialect", "--model", "-H", "--header", "--set"))
-
-
-"""Flags of a command that would hold a larger preset back."""
+"""Flags that say what is measured, not how hard."""
 _AFTER = {
     "crashes": "read the service's last words and exit code (137: killed, mostly for memory) at the time of the crash",
     "memory_growth_mb_per_h": "take a heap snapshot early and one late under the same load: what grew between is kept",
@@ -201,7 +199,9 @@ class Words:
         if merged:
             out.append(f"{', '.join(merged)}: some ITL quantiles are not shown, too many events were read merged")
         if estimated:
-            out.append(f"{estimated:,} answers broke off before their usage came: their cost is estimated")
+            their = "its" if estimated == 1 else "their"
+            broke = f"{estimated:,} {'answer' if estimated == 1 else 'answers'} broke off before {their} usage came"
+            out.append(f"{broke}: {their} cost is estimated")
         out += [
             f"{one.name}: failures or waits come in bouts; {one.n:,} requests are worth {one.n_effective:,}"
             for one in self.judged
