@@ -61,6 +61,27 @@ def test_a_run_cut_short_never_passes_whatever_the_policy(tmp_path: Path, journa
     assert not found.doubling_helps
 
 
+@pytest.mark.parametrize(
+    ("stopped", "test", "rerun", "goes_on"),
+    [
+        ("interrupted", "ttft", "streamgauge run ttft --seed 1", True),
+        ("interrupted", "concurrent", "streamgauge run concurrent --seed 1", False),
+        ("interrupted", "ttft", "streamgauge run ttft -H 'Authorization: ***'", False),
+        ("interrupted", "ttft", "streamgauge demo", False),
+        ("max_usd = 1", "ttft", "streamgauge run ttft --seed 1", False),
+    ],
+)
+def test_a_run_that_somebody_stopped_says_how_to_go_on_where_that_is_honest(
+    tmp_path: Path, stopped: str, test: str, rerun: str, goes_on: bool
+) -> None:
+    journal = [phase("hold"), stop(stopped, 15_000), end(15_100, partial=True, stopped_by=stopped)]
+
+    found = assessed(tmp_path, QUICK, journal=journal, test=test, rerun=rerun).document
+
+    assert found.next_step.startswith(f"run it to its end: {rerun}")
+    assert found.next_step.endswith(f"streamgauge run --resume {found.run.id}") == goes_on
+
+
 def test_what_failed_in_a_run_cut_short_has_failed(tmp_path: Path) -> None:
     journal = [phase("hold"), stop("interrupted", 15_000), end(15_100, partial=True, stopped_by="interrupted")]
 
@@ -152,6 +173,7 @@ def test_a_run_stopped_before_its_first_judged_request_says_so_in_one_line(tmp_p
     journal = [phase("warmup"), stop("interrupted", 2_000), end(2_001, partial=True, stopped_by="interrupted")]
     document = assessed(tmp_path, [], P95, ERRORS, journal=journal).document
     assert [one.why for one in document.criteria] == ["not_measured"] * 2
+    assert not [one for one in document.warnings if "tokens are counted" in one], "no answer, nothing to count"
     said = "Nothing was judged: no request of the judged phases had ended."
     forms = [terminal.render(document), *(b"".join(FORMS[name](document, [])).decode() for name in ("md", "html"))]
     for form in forms:
