@@ -61,6 +61,27 @@ def test_a_run_cut_short_never_passes_whatever_the_policy(tmp_path: Path, journa
     assert not found.doubling_helps
 
 
+@pytest.mark.parametrize(
+    ("stopped", "test", "rerun", "goes_on"),
+    [
+        ("interrupted", "ttft", "streamgauge run ttft --seed 1", True),
+        ("interrupted", "concurrent", "streamgauge run concurrent --seed 1", False),
+        ("interrupted", "ttft", "streamgauge run ttft -H 'Authorization: ***'", False),
+        ("interrupted", "ttft", "streamgauge demo", False),
+        ("max_usd = 1", "ttft", "streamgauge run ttft --seed 1", False),
+    ],
+)
+def test_a_run_that_somebody_stopped_says_how_to_go_on_where_that_is_honest(
+    tmp_path: Path, stopped: str, test: str, rerun: str, goes_on: bool
+) -> None:
+    journal = [phase("hold"), stop(stopped, 15_000), end(15_100, partial=True, stopped_by=stopped)]
+
+    found = assessed(tmp_path, QUICK, journal=journal, test=test, rerun=rerun).document
+
+    assert found.next_step.startswith(f"run it to its end: {rerun}")
+    assert found.next_step.endswith(f"streamgauge run --resume {found.run.id}") == goes_on
+
+
 def test_what_failed_in_a_run_cut_short_has_failed(tmp_path: Path) -> None:
     journal = [phase("hold"), stop("interrupted", 15_000), end(15_100, partial=True, stopped_by="interrupted")]
 
@@ -152,6 +173,7 @@ def test_a_run_stopped_before_its_first_judged_request_says_so_in_one_line(tmp_p
     journal = [phase("warmup"), stop("interrupted", 2_000), end(2_001, partial=True, stopped_by="interrupted")]
     document = assessed(tmp_path, [], P95, ERRORS, journal=journal).document
     assert [one.why for one in document.criteria] == ["not_measured"] * 2
+    assert not [one for one in document.warnings if "tokens are counted" in one], "no answer, nothing to count"
     said = "Nothing was judged: no request of the judged phases had ended."
     forms = [terminal.render(document), *(b"".join(FORMS[name](document, [])).decode() for name in ("md", "html"))]
     for form in forms:
@@ -238,6 +260,15 @@ def test_so_many_requests_as_the_next_step_says_do_settle_it(
     assert assess(run_folder(tmp_path / "more", samples(int(wanted)), asked)).document.verdict == "pass"
 
 
+def test_one_answer_that_broke_off_is_told_in_the_singular(tmp_path: Path) -> None:
+    whole = [made(100.0, n=n, input_tokens=100, tokens=33) for n in range(10)]
+    cut = made(100.0, n=10, outcome=Outcome.TRUNCATED, text_events=33)
+
+    document = assessed(tmp_path, [*whole, cut], prices={"app": (1_000.0, 1_000.0)}).document
+
+    assert "1 answer broke off before its usage came: its cost is estimated" in document.warnings
+
+
 def test_answers_without_text_are_not_helped_by_more_of_them(tmp_path: Path) -> None:
     silent = [*run_of([100.0] * 120), *(made(None, n=200 + n, tool_events=1) for n in range(30))]
 
@@ -314,6 +345,7 @@ def test_the_strategys_rows_tell_the_worst_target_and_what_was_never_reached(tmp
     assert (found["TTFT p95"].measured, found["TTFT p95"].verdict) == ("1,500 ms", "fail")
     assert found["TTFT p95"].note == "the worst of 2: slow"
     assert (found["Connection drops"].measured, found["Connection drops"].note) == (None, "measured by concurrent")
+    assert found["Error rate"].note == "measured by concurrent"
     never = assessed(tmp_path / "never", run_of([None] * 100)).document.baselines
     assert [(row.measured, row.verdict) for row in never if row.name == "TTFT p95"] == [("not reached", "fail")]
 

@@ -175,6 +175,7 @@ def test_a_gate_before_the_app_is_told_with_what_opens_it(status: str, headers: 
     [
         ("404 Not Found", {}, b"", "404 Not Found", "check the path"),
         ("404 Not Found", {}, b'{"error":{"message":"The model `m` does not exist"}}', "does not exist", "check model"),
+        ("404 Not Found", {}, b'{"error":{"message":"no url; try /models/{model}:stream"}}', "no url", "the path"),
         ("405 Method Not Allowed", {}, b"", "405", "takes no POST"),
         ("422 Unprocessable Content", {}, b'{"detail":"messages: field required"}', "field required", "set body"),
         ("308 Permanent Redirect", {"Location": "https://app.example/v1/?key=s3cret"}, b"", "redirect to",

@@ -181,6 +181,12 @@ def test_quick_refusals_beside_steady_service_and_a_quick_recovery_are_graceful(
     assert "recovered in 1.5 s" in result.words()
 
 
+def test_a_recovery_too_quick_to_time_was_at_once():
+    result = told([level(1, 1, 200), level(64, 64, 210)], [], [0.01])
+
+    assert result.words().endswith("it recovered at once")
+
+
 def test_errors_that_take_a_minute_are_not_graceful():
     result = told([level(1, 1, 200), level(100, 63, 215, errors=36)], [60_000.0] * 36, [0.0])
     assert result.graceful is False

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cli import undisturbed, valid_report
-from streamgauge.cli.demo import _whole_length
+from streamgauge.cli.demo import _whole_length, typed
 from streamgauge.spec.load import Spec
 from streamgauge.spec.presets import TESTS
 from streamgauge.suite.demo import simulated_spec
@@ -66,3 +66,11 @@ def spec() -> Iterator[Spec]:
 @pytest.mark.parametrize("test", TESTS)
 def test_it_can_say_how_long_each_test_takes_whatever_that_would_cost(test: str, spec: Spec) -> None:
     assert re.fullmatch(r"about .* \(--preset standard\)", _whole_length(spec, test))
+
+
+def test_the_command_is_told_as_it_can_be_typed(tmp_path: Path) -> None:
+    (tmp_path / "streamgauge").touch(0o755)
+
+    assert typed(".venv/bin/streamgauge", str(tmp_path)) == "streamgauge"
+    assert typed(".venv/bin/streamgauge", str(tmp_path / "empty")) == ".venv/bin/streamgauge"
+    assert typed("src/streamgauge/__main__.py", str(tmp_path / "empty")) == "streamgauge"

@@ -166,6 +166,17 @@ def test_server_timing_is_read_as_it_is_written() -> None:
     assert server_timing(text) == {"db (a, b; c)": 12.5, "llm": 80.0, "db": 1.0}
 
 
+@pytest.mark.parametrize(("entry", "told"), [("gfet4t7; dur=90", set()), ("llm; dur=90", {"step_slow"})])
+def test_an_entry_that_times_the_whole_answer_is_no_step(entry: str, told: set[str]) -> None:
+    """`gfet4t7` is what the front end of a large provider says of each answer as a whole."""
+    slow = [made(100.0, n=n, due_ms=1_000.0 * n, headers={"Server-Timing": entry}) for n in range(30)]
+    columns = collected(slow).columns()
+    phases = [Phase(name="hold", level=4, start_ns=START, end_ns=START + 30 * S)]
+    facts = RunFacts(columns, scope_of(columns, phases=phases), START)
+
+    assert {one.name for one in find(facts, []).findings} & {"step_slow"} == told
+
+
 # Probes
 
 

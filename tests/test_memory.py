@@ -72,6 +72,14 @@ def test_a_clean_server_passes(tmp_path):
     assert series.peak_mb == pytest.approx(504, abs=5), "read during the burst"
 
 
+def test_the_strategys_row_of_memory_has_the_growth_that_was_judged(tmp_path):
+    document = memory_run(tmp_path, readings(growing(300 * MB)))
+
+    (row,) = (one for one in document.baselines if one.name == "Memory growth")
+    assert (row.verdict, row.note) == ("fail", "10 concurrent streams")
+    assert row.measured == f"{criterion(document, GROWTH).value:,.0f} MB/h"
+
+
 def test_a_leak_of_40_mb_an_hour_passes_growth_and_its_rate_is_told(tmp_path):
     document = memory_run(tmp_path, readings(growing(40 * MB)))
 

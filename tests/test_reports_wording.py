@@ -137,3 +137,26 @@ def test_every_number_has_a_text(value: float, metric: str):
     assert text
     assert "nan" not in text
     assert "inf" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("step_ms", 760.0, "step 760 ms"),
+        ("mb_per_h", 877.87, "878 MB/h"),
+        ("limit_in_h", 2.5, "limit in 2.5 h"),
+        ("kb_per_request", 33.03, "33 KB a request"),
+        ("cheaper_usd_per_1000", 0.11, "cheaper $0.11 for 1,000"),
+        ("let_through_per_s", 50.0, "let through 50 a second"),
+        ("age_min_s", 60.02, "age min 1m00s"),
+        ("error_rate", 0.07, "error rate 7 %"),
+        ("instances", 3.0, "instances 3"),
+    ],
+)
+def test_a_number_of_the_evidence_has_its_unit(name: str, value: float, text: str):
+    assert say.fact(name, value) == text
+
+
+def test_memory_that_rises_without_end_is_told_by_yes_and_no():
+    assert say.requirement("memory_unbounded", None, "==", 0.0, "") == "memory rising without end = no"
+    assert say.amount(1.0, "", "memory_unbounded") == "yes"

@@ -270,6 +270,7 @@ def test_errors_pass_where_no_level_can_be_above_and_fail_where_one_surely_is():
     assert weigh_errors(quiet, ask("level_error_rate", "<", 0.05), 0.95).answer == "pass"
     loud = [*quiet, Level(150, np.ones(80), 80, 12)]
     assert weigh_errors(loud, ask("level_error_rate", "<", 0.05), 0.95).answer == "fail"
+    assert "at worst 15 % of 80 requests" in (weigh_errors(loud, ask("level_error_rate", "<", 0.05), 0.95).said or "")
     few = [Level(1, np.ones(20), 20, 0)]
     assert weigh_errors(few, ask("level_error_rate", "<", 0.05), 0.95).answer == "inconclusive"
     assert weigh_errors([], ask("level_error_rate", "<", 0.05), 0.95).why == "not_measured"

@@ -100,7 +100,8 @@ class Grace:
             parts.append(kept if self.survivors_served else "fewer were served the more asked")
         if self.recovery_s is not None:
             never = "it had not recovered when the run ended"
-            parts.append(never if np.isinf(self.recovery_s) else f"it recovered in {self.recovery_s:.1f} s")
+            soon = "at once" if self.recovery_s < 0.05 else f"in {self.recovery_s:.1f} s"
+            parts.append(never if np.isinf(self.recovery_s) else f"it recovered {soon}")
         verdict = {True: "Graceful", False: "Not graceful", None: "Graceful or not cannot be told"}[self.graceful]
         return f"{verdict}: {', '.join(parts)}"
 

@@ -196,7 +196,7 @@ class State:
         parts = [
             f"{self.name} {phase}{_level(self.phase)}",
             span(max(now - self._began, 0) // S) if self._began else "",
-            f"{span(left)} left in phase" if left is not None else "",
+            f"{_whole(left)} left in phase" if left is not None else "",
             f"about {span(in_all)} in all" if in_all is not None else "",
             f"{self.open_streams} open",
             f"{self.ended:,} requests",
@@ -206,6 +206,11 @@ class State:
             self.health(),
         ]
         return " | ".join(part for part in parts if part)
+
+
+def _whole(seconds: float) -> str:
+    """A length to come, which is an estimate: whole seconds, one at least."""
+    return span(max(round(seconds), 1))
 
 
 def _level(phase: Phase | None) -> str:
@@ -288,8 +293,8 @@ class Progress:
         now_in = None if state.phase is None else state.phase.name
         names = dict.fromkeys(p.name for p in state.phases)  # each once: a climb has a ramp and a hold a level
         phases = " › ".join(f"[bold]{name}[/]" if name == now_in else f"[dim]{name}[/]" for name in names)
-        table.add_row(Text.from_markup(f"[bold]{state.name}[/]"), Text.from_markup(phases))
-        rest = "judging, writing the reports" if state.over(now) else "" if left is None else f"{span(left)} left"
+        table.add_row("test", Text.from_markup(f"[bold]{state.name}[/]  {phases}"))
+        rest = "judging, writing the reports" if state.over(now) else "" if left is None else f"{_whole(left)} left"
         if in_all is not None and not state.over(now):
             rest += f"{', ' if rest else ''}about {span(in_all)} in all"
         table.add_row("phase", f"{bar}  {rest}")

@@ -6,6 +6,7 @@ usually wants were not. Only names are told, never values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import parse_qsl
 
@@ -51,6 +52,8 @@ _BODIES = (
     (b"[", "one whole JSON answer", "gemini streams events only with ?alt=sse; others want stream: true in the body"),
 )
 """How a 200 body begins that is no event stream: what it is, and the next step."""
+_MODEL = re.compile(r"(?<![/{\w])model(?!\w)", re.I)
+"""A word about the model; not one in a path, as in /models/{model}."""
 _USUAL = {
     "openai-chat": ("authorization",),
     "anthropic": ("x-api-key",),
@@ -123,7 +126,7 @@ def _redirect(answer: Answer) -> str | None:
 
 
 def _by_status(code: int, words: str) -> str | None:
-    if code in (400, 404) and "model" in words.lower():
+    if code in (400, 404) and _MODEL.search(words):
         return "check model: the server does not take this one"
     return _BY_STATUS.get(code)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +40,7 @@ Examples:
 def demo(faulty: bool, out: Path, quiet: bool) -> int:
     """Run every test (preset smoke) against a simulated provider and write their reports and the index of them.
 
-    About four minutes, no key, no cost. Ends 0 when nothing failed; inconclusive is explained. With --faulty it ends
+    About five minutes, no key, no cost. Ends 0 when nothing failed; inconclusive is explained. With --faulty it ends
     1, as a gate would.
     """
     from streamgauge.cli.asked import ALL, Asked
@@ -61,9 +63,17 @@ def demo(faulty: bool, out: Path, quiet: bool) -> int:
         click.echo(f"{told}; what it says then: docs/examples/")
     click.echo(f"\nThe reports lie in {out}/ (open the .html ones in a browser).")
     if not faulty:
-        click.echo("What a failure looks like: streamgauge demo --faulty")
-        click.echo("Your own service:          streamgauge init, then streamgauge check, then streamgauge run")
+        own = typed(sys.argv[0], os.environ.get("PATH"))
+        click.echo(f"What a failure looks like: {own} demo --faulty")
+        click.echo(f"Your own service:          {own} init, then {own} check, then {own} run")
     return Exit.PASS if code == Exit.INCONCLUSIVE else code
+
+
+def typed(started: str, path: str | None) -> str:
+    """How this command is typed: by its name where a shell finds it on `path`, else as it was started (`make demo`)."""
+    if shutil.which("streamgauge", path=path) is None and Path(started).name == "streamgauge":
+        return started
+    return "streamgauge"
 
 
 def _whole_length(spec: Spec, test: str) -> str:

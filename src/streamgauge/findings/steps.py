@@ -25,7 +25,9 @@ DATABASE = re.compile(
     re.I,
 )
 MODEL = re.compile(r"\b(llm|model|provider|openai|anthropic|gemini|upstream|inference|ai)\b", re.I)
-WHOLE = re.compile(r"^(total|app|handler|request|edge|origin|cdn[-_].*|cfl4|cfextpri|overall|ttfb|server)$", re.I)
+WHOLE = re.compile(
+    r"^(total|app|handler|request|edge|origin|cdn[-_].*|cfl4|cfextpri|gfet4t7|overall|ttfb|server)$", re.I
+)
 """Entries that hold the others, or are not of the server's own steps."""
 SLOWER, SLOWER_LOW, SLOWER_MS = 1.5, 1.2, 50.0
 

@@ -15,7 +15,6 @@ from streamgauge.lives import Lives
 from streamgauge.memory import Memory, MemorySeries, Snapshot
 from streamgauge.reports.cells import Cell, Table
 from streamgauge.reports.document import Document
-from streamgauge.shares import MOST, share_of
 from streamgauge.spans import span
 
 GAUGES = {"heap_used": "heap", "rss": "RSS"}
@@ -85,9 +84,8 @@ def _memory_cells(one: MemorySeries) -> list[Cell]:
     levels = [_mb(level) for level in (one.before_mb, one.peak_mb, one.after_mb)]
     until = say.NOTHING if one.limit_reached_in_h is None else f"{say.number(one.limit_reached_in_h)} h"
     cells = [Cell(growth, None, bounds), Cell(one.shape), Cell(each), *map(Cell, levels)]
-    back = one.cleanup
-    returned = say.percent(back) if back is None or back <= MOST else share_of(back)
-    return [*cells, Cell(returned), Cell(until)]
+    came_back = "all and more" if one.cleanup is not None and one.cleanup > 1 else say.percent(one.cleanup)
+    return [*cells, Cell(came_back), Cell(until)]
 
 
 def _mb(value: float | None) -> str:

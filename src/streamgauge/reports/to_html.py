@@ -105,6 +105,7 @@ def _parts(document: Document) -> dict[str, Any]:
         "folded": folded,
         "confidence": say.percent(document.criteria[0].confidence) if document.criteria else "",
         "figures": figures(document),
+        "baselines": view.beside_strategy(document),
         "parts": lasting.parts(document),
         "stages": stages(document),
         "by_prompt": by_prompt(document),

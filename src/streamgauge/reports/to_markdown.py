@@ -245,6 +245,7 @@ def _slowest(document: Document) -> str:
 
 
 def _baselines(document: Document) -> str:
+    seen, others = view.beside_strategy(document)
     rows = [
         [
             text(b.table),
@@ -252,13 +253,16 @@ def _baselines(document: Document) -> str:
             text(b.name),
             text(b.target),
             text(b.typical or "–"),
-            text(b.measured or "not measured"),
+            text(b.measured or ""),
             text(b.note or ""),
         ]
-        for b in document.baselines
+        for b in seen
     ]
     headings = ["table", "", "number", "target", "typical", "measured", "note"]
-    return "### Beside the strategy\n\n" + _table("lllrrrl", headings, rows) if rows else ""
+    told = [_table("lllrrrl", headings, rows)] if rows else []
+    if others:
+        told.append(f"{text(others)}.")
+    return "\n\n".join(["### Beside the strategy", *told]) if told else ""
 
 
 def _quality(document: Document) -> str:

@@ -11,7 +11,7 @@ import msgspec
 
 import streamgauge.reports.wording as say
 from streamgauge.findings import Finding
-from streamgauge.reports.document import Document
+from streamgauge.reports.document import Baseline, Document
 from streamgauge.sample import NOT_JUDGED
 
 
@@ -99,15 +99,24 @@ def meaning(document: Document) -> str | None:
     return say.SIGNS[document.verdict].meaning if document.verdict in ("inconclusive", "invalid") else None
 
 
+def beside_strategy(document: Document) -> tuple[list[Baseline], str | None]:
+    """The strategy's rows of which something was measured here, and a sentence that names the others."""
+    seen = [row for row in document.baselines if row.measured is not None]
+    named = {row.name for row in seen}
+    others: dict[str, dict[str, None]] = {}
+    for row in document.baselines:
+        if row.measured is None and row.name not in named:
+            others.setdefault((row.note or "").rpartition("; ")[2], {})[row.name] = None
+    parts = [", ".join(names) + (f" ({why})" if why else "") for why, names in others.items()]
+    told = f"Not measured here: {say.plain('; '.join(parts), 600)}" if parts else None
+    return seen, told
+
+
 def finding_parts(finding: Finding) -> tuple[str, list[tuple[str, str]]]:
     """A finding's title and its other parts as (label, text)."""
     seen = finding.evidence
-    values = [
-        f"{say.plain(name, 60).replace('_', ' ')} {say.number(value)}"
-        for name, value in seen.values.items()
-        if value is not None
-    ]
-    when = "" if seen.from_s is None else f"due {say.number(seen.from_s)} to {say.number(seen.to_s)} s into the run"
+    values = [say.fact(say.plain(name, 60), value) for name, value in seen.values.items() if value is not None]
+    when = "" if seen.from_s is None else f"due {say.seconds(seen.from_s)} to {say.seconds(seen.to_s)} into the run"
     ids = f"traces {', '.join(say.plain(one, 40) for one in seen.samples)}" if seen.samples else ""
     counted = f"{seen.k:,} of {seen.n:,} {say.plain(seen.of, 40)}"
     parts = [
@@ -127,7 +136,7 @@ def costs(finding: Finding) -> str:
     if finding.lost:
         parts.append(f"{say.percent(finding.lost)} of the answers")
     if finding.later:
-        parts.append("nothing yet; answers, if it goes on")
+        parts.append("nothing yet; failed answers, if it goes on")
     if finding.waits_ms:
         parts.append(f"up to {say.milliseconds(finding.waits_ms)} of each request's time")
     return ", ".join(parts)

@@ -9,6 +9,7 @@ break a file; what a form needs besides is in `wild` too, a function for each.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from streamgauge.metrics import METRICS
@@ -63,6 +64,8 @@ _METRIC_NAMES = {
     "memory_growth_mb_per_h": "memory growth",
     "memory_cleanup": "memory given back after the burst",
     "memory_unbounded": "memory rising without end",
+    "recovery_s": "recovery",
+    "level_error_rate": "error rate at the worst level",
     "streams_complete": "streams that lived as long as wanted",
     "pace_kept": "pace kept to the end",
 }
@@ -217,6 +220,8 @@ def amount(value: float | None, unit: str, metric: str = "", stat: str | None = 
     """A value with its unit, as the metric wants it: shares in percent, times in ms, the rest as a number."""
     if value is None or not math.isfinite(value):
         return number(value)
+    if metric == "memory_unbounded":
+        return "yes" if value else "no"
     known = METRICS.get(metric)
     if stat == "cv" or (known is not None and (known.kind == "rate" or known.share)):
         return percent(value, extra) if unit != "%" else f"{number(value, extra)} %"
@@ -230,6 +235,33 @@ def amount(value: float | None, unit: str, metric: str = "", stat: str | None = 
     if unit == "tok/s":
         digits = (0 if value >= 9.95 else 1) + extra
     return f"{number(value, digits)} {unit}".strip()
+
+
+def fact(name: str, value: float) -> str:
+    """A number of a finding's evidence, named as in the JSON: `step_ms` is `step 760 ms`, `mb_per_h` is `878 MB/h`.
+
+    A name without a unit that is known here stands as it is, before the number.
+    """
+    for ending, shown in _UNITS.items():
+        head = name.removesuffix(ending)
+        if head != name or name == ending.lstrip("_"):
+            head = "" if name == ending.lstrip("_") else head
+            return f"{head.replace('_', ' ')} {shown(value)}".lstrip()
+    return f"{name.replace('_', ' ')} {number(value)}"
+
+
+_UNITS: dict[str, Callable[[float], str]] = {
+    "_usd_per_1000": lambda value: f"{money(value)} for 1,000",
+    "_mb_per_h": lambda value: f"{number(value)} MB/h",
+    "_kb_per_request": lambda value: f"{number(value)} KB a request",
+    "_per_s": lambda value: f"{number(value)} a second",
+    "_in_h": lambda value: f"in {number(value)} h",
+    "_mb": lambda value: f"{number(value)} MB",
+    "_ms": lambda value: milliseconds(value),
+    "_s": lambda value: seconds(value),
+    "_rate": lambda value: f"rate {percent(value)}",
+}
+"""How names end in evidence, and how such a number is said."""
 
 
 def beside(value: float | None, limit: float, unit: str, metric: str = "", stat: str | None = None) -> str:

@@ -173,7 +173,10 @@ def assess(folder: Path) -> Assessment:
         headline=words.headline(), impact=words.impact(scope), next_step=words.next_step(), criteria=judged,
         metrics=summary.metrics, rates=summary.rates, scalars=summary.scalars, outcomes=summary.outcomes,
         groups=summary.groups, comparisons=found,
-        baselines=baselines(head.test, summary, {t: _model(head, t) for t in scope.targets}),
+        baselines=baselines(
+            head.test, summary, {t: _model(head, t) for t in scope.targets},
+            growth=next((one.value for one in judged if one.metric == "memory_growth_mb_per_h"), None),
+        ),
         series=series(
             columns, scope, start_ns=head.start_ns, readings=read, all_long=bool(told.sections.get("lives"))
         ),

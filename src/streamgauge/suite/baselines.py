@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import streamgauge.reports.wording as say
 from streamgauge.reports.document import Baseline
 from streamgauge.summary import Group, Summary
 
@@ -80,7 +81,8 @@ _TABLE = (
          at_least=True, note="No degradation", pooled=True),
     _Row("baselines", "Error rate", "< 0.5 %", "~0.1 %", "", _error_rate, "%", 0.005, note="Normal operation",
          pooled=True),
-    _Row("baselines", "Memory growth", "< 100 MB/h", "~30 MB/h", "memory", None, "MB/h", note="10 concurrent streams"),
+    _Row("baselines", "Memory growth", "< 100 MB/h", "~30 MB/h", "memory", None, "MB/h", 100,
+         note="10 concurrent streams"),
     _Row("baselines", "Throughput", "> 10 tok/s", "~50 tok/s", "", _RATE, "tok/s", 10, at_least=True,
          note="Model dependent"),
 )  # fmt: skip
@@ -92,13 +94,25 @@ _PROVIDERS = {
 }
 
 
-def baselines(test: str, summary: Summary, models: dict[str, str | None]) -> list[Baseline]:
-    """The strategy's rows for this test. `models`: each judged target's model, where it names one."""
+def baselines(
+    test: str, summary: Summary, models: dict[str, str | None], *, growth: float | None = None
+) -> list[Baseline]:
+    """The strategy's rows for this test.
+
+    models: each judged target's model, where it names one. growth: of the server's memory in MB/h, where it was judged.
+    """
     rows = []
     for row in _TABLE:
-        measured = row.test in ("", test)
-        value, whose = _seen(row, summary) if measured else (None, None)
-        notes = [row.note, whose, None if measured else f"measured by {row.test}"]
+        value, whose, why = None, None, None
+        if row.measure is None:
+            value = growth
+            why = None if growth is not None or test == row.test else f"measured by {row.test}"
+        elif row.test in ("", test):
+            value, whose = _seen(row, summary)
+            why = "too few requests" if value is None and row.name.startswith("TTFT") else None
+        else:
+            why = f"measured by {row.test}"
+        notes = [row.note, whose, why]
         rows.append(
             Baseline(
                 table=row.table, name=row.name, target=row.target, typical=row.typical,
@@ -113,8 +127,7 @@ def baselines(test: str, summary: Summary, models: dict[str, str | None]) -> lis
 
 def _seen(row: _Row, summary: Summary) -> tuple[float | None, str | None]:
     """What was seen of a row, and of which target where there are several: the worst of them."""
-    if row.measure is None:
-        return None, None
+    assert row.measure is not None
     if row.pooled:
         whole = Group(metrics=summary.metrics, rates=summary.rates, scalars=summary.scalars, outcomes=summary.outcomes)
         return row.measure(whole), None
@@ -158,5 +171,5 @@ def _shown(value: float | None, unit: str) -> str | None:
     if math.isinf(value):
         return "not reached"
     if unit == "%":
-        return f"{value * 100:.2f} %"
+        return say.percent(value)
     return f"{value:,.0f} {unit}".strip()

@@ -351,8 +351,9 @@ def _reached(target: Target, clock: Clock) -> Target:
         return msgspec.structs.replace(target, addresses=way.addresses)
     *_, last = way_findings(target, way, clock.wall() / S)
     error = way.error or next(knock.error for knock in way.knocks if knock.error is not None)
+    where = f"{target.host}:{target.port}: "
     raise TargetError(
-        f"{target.name}: {target.host}:{target.port}: {error.outcome}: {last.text}",
+        f"{target.name}: {'' if last.text.startswith(where) else where}{error.outcome}: {last.text}",
         target=target.name,
         stage=last.what,
         next_step=last.next or "see the words above",

@@ -67,11 +67,12 @@ def see(seen: Seen) -> Told:
     fast_ms = max((one.limit for one in limits if one.of == "ttft"), default=USUAL_FAST_MS)
     recoveries = _recoveries(seen, levels)
     named = steps(_merged(levels), error_limit, crashed=crashed)
+    lost = [one.looked_s >= SOON_S for one in recoveries if one.why == "not_back"]
     told = grace(
         named,
         _failure_ms(seen),
-        # What was not back within a look too short to say so is not known.
-        [math.inf if one.why == "not_back" and one.looked_s >= SOON_S else one.seconds for one in recoveries],
+        # Where one was not back within a look too short to say so, the longest is not known.
+        [one.seconds for one in recoveries] if not lost else [math.inf] if any(lost) else [],
         error_limit=error_limit,
         fast_ms=fast_ms,
     )

@@ -34,7 +34,7 @@ def weigh_errors(levels: Sequence[Level], ask: Requirement, confidence: float, u
     value, low, high = worst
     most = max((one for one in levels if one.n), key=lambda one: one.errors / one.n)
     n = sum(one.n for one in levels)
-    said = f"at worst {value:.2%} of {most.n:,} requests failed, at {amount(most.level, unit)}"
+    said = f"at worst {value * 100:.3g} % of {most.n:,} requests failed, at {amount(most.level, unit)}"
     if not value:
         said = f"none of {n:,} requests failed at any level"
     answer: Answer = "pass" if ask.met_by(high) else "inconclusive" if ask.met_by(low) else "fail"

@@ -32,9 +32,7 @@ _FAILED_AT_ONCE = (
 )
 """Whoever got one of these and no token failed; who ran into a time-out, or was never started, waited."""
 _OF_THE_TARGET = frozenset(("--config", "--env", "--url", "--dialect", "--model", "-H", "--header", "--set"))
-
-
-"""Flags of a command that would hold a larger preset back."""
+"""Flags that say what is measured, not how hard."""
 _AFTER = {
     "crashes": "read the service's last words and exit code (137: killed, mostly for memory) at the time of the crash",
     "memory_growth_mb_per_h": "take a heap snapshot early and one late under the same load: what grew between is kept",
@@ -159,8 +157,16 @@ class Words:
         if word == "invalid":
             return "free this machine (or use a larger one, or less load), then run again"
         if self.story.partial:
-            return f"run it to its end: {self.head.rerun}"
+            on = f"; or go on with this one: streamgauge run --resume {self.head.id}" if self._may_go_on() else ""
+            return f"run it to its end: {self.head.rerun}{on}"
         return settled_by(self.head, self.judged)
+
+    def _may_go_on(self) -> bool:
+        """Whether `--resume` goes on with it, as far as can be told beforehand: somebody stopped it, nothing failed."""
+        closed = all(isinstance(lane.load, Hold) for phase in self.head.phases for lane in phase.lanes)
+        named = self.head.rerun.startswith("streamgauge run") and "***" not in self.head.rerun
+        stopped = self.story.stopped_by in ("interrupted", "terminated", "the run was killed")
+        return self.head.test in ("ttft", "stress", "memory") and closed and named and stopped
 
     def warnings(
         self,
@@ -191,7 +197,10 @@ class Words:
             f"{'any length' if moved == math.inf else f'{moved:,.0f} ms'} through this machine"
             for target, metric, stat, moved in unsure
         ]
-        by_events = [name for name in scope.targets if summary.tokens_from.get(name) == "events"]
+        rows = self.columns.counted("error_rate", scope.rows(self.columns))
+        good = self.columns.target[rows[self.columns.having(rows, GOOD)]]
+        answered = {self.columns.targets[i] for i in np.unique(good)}
+        by_events = [name for name in scope.targets if name in answered and summary.tokens_from.get(name) == "events"]
         if by_events:
             out.append(f"{', '.join(by_events)}: tokens are counted as text events, the server reports no usage")
         if any(one.metric in ("output_rate", "tpot_ms") for one in self.judged):
@@ -201,7 +210,9 @@ class Words:
         if merged:
             out.append(f"{', '.join(merged)}: some ITL quantiles are not shown, too many events were read merged")
         if estimated:
-            out.append(f"{estimated:,} answers broke off before their usage came: their cost is estimated")
+            their = "its" if estimated == 1 else "their"
+            broke = f"{estimated:,} {'answer' if estimated == 1 else 'answers'} broke off before {their} usage came"
+            out.append(f"{broke}: {their} cost is estimated")
         out += [
             f"{one.name}: failures or waits come in bouts; {one.n:,} requests are worth {one.n_effective:,}"
             for one in self.judged
