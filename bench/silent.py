@@ -81,7 +81,7 @@ class Result:
     others: float | None = None
     """Share of the cores that other programs took meanwhile."""
     failed: list[str] = field(default_factory=list)
-    """Each criterion that failed, with what its sentence says: why a verdict is `fail` beside causes that void others."""
+    """Each criterion that failed, and its sentence: why a verdict is `fail` beside causes that void others."""
 
     @property
     def worst(self) -> float:
