@@ -57,7 +57,7 @@ def running() -> Iterator[dict[str, subprocess.Popen[str]]]:
 @pytest.mark.parametrize("name", TINY)
 def test_a_benchmark_prints_its_table_and_its_machine(name: str, running: dict[str, subprocess.Popen[str]]) -> None:
     process = running[name]
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=900)
     assert out, err
     assert (process.returncode == 1) == ("BROKEN" in out)
     lines = out.splitlines()
@@ -84,7 +84,7 @@ def test_every_option_of_every_benchmark_is_explained() -> None:
 
 def test_every_benchmark_is_listed_and_tried_here() -> None:
     done = subprocess.run(
-        (sys.executable, "-m", "bench", "--help"), cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+        (sys.executable, "-m", "bench", "--help"), cwd=ROOT, capture_output=True, text=True, timeout=300, check=True
     )
     listed = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ") and line.strip()}
     assert set(TINY) <= listed

@@ -120,7 +120,7 @@ def test_the_systems_clocks_are_the_systems_and_it_never_wakes_early() -> None:
 def test_this_machines_offset_is_known_to_within_the_time_of_two_readings() -> None:
     mapped = RealtimeMap(SystemClock())
     assert 0 <= mapped.uncertainty < 1 * MS
-    assert abs(time.time_ns() + mapped.offset - time.monotonic_ns()) < 50 * MS
+    assert abs(time.time_ns() + mapped.offset - time.monotonic_ns()) < 1_000 * MS
 
 
 @given(st.integers(-2 * 3600 * S, 2 * 3600 * S), st.booleans(), st.integers(0, 300 * MS), st.integers(0, 300 * MS))
