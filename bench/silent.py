@@ -80,6 +80,8 @@ class Result:
     """metric.stat of each criterion that does not stand through us, whatever the run's verdict."""
     others: float | None = None
     """Share of the cores that other programs took meanwhile."""
+    failed: list[str] = field(default_factory=list)
+    """Each criterion that failed, and its sentence: why a verdict is `fail` beside causes that void others."""
 
     @property
     def worst(self) -> float:
@@ -211,10 +213,11 @@ def _result(report: dict[str, object], folder: Path, streams: int, name: str) ->
     assert isinstance(told, dict)
     assert isinstance(criteria, list)
     doubted = [c["name"].partition(" ")[0] for c in criteria if c["sentence"].startswith(OURS)]
+    failed = [f"{c['name']}: {c['sentence']}" for c in criteria if c["verdict"] == "fail"]
     return Result(
         streams, name, len(held), errors, str(report["verdict"]), [str(c) for c in told["invalid_because"]],
         any("this machine was full" in str(w) for w in report["warnings"]),  # type: ignore[attr-defined]
-        len(held) - len(pairs), doubted,
+        len(held) - len(pairs), doubted, failed=failed,
     )  # fmt: skip
 
 
@@ -234,6 +237,7 @@ def _pick_up(result: Result) -> float:
 def _row(result: Result) -> tuple[str, ...]:
     cells = [" / ".join("-" if e is None else f"{e:.1f}" for e in result.errors[m].values()) for m in result.errors]
     cause = result.causes[0].partition(": ")[2] or result.causes[0] if result.causes else "-"
+    cause = "; ".join([*(f"failed: {one}" for one in result.failed), *([cause] if result.causes else [])]) or cause
     lost = f" ({result.lost} lost)" if result.lost else ""
     return (str(result.streams), result.disturbed_by, f"{result.n}{lost}", *cells, result.verdict, cause)
 

@@ -459,6 +459,34 @@ def test_who_is_behind_decodes_for_a_while_all_the_same(on: Setting) -> None:
     assert [stream.output.texts for stream in streams] == [1, 1]
 
 
+class Ahead(SystemClock):
+    """The machine's clocks, but for time that a test lets pass."""
+
+    ahead = 0
+
+    def now(self) -> int:  # type: ignore[override] # a plain function in the base
+        return time.monotonic_ns() + self.ahead
+
+
+def test_no_deadline_has_passed_for_what_came_in_time_and_was_not_looked_for() -> None:
+    clock = Ahead()
+    on = Setting(clock)
+    streams, _, _ = two_that_spoke(on)
+    silent, peer = on.asked()
+    on.until(lambda: sum(stream.output.texts for stream in streams) == 2)
+    on.peers[0].sendall(T)
+    time.sleep(0.05)
+    on.loop.turn(0)  # takes that, and something is due
+    peer.sendall(HEAD + T)
+    clock.ahead = 61_000 * MS  # first_output_ns is 60 s; we were held up
+    on.loop.turn(0)  # decodes that: nobody has looked for what came meanwhile
+    held_up = silent.done
+    on.until(lambda: silent.output.texts or silent.done)
+    on.close()
+    assert not held_up
+    assert silent.output.texts == 1
+
+
 def test_what_was_read_is_decoded_before_a_stream_is_cancelled(on: Setting) -> None:
     streams, _, _ = two_that_spoke(on)
     on.loop.turn(0)

@@ -41,7 +41,7 @@ SLOWLY = '[["wait",90],["text","a"],' + ",".join('["wait",10],["text","b"]' for 
 
 # What happens to a run as a whole, beside the server in C.
 
-TRIED = ("worker stopped 0.7 s", "busy core", "clock 5 ms")
+TRIED = ("worker stopped 0.7 s", "busy core", "clock 5 ms", "clock +1 h")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,13 @@ def test_no_disturbed_run_is_wrong_without_saying_so(name: str, tried: dict[str,
     result = tried[name]
     assert result.n >= 100
     assert not result.silent, f"off by {result.worst:.1f} % of a limit, and {result.verdict}"
+
+
+@LINUX
+@pytest.mark.real
+def test_a_clock_that_steps_by_an_hour_makes_no_request_fail(tried: dict[str, Result]) -> None:
+    assert tried["clock +1 h"].failed == []
+    assert tried["clock +1 h"].verdict != "fail"
 
 
 @LINUX

@@ -249,7 +249,7 @@ class Loop:
         if self._taken and not (fresh and wake_ns is not None and wake_ns <= now and not least_ns):
             self._decode(wake_ns, now + least_ns)
         if self._timers and not self._taken:
-            self._ring(self._now())
+            self._ring(self._woke)  # what may have come since then was not looked for
         unseen = self._now() - self._woke
         if unseen > self.longest_turn_ns:
             self.longest_turn_ns = unseen
