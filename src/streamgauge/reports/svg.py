@@ -90,10 +90,10 @@ def picture(frame: Frame, height: int, draw: Callable[[Any], None], *, margins: 
 
         figure = Figure(figsize=(frame.width / 72, height / 72), layout="constrained" if margins else None)
         figure.patch.set_visible(False)
-        FigureCanvasSVG(figure)
         draw(figure)
         out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        # What savefig does, less the drawing that it does first for the layout's sake: each drawing lays out by itself.
+        FigureCanvasSVG(figure).print_svg(out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return _inline(out.getvalue(), frame)
 
 

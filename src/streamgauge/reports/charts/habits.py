@@ -262,13 +262,14 @@ def names_above(axes: Any, names: Iterable[tuple[float, str, str]], frame: Frame
 
 
 def rectangles(axes: Any, boxes: Sequence[Box], paint: str, alpha: float) -> Any:
-    """Many boxes of one colour as one path: few bytes, and no seams between neighbours."""
+    """Many boxes of one colour as one path: few bytes, and no seams between neighbours. The limits must be set."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
     corners = [xy for a, b, c, d in boxes for xy in ((a, c), (b, c), (b, d), (a, d), (a, c))]
     codes = [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(boxes)
-    return axes.add_patch(PathPatch(Path(corners, codes), color=HEX[paint], alpha=alpha, linewidth=0))
+    # As an artist, not as a patch: the axes would look for the extremes of each box, which takes longer than to draw it.
+    return axes.add_artist(PathPatch(Path(corners, codes), color=HEX[paint], alpha=alpha, linewidth=0))
 
 
 def swatch(paint: str, alpha: float) -> Any:
