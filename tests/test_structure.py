@@ -22,7 +22,7 @@ LEFT = {
 RIGHT = {
     "bulk", "facts", "columns", "connections", "stats", "slices", "occupancy", "evidence", "doubt", "sentences",
     "summary", "series", "compare", "capacity", "degradation", "strain", "verdict", "findings", "reports", "slope",
-    "trend", "held", "memory", "lives", "bins", "heat", "strips", "courses",
+    "ranks", "trend", "held", "memory", "lives", "bins", "heat", "strips", "courses",
 }  # fmt: skip
 BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}

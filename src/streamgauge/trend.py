@@ -22,6 +22,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from streamgauge.ranks import theil_sen
 from streamgauge.slope import CONFIDENCE, LEAST_POINTS, Slope, slope
 
 FloatArray = npt.NDArray[np.float64]
@@ -292,10 +293,8 @@ def _noise(at: IntArray, held: FloatArray) -> float:
     """How far readings lie from the line through them: 1.4826 times the median distance, a standard deviation."""
     if len(at) < LEAST_READINGS or at[0] == at[-1]:
         return 0.0
-    from scipy.stats import theilslopes  # half a second to import: only who judges memory waits for it
-
-    line = theilslopes(held, (at - at[0]) / HOUR_NS)
-    rest = held - line.slope * (at - at[0]) / HOUR_NS
+    hours = (at - at[0]) / HOUR_NS
+    rest = held - theil_sen(hours, held)[0] * hours
     return 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from streamgauge.columns import FloatArray, IntArray
 from streamgauge.findings.finding import Basis, Finding, RunFacts
+from streamgauge.ranks import kendall
 from streamgauge.sample import Reading
 
 MB = 1e6
@@ -76,8 +77,6 @@ def gauge_rises(run: RunFacts) -> Iterator[Finding]:
 
 def _rising(run: RunFacts, gauges: Iterable[str]) -> Iterator[tuple[str, Gauge, tuple[float, float, float]]]:
     """(gauge, series, (first, last, p)) of those that rise over the judged phases."""
-    from scipy.stats import kendalltau
-
     windows = run.scope.windows(run.scope.judged)
     for gauge in sorted(gauges):
         for one in series_of(run.readings, gauge):
@@ -89,7 +88,7 @@ def _rising(run: RunFacts, gauges: Iterable[str]) -> Iterator[tuple[str, Gauge, 
                 continue
             binned = np.array([float(np.median(part)) for part in np.array_split(values, BINS)])
             binned, times = binned[1:], times  # the first twelfth is the streams' own coming
-            p = float(kendalltau(np.arange(len(binned)), binned).pvalue) if np.ptp(binned) else 1.0
+            p = kendall(np.arange(len(binned)), binned) if np.ptp(binned) else 1.0
             first, last = float(binned[:3].mean()), float(binned[-3:].mean())
             if p < ALPHA and last - first >= max(RISES_BY, RISES * first):
                 yield gauge, Gauge(one.name, times, values), (first, last, p)

@@ -58,6 +58,12 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
+def load() -> None:
+    """Import what draws, so that processes forked after it need not."""
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401  (loaded for those who fork)
+
+
 @contextmanager
 def _settings() -> Iterator[None]:
     import matplotlib
@@ -93,7 +99,8 @@ def picture(frame: Frame, height: int, draw: Callable[[Any], None], *, margins: 
         draw(figure)
         out = io.StringIO()
         # What savefig does, less the drawing that it does first for the layout's sake: each drawing lays out by itself.
-        FigureCanvasSVG(figure).print_svg(out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return _inline(out.getvalue(), frame)
 
 
