@@ -41,12 +41,17 @@ def kendall(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> float:
 
 
 def theil_sen(x: FloatArray, y: FloatArray, confidence: float = 0.95) -> tuple[float, float, float]:
-    """The median of all pairs' slopes, and two-sided bounds of it (Sen 1968). Not all x may be alike."""
+    """The median of all pairs' slopes, and two-sided bounds of it (Sen 1968). Not all x may be alike.
+
+    The bounds are NaN where so many x and y are alike that nothing is left to vary.
+    """
     later = np.subtract.outer(x, x) > 0
     slopes = np.sort(np.subtract.outer(y, y)[later] / np.subtract.outer(x, x)[later])
     n = len(x)
-    deviation = math.sqrt((n * (n - 1) * (2 * n + 5) - _ties(x)[2] - _ties(y)[2]) / 18)
-    within = float(special.ndtri((1 + confidence) / 2)) * deviation
+    variance = (n * (n - 1) * (2 * n + 5) - _ties(x)[2] - _ties(y)[2]) / 18
+    if variance < 0:
+        return float(np.median(slopes)), math.nan, math.nan
+    within = float(special.ndtri((1 + confidence) / 2)) * math.sqrt(variance)
     low = max(round((len(slopes) - within) / 2) - 1, 0)
     high = min(round((len(slopes) + within) / 2), len(slopes) - 1)
     return float(np.median(slopes)), float(slopes[low]), float(slopes[high])
