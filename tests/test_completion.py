@@ -87,7 +87,7 @@ def test_bash_completes_with_the_script_that_is_printed(folder: Path) -> None:
     done = subprocess.run(
         ["bash", "--norc", "-c", f"{script}\n{words}\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""],
         cwd=folder, env=environment(PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"),
-        capture_output=True, text=True, timeout=60, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["smoke", "standard"]
 
@@ -100,7 +100,7 @@ def test_completion_loads_nothing_heavy(folder: Path) -> None:
     )
     given = {"_STREAMGAUGE_COMPLETE": "bash_complete", "COMP_WORDS": "streamgauge run --set ", "COMP_CWORD": "3"}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment(**given), capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", code], cwd=folder, env=environment(**given), capture_output=True, text=True, timeout=300,
         check=True,
     )  # fmt: skip
     assert "plain,targets.claude.model=" in done.stdout
