@@ -12,7 +12,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "streamgauge"
 
-GROUND = {"errors", "clock", "sample", "metrics", "secrets", "arrivals", "wild", "proxies", "spans", "__init__"}
+GROUND = {
+    "errors",
+    "clock",
+    "sample",
+    "metrics",
+    "secrets",
+    "arrivals",
+    "wild",
+    "proxies",
+    "shares",
+    "spans",
+    "__init__",
+}
 TOP = {"__main__"}
 LEFT = {
     "prompts", "plan", "compiled", "sse", "who", "http1", "drain", "alike", "redirect", "dialects", "foreign", "stream",
@@ -22,7 +34,7 @@ LEFT = {
 RIGHT = {
     "bulk", "facts", "columns", "connections", "stats", "slices", "occupancy", "evidence", "doubt", "sentences",
     "summary", "series", "compare", "capacity", "degradation", "strain", "verdict", "findings", "reports", "slope",
-    "ranks", "trend", "held", "memory", "lives", "bins", "heat", "strips", "courses",
+    "trend", "held", "memory", "lives", "bins", "heat", "strips", "courses",
 }  # fmt: skip
 BOTH = {"suite", "check", "calibrate", "progress", "cli"}
 APART = {"simulator", "spec"}

@@ -22,7 +22,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from streamgauge.ranks import theil_sen
 from streamgauge.slope import CONFIDENCE, LEAST_POINTS, Slope, slope
 
 FloatArray = npt.NDArray[np.float64]
@@ -46,8 +45,8 @@ GRAIN = 1 * MB
 """Memory is taken and given back in lumps of about this size (allocator arenas, a collector's pages)."""
 MATTERS = 10 * MB
 """Growth an hour below which no line is called unbounded."""
-UNSEEN = 0.2
-"""Noise in which a larger share of what is held could hide tells nothing of a burst."""
+NORMAL_95 = 1.645
+"""One-sided 95 % quantile of the normal distribution."""
 LEAST_NS = HOUR_NS // 3
 LONGEST_H = 48.0
 """Lengths above this are not advised."""
@@ -252,11 +251,20 @@ class Cleanup:
     def flat(self) -> bool:
         """Whether readings during and after the burst show the level before it, each as it was read.
 
-        That is an answer: nothing more is held than before, so whatever rose unseen between two readings came back.
-        Few readings, or such noise that a fifth of the level could hide in it, show nothing.
+        That is an answer: no more is held than before that would matter, so whatever rose unseen came back. Few
+        readings, or such noise that more could have stayed, show nothing.
         """
-        told = self.readings >= LEAST_READINGS and self.hidden <= max(GRAIN, UNSEEN * self.before)
+        told = self.readings >= LEAST_READINGS and self.stayed <= MATTERS
         return told and max(self.peak, self.after) - self.before <= self.hidden
+
+    @property
+    def stayed(self) -> float:
+        """What is held more after the burst than before is surely (95 %) no more than this.
+
+        Both levels are medians of readings that may all resemble each other, so each is taken to be as uncertain as
+        one of them. With a burst an hour, less than MATTERS is growth that would not be called unbounded either.
+        """
+        return max(self.after - self.before, 0.0) + NORMAL_95 * math.sqrt(2) * self.noise
 
     @property
     def efficiency(self) -> float | None:
@@ -293,8 +301,10 @@ def _noise(at: IntArray, held: FloatArray) -> float:
     """How far readings lie from the line through them: 1.4826 times the median distance, a standard deviation."""
     if len(at) < LEAST_READINGS or at[0] == at[-1]:
         return 0.0
-    hours = (at - at[0]) / HOUR_NS
-    rest = held - theil_sen(hours, held)[0] * hours
+    from scipy.stats import theilslopes  # half a second to import: only who judges memory waits for it
+
+    line = theilslopes(held, (at - at[0]) / HOUR_NS)
+    rest = held - line.slope * (at - at[0]) / HOUR_NS
     return 1.4826 * float(np.median(np.abs(rest - np.median(rest))))
 
 

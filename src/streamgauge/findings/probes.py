@@ -9,8 +9,8 @@ import numpy as np
 
 from streamgauge.columns import FloatArray, IntArray
 from streamgauge.findings.finding import Basis, Finding, RunFacts
-from streamgauge.ranks import kendall
 from streamgauge.sample import Reading
+from streamgauge.shares import share_of
 
 MB = 1e6
 HEAP = "heap_used"
@@ -77,6 +77,8 @@ def gauge_rises(run: RunFacts) -> Iterator[Finding]:
 
 def _rising(run: RunFacts, gauges: Iterable[str]) -> Iterator[tuple[str, Gauge, tuple[float, float, float]]]:
     """(gauge, series, (first, last, p)) of those that rise over the judged phases."""
+    from scipy.stats import kendalltau
+
     windows = run.scope.windows(run.scope.judged)
     for gauge in sorted(gauges):
         for one in series_of(run.readings, gauge):
@@ -88,7 +90,7 @@ def _rising(run: RunFacts, gauges: Iterable[str]) -> Iterator[tuple[str, Gauge, 
                 continue
             binned = np.array([float(np.median(part)) for part in np.array_split(values, BINS)])
             binned, times = binned[1:], times  # the first twelfth is the streams' own coming
-            p = kendall(np.arange(len(binned)), binned) if np.ptp(binned) else 1.0
+            p = float(kendalltau(np.arange(len(binned)), binned).pvalue) if np.ptp(binned) else 1.0
             first, last = float(binned[:3].mean()), float(binned[-3:].mean())
             if p < ALPHA and last - first >= max(RISES_BY, RISES * first):
                 yield gauge, Gauge(one.name, times, values), (first, last, p)
@@ -176,7 +178,7 @@ def cpu_busy(run: RunFacts) -> Iterator[Finding]:
         yield Finding(
             name="cpu_busy",
             target=None,
-            words=f"{one.name} used {share:.0%} of one core in the judged part of the run",
+            words=f"{one.name} used {share_of(share, 'one core')} in the judged part of the run",
             evidence=Basis(
                 k=len(one.values), n=len(one.values), of="readings", values={"cores": round(share, 2)},
                 from_s=_s(run, one.times[0]), to_s=_s(run, one.times[-1]), samples=[],

@@ -20,8 +20,8 @@ import numpy as np
 from streamgauge.columns import Columns, FloatArray, IntArray, population
 from streamgauge.findings.finding import Finding, RunFacts, TargetFacts
 from streamgauge.metrics import METRICS
-from streamgauge.ranks import kendall, theil_sen
 from streamgauge.sample import GOOD
+from streamgauge.shares import MOST, share_of
 
 Way = Literal["rising", "falling", "steady"]
 
@@ -73,6 +73,8 @@ class Drift:
 
 def drift(at_s: FloatArray, values: FloatArray, *, shares: bool) -> Drift:
     """Whether `values`, in order of due at `at_s`, have a trend. shares: they are 0 or 1, and their share is meant."""
+    from scipy import stats as tests  # takes half a second to load, and most commands judge nothing
+
     at = np.array([part.mean() for part in np.array_split(at_s, BINS)])
     binned = np.array([part.mean() if shares else np.median(part) for part in np.array_split(values, BINS)])
     third = BINS // 3
@@ -80,8 +82,9 @@ def drift(at_s: FloatArray, values: FloatArray, *, shares: bool) -> Drift:
     scaled = binned if shares else np.log(binned)
     if np.ptp(scaled) == 0 or np.ptp(at) == 0:
         return Drift("steady", first, last)
-    p = kendall(at, scaled)
-    change, low, high = (slope * float(np.ptp(at)) for slope in theil_sen(at, scaled))
+    p = float(tests.kendalltau(at, scaled).pvalue)
+    slope, _, low, high = (float(x) for x in tests.theilslopes(scaled, at, alpha=0.95))
+    change, low, high = (x * float(np.ptp(at)) for x in (slope, low, high))
     if shares:
         change = last - first  # of counts as small as errors are, most pairs of bins are equal
         much = abs(change) >= ERRORS_MORE and values.sum() >= LEAST_FAILED
@@ -139,6 +142,9 @@ def _trend(facts: TargetFacts, metric: str, found: Drift | None, n: int, why: st
         words = f"{what}: steady"
     elif metric == "error_rate":
         words = f"{what} {way}: from {found.first:.1%} to {found.last:.1%} {over}"
+    elif (found.change or 0) > MOST:
+        ends = " to ".join(f"{1 + (end or 0):,.1f}" for end in (found.low, found.high))
+        words = f"{what} {way}: to {share_of(1 + (found.change or 0), 'what it was')} {over} [{ends}]"
     else:
         words = f"{what} {way}: {found.change or 0:+.0%} {over} [{found.low or 0:+.0%} to {found.high or 0:+.0%}]"
     sign: Literal["warning", "positive"] | None = None
