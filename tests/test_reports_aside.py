@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from cli import environment
 from documents import passing
 from streamgauge.errors import StorageError
 from streamgauge.facts import Taking
-from streamgauge.reports import FORMS, LONG_FROM, ReportGenerator, aside, files
+from streamgauge.reports import FORMS, LONG_FROM, ReportGenerator, aside, files, write_while_judged
+from streamgauge.reports.document import Document
 from written_aside import CASES, endless, killed, refused
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere everything is written in turn")
@@ -40,6 +42,17 @@ def test_work_is_done_in_another_process_while_the_block_runs(tmp_path: Path) ->
     assert int((tmp_path / "pid").read_text()) != os.getpid()
     os.close(read)
     os.close(write)
+
+
+def test_what_the_work_gives_comes_back_and_beside_another_thread_all_is_done_in_turn() -> None:
+    there, here = aside.both(os.getpid, os.getpid)
+    assert there != here == os.getpid()
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait)
+    thread.start()
+    assert aside.both(os.getpid, os.getpid) == (os.getpid(), os.getpid())
+    end.set()
+    thread.join()
 
 
 def test_a_process_that_is_killed_is_told() -> None:
@@ -86,6 +99,36 @@ def test_a_csv_of_very_many_rows_is_what_it_is_in_turn(tmp_path: Path) -> None:
     facts = taking.facts()
     (path,) = ReportGenerator(document, facts).write(tmp_path, ["csv"])
     assert path.read_bytes() == b"".join(FORMS["csv"](document, facts))
+
+
+def test_a_csv_of_very_many_rows_is_written_while_the_run_is_judged(tmp_path: Path) -> None:
+    document, samples = passing()
+    taking = Taking()
+    taking.add([samples[i % len(samples)] for i in range(LONG_FROM)])
+    facts = taking.facts()
+
+    def judged() -> Document:
+        until = time.monotonic() + 60
+        while not [*tmp_path.glob(".*.csv.*.part"), *(p for p in tmp_path.glob("*.csv") if p.stat().st_size)]:
+            assert time.monotonic() < until, "nobody writes the csv"
+        return document
+
+    csv, markdown = write_while_judged(tmp_path, "ttft", document.run.started, judged, facts, ["csv", "md"])
+    assert csv.read_bytes() == b"".join(FORMS["csv"](document, facts))
+    assert markdown.read_text() == ReportGenerator(document).markdown()
+
+
+def test_a_run_that_cannot_be_judged_leaves_no_csv(tmp_path: Path) -> None:
+    document, samples = passing()
+    taking = Taking()
+    taking.add([samples[i % len(samples)] for i in range(LONG_FROM)])
+
+    def judged() -> Document:
+        raise LookupError("of ours")
+
+    with pytest.raises(LookupError, match="of ours"):
+        write_while_judged(tmp_path, "ttft", document.run.started, judged, taking.facts(), ["csv", "md"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_refusal_while_written_in_turn_is_told_alike(tmp_path: Path) -> None:

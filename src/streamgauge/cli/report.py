@@ -46,18 +46,18 @@ def report(run: str, out: Path | None, forms: tuple[str, ...], as_json: bool) ->
     from streamgauge.reports import FORMS, ReportGenerator
     from streamgauge.run import Ending
     from streamgauge.suite.assess import assess
-    from streamgauge.suite.execute import Outcome, write_reports
-    from streamgauge.suite.folder import find, read_head
+    from streamgauge.suite.execute import Outcome, judge_and_write
+    from streamgauge.suite.folder import find
 
     unknown = [form for form in forms if form not in FORMS]
     if unknown:
         raise UsageError(f"--form {unknown[0]}: no such form; there are {', '.join(FORMS)}")
     folder = find(run, Path())
-    assessment = assess(folder)
     if as_json:
+        assessment = assess(folder)
         click.echo(ReportGenerator(assessment.document).json())
         return assessment.exit
-    files, unwritten = write_reports(assessment, out or Path(read_head(folder).out), forms or None)
+    assessment, files, unwritten = judge_and_write(folder, out, forms or None)
     ending = Ending(assessment.document.run.stopped_by, assessment.document.partial)
     code = worst([assessment.exit, 4] if unwritten else [assessment.exit])
     show_outcome(Outcome(assessment, files, code, ending, unwritten))

@@ -43,6 +43,25 @@ def write_suite(suite: Suite, folder: Path) -> list[Path]:
     return files.write(folder, "suite", files.timestamp(suite.started), forms, SUITE_FORMS)
 
 
+def write_while_judged(
+    folder: Path, test: str, started: str, judged: Callable[[], Document], facts: Facts, forms: Iterable[str]
+) -> list[Path]:
+    """`ReportGenerator.write` before the judging: a long csv, which needs no verdict, is written beside it.
+
+    `judged` is asked once for each other form, in this process.
+    """
+
+    def chunks(form: str) -> Iterator[bytes]:
+        yield from to_csv.render(None, facts) if form == "csv" else FORMS[form](judged(), ())
+
+    made = {form: chunks(form) for form in forms}
+    return files.write(folder, test, files.timestamp(started), made, FORMS, _long(facts))
+
+
+def _long(samples: Facts | Iterable[Sample] | None) -> tuple[str, ...]:
+    return ("csv",) if isinstance(samples, Facts) and len(samples) >= LONG_FROM else ()
+
+
 class ReportGenerator:
     """Turns one document, and for csv the run's Samples, into report files or text.
 
@@ -89,8 +108,8 @@ class ReportGenerator:
         if unknown:
             raise ValueError(f"no such form of a report: {', '.join(unknown)}; there are {', '.join(FORMS)}")
         time = files.timestamp(self.document.run.started if stamp is None else stamp)
-        long = ("csv",) if isinstance(self._samples, Facts) and len(self._samples) >= LONG_FROM else ()
-        return files.write(folder, self.document.test, time, {f: self._chunks(f) for f in wanted}, FORMS, long)
+        made = {form: self._chunks(form) for form in wanted}
+        return files.write(folder, self.document.test, time, made, FORMS, _long(self._samples))
 
     def _text(self, form: str) -> str:
         return b"".join(self._chunks(form)).decode()

@@ -5,14 +5,16 @@ Rules: a picture is there only where it has something to show. Nothing is comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
 import streamgauge.reports.charts as charts
 import streamgauge.reports.wording as say
 from streamgauge.courses import Course
 from streamgauge.heat import Heat
 from streamgauge.memory import MemorySeries
+from streamgauge.reports import aside, svg
 from streamgauge.reports.document import Document
 from streamgauge.reports.svg import NARROW, WIDE, Frame
 from streamgauge.series import Ecdf, Gaps
@@ -29,11 +31,13 @@ _MOST_ROWS = 400
 class Figure:
     """A picture in both widths, what it shows in words, and its numbers as a table."""
 
-    wide: str
-    narrow: str
+    draw: Callable[[int], str]
+    """Its SVG in so many px."""
     caption: str
     headings: Sequence[str] = ()
     numbers: Sequence[Sequence[str]] = ()
+    wide: str = ""
+    narrow: str = ""
 
     @property
     def rows(self) -> Sequence[Sequence[str]]:
@@ -47,7 +51,21 @@ class Figure:
 
 
 def figures(document: Document) -> dict[str, Figure]:
-    """Each picture that has something to show."""
+    """Each picture that has something to show, drawn."""
+    found = _planned(document)
+    if not found:
+        return {}
+    svg.load()
+    narrow, wide = aside.both(partial(_all, found, NARROW), partial(_all, found, WIDE))
+    return {name: replace(one, wide=wide[name], narrow=narrow[name]) for name, one in found.items()}
+
+
+def _all(found: Mapping[str, Figure], width: int) -> dict[str, str]:
+    return {name: one.draw(width) for name, one in found.items()}
+
+
+def _planned(document: Document) -> dict[str, Figure]:
+    """Each picture that has something to show, not yet drawn."""
     series, limits = document.series, charts.limits_of(document.criteria)
     found = {}
     curves = [line for line in series.ecdf if line.metric == "ttft_ms" and line.prompt is None]
@@ -61,9 +79,8 @@ def figures(document: Document) -> dict[str, Figure]:
             "Each bar begins when the request was due; one that reaches the right edge goes on beyond it. The table "
             "below has the same steps in figures."
         )
-        found["slowest"] = Figure(
-            *_both("slowest", title, text, lambda frame: charts.waterfall(frame, series.slowest)), text
-        )
+        draw = _picture("slowest", title, text, lambda frame: charts.waterfall(frame, series.slowest))
+        found["slowest"] = Figure(draw, text)
     if any(line.histogram for line in series.gaps):
         found["gaps"] = _gaps(series.gaps)
     if series.heat:
@@ -77,9 +94,9 @@ def figures(document: Document) -> dict[str, Figure]:
     return found
 
 
-def _both(name: str, title: str, text: str, draw: Callable[[Frame], str]) -> tuple[str, str]:
-    """The wide and the narrow form of one picture."""
-    return draw(Frame(name, title, text, WIDE)), draw(Frame(name, title, text, NARROW))
+def _picture(name: str, title: str, text: str, draw: Callable[[Frame], str]) -> Callable[[int], str]:
+    """One picture, to be drawn in any width."""
+    return lambda width: draw(Frame(name, title, text, width))
 
 
 def _more(items: Sequence[object]) -> str:
@@ -99,15 +116,17 @@ def _ecdf(curves: Sequence[Ecdf], limits: Sequence[charts.Limit]) -> Figure:
         step = max(1, -(-len(line.points) // _TABLE_POINTS))
         label = f"{line.target}, {line.phase}" if line.phase else line.target
         rows += [[label, say.milliseconds(x), say.percent(y)] for x, y in line.points[step - 1 :: step]]
-    pair = _both("ttft", title, text, lambda frame: charts.ecdf(frame, curves, limits))
-    return Figure(*pair, text, ["Target", "First token within", "Share of requests"], rows)
+    draw = _picture("ttft", title, text, lambda frame: charts.ecdf(frame, curves, limits))
+    return Figure(draw, text, ["Target", "First token within", "Share of requests"], rows)
 
 
 def _timeline(document: Document, limits: Sequence[charts.Limit]) -> Figure:
     run, lines = document.run, document.series.timeline
     title = "TTFT, open streams and failures over the run"
     text = f"Each point stands for {say.seconds(lines[0].bin_s)} of the run; dotted lines mark where a phase begins."
-    pair = _both("timeline", title, text, lambda frame: charts.timeline(frame, lines, run.phases, run.start_ns, limits))
+    draw = _picture(
+        "timeline", title, text, lambda frame: charts.timeline(frame, lines, run.phases, run.start_ns, limits)
+    )
     whole = next((line for line in lines if line.target is None), lines[0])
     rows = [
         [
@@ -121,7 +140,7 @@ def _timeline(document: Document, limits: Sequence[charts.Limit]) -> Figure:
         ]
         for b in whole.bins
     ]
-    return Figure(*pair, text, ["From", "Requests", "Failed", "TTFT p50", "TTFT p95", "Open streams", "tok/s"], rows)
+    return Figure(draw, text, ["From", "Requests", "Failed", "TTFT p50", "TTFT p95", "Open streams", "tok/s"], rows)
 
 
 def _gaps(lines: Sequence[Gaps]) -> Figure:
@@ -133,8 +152,8 @@ def _gaps(lines: Sequence[Gaps]) -> Figure:
         for low, high, count in line.histogram
         if count
     ]
-    pair = _both("gaps", title, text, lambda frame: charts.gaps(frame, lines))
-    return Figure(*pair, text, ["Target", "Length of the pause", "How many"], rows)
+    draw = _picture("gaps", title, text, lambda frame: charts.gaps(frame, lines))
+    return Figure(draw, text, ["Target", "Length of the pause", "How many"], rows)
 
 
 def _heat(document: Document, limits: Sequence[charts.Limit]) -> Figure:
@@ -145,7 +164,7 @@ def _heat(document: Document, limits: Sequence[charts.Limit]) -> Figure:
         text += " The top row has those that failed."
     if any(n and p95 is None for one in maps for n, p95 in zip(one.n, one.p95_ms, strict=True)):
         text += " ▲: p95 not reached, for want of first tokens."
-    pair = _both("heat", title, text, lambda frame: charts.heat(frame, maps, run.phases, run.start_ns, limits))
+    draw = _picture("heat", title, text, lambda frame: charts.heat(frame, maps, run.phases, run.start_ns, limits))
     several = len(maps) > 1
     rows = [
         [*([say.plain(one.target or "all", 60)] if several else []), say.seconds(i * one.bin_s), f"{n:,}",
@@ -155,7 +174,7 @@ def _heat(document: Document, limits: Sequence[charts.Limit]) -> Figure:
         if n
     ]  # fmt: skip
     headings = [*(["Target"] if several else []), "From", "Requests", "Failed", "TTFT p95", "Most often"]
-    return Figure(*pair, text, headings, rows)
+    return Figure(draw, text, headings, rows)
 
 
 def _p95(one: Heat, i: int) -> str:
@@ -191,8 +210,8 @@ def _strips(document: Document, lives: Strips) -> Figure:
          say.plain(one.id, 40)]
         for one in ordered
     ]  # fmt: skip
-    pair = _both("lives", title, text, lambda frame: charts.strips(frame, lives, run.phases, run.start_ns, wanted_s))
-    return Figure(*pair, text, ["Lane", "Target", "From", "To", "Age", "Ended", "Trace"], rows)
+    draw = _picture("lives", title, text, lambda frame: charts.strips(frame, lives, run.phases, run.start_ns, wanted_s))
+    return Figure(draw, text, ["Lane", "Target", "From", "To", "Age", "Ended", "Trace"], rows)
 
 
 def _memory(document: Document) -> Figure:
@@ -212,9 +231,9 @@ def _memory(document: Document) -> Figure:
     if any(one.readings > len(line) for one in shown for line in one.gauges.values()):
         text += "Each stretch keeps its highest and its lowest reading, however many there were."
     rows = [row for one in shown for row in _readings(one)]
-    pair = _both("memory", "The server's memory over the run", text,
-                 lambda frame: charts.memory(frame, shown, found, run.phases, run.start_ns))  # fmt: skip
-    return Figure(*pair, text.strip(), ["Instance", "At", "Heap, MB", "RSS, MB", "Remark"], rows)
+    draw = _picture("memory", "The server's memory over the run", text,
+                    lambda frame: charts.memory(frame, shown, found, run.phases, run.start_ns))  # fmt: skip
+    return Figure(draw, text.strip(), ["Instance", "At", "Heap, MB", "RSS, MB", "Remark"], rows)
 
 
 def _growing(document: Document) -> list[charts.Growing]:
@@ -267,4 +286,4 @@ def _levels(strain: Strain) -> Figure:
     )
     if strain.spike is not None:
         text += " ◆: the same number at once."
-    return Figure(*_both("levels", title, text, lambda frame: charts.levels(frame, strain)), text)
+    return Figure(_picture("levels", title, text, lambda frame: charts.levels(frame, strain)), text)

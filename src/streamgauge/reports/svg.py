@@ -58,6 +58,12 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
+def load() -> None:
+    """Import what draws, so that processes forked after it need not."""
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401  (loaded for those who fork)
+
+
 @contextmanager
 def _settings() -> Iterator[None]:
     import matplotlib
@@ -90,10 +96,11 @@ def picture(frame: Frame, height: int, draw: Callable[[Any], None], *, margins: 
 
         figure = Figure(figsize=(frame.width / 72, height / 72), layout="constrained" if margins else None)
         figure.patch.set_visible(False)
-        FigureCanvasSVG(figure)
         draw(figure)
         out = io.StringIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        # What savefig does, less the drawing that it does first for the layout's sake: each drawing lays out by itself.
+        canvas: Any = FigureCanvasSVG(figure)
+        canvas.print_svg(out, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return _inline(out.getvalue(), frame)
 
 

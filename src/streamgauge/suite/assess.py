@@ -120,12 +120,35 @@ class _Ticks:
                 self.machine_sum += tick.machine
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A run as it was read, not yet judged."""
+
+    folder: Path
+    head: Head
+    story: Story
+    columns: Columns
+    ticks: _Ticks
+    closings: Closings
+
+
 def assess(folder: Path) -> Assessment:
     """Judge the run in `folder`. UsageError where it holds none that can be read."""
+    return judged(take(folder))
+
+
+def take(folder: Path) -> Taken:
+    """Read the run in `folder`. UsageError where it holds none that can be read."""
     head = read_head(folder)
     story = _without_controls(head, read_story(folder))
     windows = [(p.start_ns, p.end_ns) for p in story.phases if p.name in head.judged_phases]
-    columns, ticks, closings = _read(folder, windows)
+    return Taken(folder, head, story, *_read(folder, windows))
+
+
+def judged(taken: Taken) -> Assessment:
+    """Sum up what was read, judge it, and say why."""
+    folder, head, story = taken.folder, taken.head, taken.story
+    columns, ticks, closings = taken.columns, taken.ticks, taken.closings
     wire = wire_of(columns.facts)
     judged_targets = [str(t["name"]) for t in head.targets if t["name"] not in head.only_controls]
     scope = scope_of(
@@ -144,33 +167,33 @@ def assess(folder: Path) -> Assessment:
     measurement = msgspec.structs.replace(measurement, notes=[*measurement.notes, *unread(probes)])
     doubts = [*measurement.invalid_because, *told.doubts]
     full = _filled(head, ticks)
-    judged = judge(
+    criteria = judge(
         head.criteria, columns, scope, confidence=head.confidence, partial=story.partial, invalid_because=doubts,
         slowed_by=full, seed=head.seed,
         given=told.weigh,
     )  # fmt: skip
     absent = stood_still(story.slept_s, ticks.still_s)
     if absent is not None:
-        judged, doubts = void(judged, absent), [absent, *doubts]
+        criteria, doubts = void(criteria, absent), [absent, *doubts]
     p95, errors = points(summary)
     wrong = set_up(columns)
     decision = decide(
-        judged, partial=story.partial, invalid_because=doubts, set_up=wrong,
+        criteria, partial=story.partial, invalid_because=doubts, set_up=wrong,
         subject=None if test is None else test.subject, ttft_p95_ms=p95, error_rate=errors,
     )  # fmt: skip
-    measurement = _with_doubts(measurement, decision.word, [*doubts, *doubts_of(judged)])
+    measurement = _with_doubts(measurement, decision.word, [*doubts, *doubts_of(criteria)])
     found = comparisons(columns, scope, controls=head.controls, seed=head.seed)
     cost = _cost(head, columns)
     facts = RunFacts(
         columns, scope, head.start_ns, closings=closings, readings=read,
-        probes={one.name: (one.kind, one.reads) for one in probes}, sections=told.sections, judged=judged,
+        probes={one.name: (one.kind, one.reads) for one in probes}, sections=told.sections, judged=criteria,
         comparisons=found, controls=head.controls, prices=head.prices, steady=_steady(head),
     )  # fmt: skip
     why = Found([], {}) if wrong else find(facts, head.silence)
-    words = Words(head, story, judged, decision, found, columns, wrong)
+    words = Words(head, story, criteria, decision, found, columns, wrong)
     document = Document(
         test=head.test, suite=head.suite, verdict=decision.word, severity=decision.severity, partial=story.partial,
-        headline=words.headline(), impact=words.impact(scope), next_step=words.next_step(), criteria=judged,
+        headline=words.headline(), impact=words.impact(scope), next_step=words.next_step(), criteria=criteria,
         metrics=summary.metrics, rates=summary.rates, scalars=summary.scalars, outcomes=summary.outcomes,
         groups=summary.groups, comparisons=found,
         baselines=baselines(
@@ -191,7 +214,7 @@ def assess(folder: Path) -> Assessment:
         run=_run(head, story, columns, folder, cost, probes), tokens_from=summary.tokens_from, set_up=wrong,
     )  # fmt: skip
     document = msgspec.structs.replace(document, **told.sections)
-    doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(judged)
+    doubling_helps = head.doubles and story.rounds < 2 and not story.partial and worth_doubling(criteria)
     return Assessment(document, decision, doubling_helps, folder, columns.facts, head.inconclusive_passes)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import platform
 import subprocess
@@ -29,12 +30,12 @@ from streamgauge.load import Load, workers_for
 from streamgauge.net import is_this_machine
 from streamgauge.plan import Phase
 from streamgauge.probes.watch import Pace, Probe, watching
-from streamgauge.reports import ReportGenerator
+from streamgauge.reports import FORMS, LONG_FROM, ReportGenerator, write_while_judged
 from streamgauge.run import Began, Ending, Listener, Stopping, conduct
 from streamgauge.secrets import Redactor
 from streamgauge.spec.presets import Settings
 from streamgauge.spec.resolved import ResolvedTarget
-from streamgauge.suite.assess import Assessment, assess
+from streamgauge.suite.assess import Assessment, assess, judged, take
 from streamgauge.suite.folder import READINGS, Head, create, new_id, write_whole
 from streamgauge.suite.prepare import Prepared, check_descriptors, preflight
 from streamgauge.suite.probing import described, first_looks, probes_for, silent
@@ -43,7 +44,7 @@ from streamgauge.suite.tests import TESTS
 from streamgauge.target import Target
 from streamgauge.worker import raise_descriptor_limit
 
-__all__ = ["Bug", "Outcome", "execute", "head_of", "resume", "write_reports"]
+__all__ = ["Bug", "Outcome", "execute", "head_of", "judge_and_write", "resume"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,8 @@ def resume(
     if not left.phases:  # all of it had ended: what is missing is the verdict
         with contextlib.closing(take_up(folder, left.cut_ns, clock)) as journal:
             journal.add("end", at_ns=clock.now(), stopped_by=None, partial=False)
-        assessment, ending = assess(folder), Ending(None, partial=False)
-        files, unwritten = write_reports(assessment, out)
+        ending = Ending(None, partial=False)
+        assessment, files, unwritten = judge_and_write(folder, out)
         return Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
     load, probes = _ready(prepared, clock, warn)
     work = _Work(dataclasses.replace(prepared, load=load), probes, folder, clock, listener, left)
@@ -141,8 +142,7 @@ def _measure(work: _Work, load: Load, journal: Journal, readings: Path, out: Pat
             book.last = ending.signal is None
     finally:
         journal.close()
-    assessment = assess(folder)
-    files, unwritten = write_reports(assessment, out)
+    assessment, files, unwritten = judge_and_write(folder, out)
     outcome = Outcome(assessment, files, _exit(assessment, ending, unwritten), ending, unwritten)
     if ending.bug is not None:
         raise Bug(ending.bug, outcome)
@@ -205,17 +205,34 @@ def _exit(assessment: Assessment, ending: Ending, unwritten: str | None) -> Exit
     return worst(codes)
 
 
-def write_reports(
-    assessment: Assessment, out: Path, forms: Iterable[str] | None = None
-) -> tuple[tuple[Path, ...], str | None]:
-    """Write every form to `out`: the files, or why they cannot be written. The folder keeps its own report.json."""
-    generator = ReportGenerator(assessment.document, assessment.facts)
-    with contextlib.suppress(OSError):  # the folder's own copy can be made again from the samples beside it
-        write_whole(assessment.folder / "report.json", generator.json().encode())
+def judge_and_write(
+    folder: Path, out: Path | None, forms: Iterable[str] | None = None
+) -> tuple[Assessment, tuple[Path, ...], str | None]:
+    """Judge the run in `folder` and write every form to `out` (None: where its head says): the assessment, the files,
+    or why they cannot be written. The folder keeps its own report.json.
+
+    Of very many requests the csv takes as long as the judging, so it is written meanwhile; else what cannot be judged
+    leaves no trace in `out`.
+    """
+    taken = take(folder)
+    head, facts = taken.head, taken.columns.facts
+    judge = functools.cache(lambda: judged(taken))
+    files: tuple[Path, ...] = ()
+    unwritten = None
+    if len(facts) < LONG_FROM:
+        judge()
     try:
-        return tuple(generator.write(out, forms)), None
+        files = tuple(
+            write_while_judged(
+                out or Path(head.out), head.test, head.started, lambda: judge().document, facts, forms or FORMS
+            )
+        )
     except StorageError as error:
-        return (), f"{error}. The run is kept: streamgauge report {assessment.document.run.id} --out DIR"
+        unwritten = f"{error}. The run is kept: streamgauge report {head.id} --out DIR"
+    assessment = judge()
+    with contextlib.suppress(OSError):  # the folder's own copy can be made again from the samples beside it
+        write_whole(folder / "report.json", ReportGenerator(assessment.document).json().encode())
+    return assessment, files, unwritten
 
 
 def head_of(prepared: Prepared, clock: Clock, out: Path, rerun: str, suite: str | None, limit: int) -> Head:

@@ -100,18 +100,17 @@ def against_limit(frame: Frame, c: Judged) -> str | None:
     ends = sorted((place(c.low, open_low), place(c.high, open_high)))
 
     def draw(figure: Any) -> None:
-        axes = figure.add_axes((0, 0, 1, 1))
-        axes.set_axis_off()
-        axes.set_xlim(-1.06 * decades, 1.06 * decades)
-        axes.set_ylim(-1, 1)
-        axes.axvspan(0, 1.06 * decades, color=HEX["fail"], alpha=0.1, linewidth=0)
-        axes.plot([-1.06 * decades, 1.06 * decades], [0, 0], color=HEX["rule"], linewidth=1)
-        axes.plot([0, 0], [-1, 1], color=HEX["fail"], linewidth=1)
+        edge = 1.06 * decades
+        put = habits.bare(figure, (-edge, edge, -1, 1))
+        put.box((0, edge, -1, 1), color=HEX["fail"], alpha=0.1)
+        put.line((-edge, edge), (0, 0), color=HEX["rule"], linewidth=1)
+        put.line((0, 0), (-1, 1), color=HEX["fail"], linewidth=1)
         if c.low is not None or c.high is not None:
-            axes.plot(ends, [0, 0], color=HEX[c.verdict], linewidth=5, alpha=0.4, solid_capstyle="butt")
-        axes.plot(
-            [place(c.value, decades)], [0], _MARKERS[c.verdict], color=HEX[c.verdict], markersize=7, markeredgewidth=0
-        )
+            put.line(ends, (0, 0), color=HEX[c.verdict], linewidth=5, alpha=0.4, solid_capstyle="butt")
+        put.line(
+            [place(c.value, decades)], [0], linestyle="none", marker=_MARKERS[c.verdict], color=HEX[c.verdict],
+            markersize=7, markeredgewidth=0,
+        )  # fmt: skip
 
     return picture(frame, 20, draw, margins=False)
 
