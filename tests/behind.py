@@ -21,7 +21,7 @@ from real import PYTHON, require
 
 SETTINGS = Path(__file__).parent / "proxies"
 CONFIGURATIONS = {"nginx": "nginx.conf", "haproxy": "haproxy.conf", "envoy": "envoy.yaml"}
-STARTS_S = 20
+STARTS_S = 60
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ class Tab:
         if self._session is not None:
             message["sessionId"] = self._session
         os.write(self._to, json.dumps(message).encode() + b"\0")
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while time.monotonic() < until:
             head, end, rest = self._held.partition(b"\0")
             if not end:
@@ -54,7 +54,7 @@ class Tab:
     def open(self, path: Path) -> None:
         """Show a file, and wait until it is there."""
         self.call("Page.navigate", url=path.as_uri())
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while self.value("location.href + document.readyState") != path.as_uri() + "complete":
             assert time.monotonic() < until, f"{path} is not shown"
             time.sleep(0.02)
@@ -78,9 +78,11 @@ def browser(profile: Path) -> Iterator[Tab]:
     theirs_in, ours_out = os.pipe()
     words = f"exec {COMMAND} --headless --no-sandbox --disable-gpu --no-first-run --user-data-dir={profile} \
 --remote-debugging-pipe about:blank 3<&{theirs_in} 4>&{theirs_out}"
+    profile.mkdir(exist_ok=True)
     process = subprocess.Popen(
-        ["bash", "-c", words], pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        ["bash", "-c", words], pass_fds=(theirs_in, theirs_out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(profile)},  # what it leaves behind, it leaves there
+    )  # fmt: skip
     os.close(theirs_in)
     os.close(theirs_out)
     try:

@@ -6,17 +6,20 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jsonschema
 
 from streamgauge.cli import main
 from streamgauge.reports import to_json
 
+T = TypeVar("T")
 NO_STATE = Path(__file__).parent / "no-such-state"
 """Nothing is known of this machine, whatever its user found out."""
 
@@ -44,7 +47,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "COLUMNS": "100", "STREAMGAUGE_STATE": str(NO_STATE), **more}
 
 
-def streamgauge(*arguments: str | Path, cwd: Path, stdin: str | None = None, timeout: float = 120, **env: str) -> Done:
+def streamgauge(*arguments: str | Path, cwd: Path, stdin: str | None = None, timeout: float = 300, **env: str) -> Done:
     """Run `streamgauge ARGUMENTS` in `cwd` to its end."""
     done = subprocess.run(
         [sys.executable, "-m", "streamgauge", *map(str, arguments)],
@@ -58,6 +61,23 @@ def streamgauge(*arguments: str | Path, cwd: Path, stdin: str | None = None, tim
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def undisturbed(*arguments: str | Path, cwd: Path, **more: Any) -> Done:
+    """The same, again (at most three times) where this machine was too busy to measure: exit 5 is its doing."""
+    return again_if_invalid(lambda: streamgauge(*arguments, cwd=cwd, **more), lambda done: done.code, cwd)
+
+
+def again_if_invalid(run: Callable[[], T], code: Callable[[T], int], cwd: Path) -> T:
+    """`run()` until its exit code is not 5, four times at most. What one left in `cwd` is removed before the next."""
+    before = set(cwd.iterdir())
+    for _ in range(3):
+        done = run()
+        if code(done) != 5:
+            return done
+        for left in set(cwd.iterdir()) - before:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return run()
 
 
 def inline(*arguments: str | Path, cwd: Path, stdin: bytes = b"", **env: str) -> Done:

@@ -64,7 +64,7 @@ class Hand:
         self.order(Begin(phase, at))
         return at
 
-    def hear(self, until: Callable[[], object], within_s: float = 20) -> None:
+    def hear(self, until: Callable[[], object], within_s: float = 60) -> None:
         """Take in reports until something holds; an AssertionError when it does not come."""
         limit = time.monotonic() + within_s
         while not until():
@@ -82,7 +82,7 @@ class Hand:
         self.closed = not data
         self.reports += [msgspec.msgpack.decode(body, type=Report) for body in self._unpack.feed(data)]
 
-    def hear_all(self, within_s: float = 20) -> None:
+    def hear_all(self, within_s: float = 60) -> None:
         """Take in reports until the worker closed its line."""
         limit = time.monotonic() + within_s
         while not self.closed:
@@ -158,7 +158,7 @@ def process(what: Job) -> Iterator[tuple[Hand, subprocess.Popen[bytes]]]:
     finally:
         hand.leave()
         try:
-            running.wait(10)
+            running.wait(60)
         except subprocess.TimeoutExpired:
             running.kill()
             running.wait()

@@ -5,8 +5,10 @@ It shares nothing with the product or with the simulator.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,7 +56,7 @@ def ask(
     fault: str | None = None,
     headers: dict[str, str] | None = None,
     body: dict[str, Any] | None = None,
-    timeout: float = 5,
+    timeout: float = 20,
     connection: http.client.HTTPConnection | None = None,
 ) -> Answer:
     """One request, read to its end."""
@@ -82,6 +84,19 @@ def ask(
     if fields.get("content-type", "").startswith("text/event-stream") and "content-encoding" not in fields:
         answer.events = events(data)
     return answer
+
+
+@contextlib.contextmanager
+def under_way(sim: Simulator, model: str, **headers: str) -> Iterator[http.client.HTTPResponse]:
+    """An answer of openai-chat whose first bytes have come; we leave at the end of the block."""
+    conn = http.client.HTTPConnection(sim.host, sim.port, timeout=20)
+    try:
+        conn.request("POST", path("openai-chat", model), json.dumps({"model": model, **BODIES["openai-chat"]}), headers)
+        response = conn.getresponse()
+        assert response.read1(100)
+        yield response
+    finally:
+        conn.close()
 
 
 def events(data: bytes) -> list[tuple[str | None, Any]]:

@@ -269,7 +269,7 @@ def test_a_calibration_is_quoted_by_plan_check_and_every_form_of_a_report(tmp_pa
         assert "Calibrated 20" in done.out
         (kept,) = json.loads((tmp_path / "state" / "calibration.json").read_text())["calibrations"]
         assert kept["levels"][0]["streams"] == 4
-        assert kept["levels"][0]["error_ms"]["p50"] < 50, "the stamps of two processes of one machine"
+        assert kept["levels"][0]["error_ms"]["p50"] < 250, "the stamps of two processes of one machine"
         run = ("run", "ttft", *ask, "--requests", "12", "--concurrency", "5")
         plan = inline(*run, "--dry-run", cwd=tmp_path, **state).out
         assert "5 streams are planned, and this machine was calibrated for" in plan

@@ -236,7 +236,7 @@ def test_a_good_answer_is_told_as_the_server_gave_it(simulator: Simulator) -> No
     assert list(found) == ["resolve", "connect", "status", "ttft", "events", "usage", "finish", "pace", "gzip", "reuse"]
     assert looked.usable
     assert plain.ttft_ns is not None
-    assert found["ttft"].facts["ttft_service_ms"] == pytest.approx(plain.ttft_ns / MS, abs=50)
+    assert -0.2 < found["ttft"].facts["ttft_service_ms"] - plain.ttft_ns / MS < 500
     assert found["usage"].facts["output_tokens"] == plain.text_tokens == found["events"].facts["text_events"]
     assert found["finish"].facts["finish"] == plain.finish
     assert plain.max_tokens == LENGTH

@@ -60,7 +60,7 @@ def test_a_dry_run_says_that_this_machine_has_too_few_descriptors(test: str, tmp
     for more, stream in (("", "stdout"), (" --json", "json")):
         done = subprocess.run(
             ["/bin/sh", "-c", f"ulimit -n 256; exec {words}{more}"],
-            cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=False,
+            cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 2, done.stderr
         said = json.loads(done.stdout)["plan"][0]["cannot_start"] if stream == "json" else done.stdout
@@ -73,7 +73,7 @@ def test_a_reader_that_leaves_does_not_turn_the_exit_code_into_fail(tmp_path: Pa
     os.close(read)
     done = subprocess.run(
         [sys.executable, "-m", "streamgauge", "completion", "bash"],
-        cwd=tmp_path, env=environment(), stdout=write, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        cwd=tmp_path, env=environment(), stdout=write, stderr=subprocess.PIPE, text=True, timeout=300, check=False,
     )  # fmt: skip
     os.close(write)
     assert done.returncode == 0, done.stderr

@@ -133,7 +133,7 @@ def test_completion_loads_nothing_heavy(folder: Path) -> None:
     )
     given = {"_STREAMGAUGE_COMPLETE": "words_complete", "COMP_LINE": "streamgauge run --set ", "COMP_WORD": ""}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment(**given), capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", code], cwd=folder, env=environment(**given), capture_output=True, text=True, timeout=300,
         check=True,
     )  # fmt: skip
     assert "plain\ttargets.claude.model=" in done.stdout

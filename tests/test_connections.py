@@ -47,7 +47,7 @@ from streamgauge.target import Tls
 
 TRUSTED = Tls(ca=CA)
 OURS = Tls(ca=CA, cert=str(CERTS / "client.pem"), key=str(CERTS / "client.key"))
-SHORT = Limits(connect_ns=S, first_output_ns=20 * S, stall_ns=20 * S)
+PATIENT = Limits(connect_ns=10 * S, first_output_ns=20 * S, stall_ns=20 * S)
 LARGE = "x" * 16_000_000
 """More than the buffers between two sockets hold."""
 
@@ -55,7 +55,7 @@ both = pytest.mark.parametrize("secure", [False, True], ids=["tcp", "tls"])
 
 
 def client(url: str, tls: Tls = TRUSTED) -> StreamClient:
-    return StreamClient(url, dialect="openai-chat", tls=tls, limits=SHORT)
+    return StreamClient(url, dialect="openai-chat", tls=tls, limits=PATIENT)
 
 
 def ask(url: str, tls: Tls = TRUSTED, prompt: str = "hi") -> Answer:
@@ -103,7 +103,8 @@ def test_where_no_ca_is_given_the_systems_trust_store_decides(trusted: str, outc
     with serving(answer, certificate()) as server:
         done = subprocess.run(
             [sys.executable, "-c", code, server.url],
-            env=environment(SSL_CERT_FILE=str(CERTS / trusted)), capture_output=True, text=True, timeout=60, check=True,
+            env=environment(SSL_CERT_FILE=str(CERTS / trusted)), capture_output=True, text=True, timeout=300,
+            check=True,
         )  # fmt: skip
     assert done.stdout.strip() == outcome
 
@@ -187,8 +188,9 @@ def test_without_preflight_each_way_not_to_connect_has_its_outcome(secure: bool)
     assert ask(f"{scheme}://224.0.0.1").outcome == Outcome.UNREACHABLE
     with closed_port() as port:
         assert ask(f"{scheme}://127.0.0.1:{port}").outcome == Outcome.CONNECT_REFUSED
-    with black_hole() as port:
-        assert ask(f"{scheme}://127.0.0.1:{port}").outcome == Outcome.CONNECT_TIMEOUT
+    short = Limits(connect_ns=S)
+    with black_hole() as port, StreamClient(f"{scheme}://127.0.0.1:{port}", dialect="openai-chat", limits=short) as one:
+        assert one.ask("hi").outcome == Outcome.CONNECT_TIMEOUT
 
 
 @pytest.mark.parametrize("name", ["expired", "early", "wrong_name", "self_signed"])

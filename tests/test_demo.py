@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cli import streamgauge, valid_report
+from cli import undisturbed, valid_report
 from streamgauge.cli.demo import _whole_length
 from streamgauge.spec.load import Spec
 from streamgauge.spec.presets import TESTS
@@ -37,7 +37,7 @@ SMALL = {
 
 
 def test_the_demo_ends_0_and_says_where_reports_lie_and_how_a_failure_looks(tmp_path: Path) -> None:
-    done = streamgauge("demo", cwd=tmp_path, timeout=400, **QUICK, **SMALL)
+    done = undisturbed("demo", cwd=tmp_path, timeout=400, **QUICK, **SMALL)
     assert done.code == 0, done.err
     assert "no key, no cost" in done.err
     assert "The reports lie in tests/performance/reports/" in done.out
@@ -52,7 +52,7 @@ def test_the_demo_ends_0_and_says_where_reports_lie_and_how_a_failure_looks(tmp_
 
 
 def test_the_faulty_demo_ends_as_a_gate_would(tmp_path: Path) -> None:
-    done = streamgauge("demo", "--faulty", "-q", cwd=tmp_path, **QUICK, STREAMGAUGE_TTFT__REQUESTS="100")
+    done = undisturbed("demo", "--faulty", "-q", cwd=tmp_path, **QUICK, STREAMGAUGE_TTFT__REQUESTS="100")
     assert done.code == 1, done.out
     assert "FAIL" in done.out
 

@@ -155,7 +155,7 @@ def ours(name: str, stream: str) -> dict[str, Any]:
 def judged() -> list[tuple[str, str, dict[str, Any]]]:
     """(dialect, stream, what its SDK understood and sent) of all streams; the SDKs run once."""
     imports = [str(PYTHON), "-c", "import openai, anthropic, google.genai"]
-    there = PYTHON.exists() and subprocess.run(imports, capture_output=True, timeout=120).returncode == 0
+    there = PYTHON.exists() and subprocess.run(imports, capture_output=True, timeout=300).returncode == 0
     require(there, f"a Python with openai, anthropic and google-genai ({PYTHON})")
     rng = random.Random(20_261_124)
     jobs = [{"sdk": name, "stream": make(rng), "ask": ASK} for name, make in STREAMS.items() for _ in range(EACH)]

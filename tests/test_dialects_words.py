@@ -72,7 +72,7 @@ def words() -> dict[str, dict[str, list[str]]]:
     """What the Python SDKs allow."""
     require(PYTHON.exists(), f"the official SDKs ({PYTHON}; scripts/real-setup venv)")
     script = Path(__file__).parent / "real_clients" / "words.py"
-    done = subprocess.run([str(PYTHON), str(script)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([str(PYTHON), str(script)], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2_000:]
     found: dict[str, dict[str, list[str]]] = json.loads(done.stdout)
     return found
@@ -216,7 +216,7 @@ def spoken() -> dict[str, Any]:
     require(command and (NODE / "node_modules" / "ai-7").exists(), "Node with ai 5, 6, 7 (scripts/real-setup)")
     script = Path(__file__).parent / "real_clients" / "ai_speaks.mjs"
     done = subprocess.run(
-        [str(command), str(script), str(NODE), *PACKAGES], capture_output=True, text=True, timeout=120, check=False
+        [str(command), str(script), str(NODE), *PACKAGES], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr[-2_000:]
     found: dict[str, Any] = json.loads(done.stdout)

@@ -6,6 +6,7 @@ Sockets are real, on loopback. The test is the server, so it knows what it sent 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from itertools import count
 
 import pytest
 from hypothesis import given
@@ -56,13 +58,12 @@ def made(request: pytest.FixtureRequest) -> Iterator[Callable[[dict[int, socket.
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """(ours, theirs): a TCP connection whose arrivals the kernel stamps."""
+    """(ours, theirs): a TCP connection whose arrivals the kernel stamps, as conftest.py sees to."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         ours = socket.create_connection(listener.getsockname())
         theirs = listener.accept()[0]
     ours.setblocking(False)
     ours.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-    time.sleep(0.02)  # the first socket of a machine that asks for stamps gets them a little later
     theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return ours, theirs
 
@@ -85,10 +86,72 @@ def test_a_read_tells_its_bytes_its_stamp_and_since_when_it_can_have_come(
         ((told, mask, data, ((end, stamp, look),)),) = items
         assert (told, mask, data, end) == (fd, IN, b"hello", 5)
         assert wall - CLOCKS_NS <= stamp <= time.time_ns()
-        assert look <= looked + 50 * MS
+        assert look <= looked
         assert looked <= woke <= time.monotonic_ns()
         theirs.close()
         assert [item[2] for item in one.wait(time.monotonic_ns() + 2000 * MS, True)[0]] == [b""]
+
+
+HELD_BACK = """
+import socket, sys, time
+from streamgauge import drain
+from streamgauge.clock import SystemClock
+from streamgauge.net import SO_TIMESTAMPNS
+
+socks = {}
+for _ in range(2):
+    sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    sock.setblocking(False)
+    socks[sock.fileno()] = sock
+
+def take(fd):
+    data, ((_, _, stamp),), _, _ = socks[fd].recvmsg(65_536, 64)
+    return data, int.from_bytes(stamp[:8], "little") * 1_000_000_000 + int.from_bytes(stamp[8:], "little")
+
+one = drain.make(SystemClock(), take)
+for fd in socks:
+    one.register(fd, drain.IN)
+print(sys.stdin.readline() and "asleep", flush=True)
+for _, _, data, reads in one.wait(time.monotonic_ns() + 20_000_000_000, True)[0]:
+    print(data.decode(), reads[0][2], flush=True)
+"""
+
+
+@LINUX
+@pytest.mark.real
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_what_came_while_its_thread_was_held_back_unseen_is_not_told_as_come_when_it_woke(pure: str) -> None:
+    if not pure:
+        require(compiled.MADE_OF == "compiled", "the compiled part (pip install with a C compiler)")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        subprocess.Popen(
+            [sys.executable, "-c", HELD_BACK, str(listener.getsockname()[1])],
+            env={**os.environ, "STREAMGAUGE_PURE": pure}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ) as child,
+    ):  # fmt: skip
+        assert child.stdin is not None
+        assert child.stdout is not None
+        (lumpy, _), (other, _) = listener.accept(), listener.accept()
+        with lumpy, other:
+            time.sleep(0.1)  # the first socket of a machine that asks for stamps gets them a little later
+            child.stdin.write("go\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == "asleep\n"
+            time.sleep(0.1)
+            child.send_signal(signal.SIGSTOP)
+            lumpy.sendall(b"one")
+            sent = time.monotonic_ns()
+            other.sendall(b"other")
+            time.sleep(0.05)
+            lumpy.sendall(b"two")
+            child.send_signal(signal.SIGCONT)
+            looks = dict(line.split() for line in child.stdout)
+        assert child.wait(20) == 0
+    assert looks.keys() == {"onetwo", "other"}
+    assert int(looks["onetwo"]) < sent
+    assert int(looks["other"]) < sent
 
 
 @LINUX
@@ -142,17 +205,20 @@ def test_under_load_events_are_handed_on_together_with_true_stamps_and_an_end_is
     socks = {ours.fileno(): ours for ours, _ in pairs}
     sent: dict[int, list[tuple[int, int]]] = {fd: [] for fd in socks}
     ended: list[int] = []
+    together = threading.Event()  # on a machine that holds us up it may take longer than usual
 
     def send() -> None:
-        for turn in range(120):
+        until = time.monotonic() + 15
+        for turn in count(1):
             for ours, theirs in pairs:
                 before = time.time_ns()
                 theirs.sendall(EVENT)
                 sent[ours.fileno()].append((before, time.time_ns()))
                 time.sleep(0.0001)
-            if turn == 119:
+            if turn >= 120 and (together.is_set() or time.monotonic() > until):
                 ended.append(time.monotonic_ns())
                 pairs[0][1].sendall(b"0\r\n\r\n")
+                return
 
     one = made(socks)
     for fd in socks:
@@ -161,12 +227,14 @@ def test_under_load_events_are_handed_on_together_with_true_stamps_and_an_end_is
     sender.start()
     got: dict[int, list[tuple[int, int, int]]] = {fd: [] for fd in socks}
     most = 0
-    limit = time.monotonic() + 20
+    limit = time.monotonic() + 40
     last = None
     while last is None:
         assert time.monotonic() < limit
         for item in one.wait(time.monotonic_ns() + 100 * MS, False)[0]:
             most = max(most, len(item[3]))
+            if most > 2:
+                together.set()
             note(item, got)
             if ends(item):
                 last = time.monotonic_ns()
@@ -178,13 +246,13 @@ def test_under_load_events_are_handed_on_together_with_true_stamps_and_an_end_is
             note(item, got)
         assert one.held(fd) is None
     assert most > 2, "several reads of one stream at once"
-    assert last - ended[0] < 500 * MS
+    assert last - ended[0] < 5_000 * MS
     for fd, reads_of in got.items():
         for events, wall, look in reads_of:
             before, after = sent[fd][events - 1]
-            assert before - CLOCKS_NS <= wall <= after + 50 * MS
+            assert before - CLOCKS_NS <= wall <= after + 250 * MS
             assert look < time.monotonic_ns()
-        assert reads_of[-1][0] == 120
+        assert reads_of[-1][0] == len(sent[fd])
     for both in pairs:
         for sock in both:
             sock.close()
@@ -229,24 +297,29 @@ def test_under_load_a_read_that_ends_an_event_waits_and_what_comes_behind_it_tak
     ours, theirs = pair()
     with ours, theirs:
         fd, one = ours.fileno(), busy(ours)
-        begin = time.monotonic()
+        waited, until = [0.0], time.monotonic() + 30
+        while max(waited) <= 0.08 and time.monotonic() < until:  # a drain that was held up is not busy for a while
+            begin = time.monotonic()
+            theirs.sendall(EVENT)
+            ((number, mask, data, reads),) = of(fd, one, begin, 5)
+            assert (number, mask, data, [end for end, _, _ in reads]) == (fd, IN, EVENT, [len(EVENT)])
+            waited.append(time.monotonic() - begin)
+        assert max(waited) > 0.08, "a quarter of a second, or a tenth in company"
         theirs.sendall(EVENT)
-        ((number, mask, data, reads),) = of(fd, one, begin, 5)
-        assert (number, mask, data, [end for end, _, _ in reads]) == (fd, IN, EVENT, [len(EVENT)])
-        assert time.monotonic() - begin > 0.08, "a quarter of a second, or a tenth in company"
-        theirs.sendall(EVENT)
-        found = of(fd, one, time.monotonic(), 0.005)
+        found = [item for _ in range(5) for item in one.wait(time.monotonic_ns() + MS, False)[0] if item[0] == fd]
         theirs.sendall(b"0\r\n\r\n")
         while not found or not ends(found[-1]):
             found += of(fd, one, time.monotonic(), 5)
+            assert time.monotonic() < until
         assert b"".join(told(item) for item in found) == EVENT + b"0\r\n\r\n"
         assert sum(len(item[3]) for item in found) == 2, "each read keeps its own end and stamp"
         theirs.sendall(EVENT)
         time.sleep(0.01)
-        one.wait(time.monotonic_ns() + MS, False)
+        found = [item for item in one.wait(time.monotonic_ns() + MS, False)[0] if item[0] == fd]
         theirs.close()
-        found = of(fd, one, time.monotonic(), 5)
-        found += [] if found[-1][2] == b"" else of(fd, one, time.monotonic(), 5)
+        while not found or found[-1][2] != b"":
+            found += of(fd, one, time.monotonic(), 5)
+            assert time.monotonic() < until
         assert [item[2] for item in found] == [EVENT, b""]
 
 
@@ -354,6 +427,6 @@ def test_a_switch_takes_the_pure_one_and_the_machine_says_so() -> None:
     for value, want in (("1", "pure Python"), ("", own), ("0", own)):
         done = subprocess.run(
             [sys.executable, "-c", code], env={**os.environ, "STREAMGAUGE_PURE": value},
-            capture_output=True, text=True, timeout=60, check=True,
+            capture_output=True, text=True, timeout=300, check=True,
         )  # fmt: skip
         assert done.stdout.strip() == want

@@ -11,12 +11,13 @@ import socket
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
 from asked import asked
-from cli import streamgauge, valid_report
+from cli import streamgauge, undisturbed, valid_report
 from streamgauge import __version__ as streamgauge_version
 from streamgauge.simulator import Simulator, start
 
@@ -34,18 +35,21 @@ def url(simulator: Simulator) -> str:
 
 
 def run(simulator: Simulator, cwd: Path, *more: str, model: str = "sim-t200-i2-n20") -> tuple[int, dict[str, Any], str]:
-    done = streamgauge("run", "--url", url(simulator), "--model", model, "-q", "--json", *more, cwd=cwd)
+    done = undisturbed("run", "--url", url(simulator), "--model", model, "-q", "--json", *more, cwd=cwd)
     assert done.out, done.err
     return done.code, valid_report(done.out), done.err
 
 
 def test_a_healthy_target_passes_and_its_report_says_what_the_server_did(simulator: Simulator, tmp_path: Path) -> None:
-    code, report, _ = run(simulator, tmp_path, "--requests", "60", "--seed", "5")
+    code, report, _ = run(simulator, tmp_path, "--requests", "60", "--concurrency", "2", "--seed", "5")
     assert (code, report["verdict"], report["partial"]) == (0, "pass", False)
     assert report["outcomes"] == {"ok": 60}
     ttft = report["metrics"]["ttft_service_ms"]
     assert ttft["n"] == 60
-    assert 199 <= ttft["p50"] <= 230, "the simulator waits 200 ms"
+    truth = {record.trace_id: (record.ttft_ns or 0) / 1e6 for record in simulator.log(at_least=60)}
+    served = median(truth[row["id"]] for row in _csv(tmp_path) if row["phase"] == "hold")
+    assert 200 <= served <= ttft["p50"] + 0.2
+    assert ttft["p50"] <= served + 100, "half of them at least"
     assert {c["name"]: c["verdict"] for c in report["criteria"]}["ttft_ms.p95 < 1000"] == "pass"
 
 
@@ -147,7 +151,7 @@ def test_what_an_app_adds_to_its_provider_is_what_its_server_took_longer(simulat
     (added,) = [one for one in report["comparisons"] if one["kind"] == "control" and one["stat"] == "p50"]
     assert (added["a"], added["b"]) == ("app", "direct")
     assert added["low"] <= added["difference"] <= added["high"]
-    assert added["difference"] == pytest.approx(150, abs=40)
+    assert added["difference"] == pytest.approx(150, abs=75)
     assert "app adds" in report["headline"]
     rows = _csv(tmp_path)
     judged = [row for row in rows if row["phase"] == "hold"]
@@ -163,7 +167,7 @@ def test_an_undecided_run_is_doubled_once(tmp_path: Path) -> None:
     with start(faults=["slow-headers=0.0325:700ms"], seed=1) as slow:
         flags = ("--preset", "standard", "--set", 'tests.ttft.criteria=["ttft_ms.p95 < 500"]', "--concurrency", "8")
         done = streamgauge("run", "--url", url(slow), "--model", "sim-t40-i1-n3", "-q", "--json", *flags, cwd=tmp_path)
-        truth = len(slow.log())
+        truth = len(slow.log(at_least=802))
     report = valid_report(done.out)
     (p95,) = report["criteria"]
     assert (p95["n"], p95["confidence"]) == (800, 0.975)

@@ -48,7 +48,8 @@ def lives(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Whole]
         begun: dict[str, Whole] = {}
 
         def begin(name: str, url: str, model: str, headers: dict[str, str]) -> None:
-            begun[name] = Whole("endurance", tmp_path_factory.mktemp("lives"), spec_of(url, model, headers))
+            folder = tmp_path_factory.mktemp("lives")
+            begun[name] = Whole("endurance", folder, spec_of(url, model, headers), steady=True)
 
         direct = plain.endpoint("openai-chat")
         begin("clean", direct, STEADY, {})
@@ -119,7 +120,10 @@ def climbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]
         model = "sim-t200-i10-n10"
         queue = stack.enter_context(start(log=False, model=model, capacity=20, queue=64))
         urls = {"dies": stack.enter_context(strained("dies", 100)), "queue": f"{queue.url}/v1/chat/completions"}
-        begun = {name: Run(tmp_path_factory.mktemp(name), url, LEVELS, Overrides()) for name, url in urls.items()}
+        begun = {
+            name: Run(tmp_path_factory.mktemp(name), url, LEVELS, Overrides(), once=name == "dies")
+            for name, url in urls.items()
+        }
         yield begun
         for run in begun.values():
             run.wait()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socket
+import threading
 import time
 import zlib
 from collections.abc import Callable
@@ -26,7 +27,7 @@ LIMITS = Limits(connect_ns=5 * S, first_output_ns=5 * S, stall_ns=5 * S)
 
 
 def asked(
-    talk: Talk, times: int = 1, *, secure: bool = False, between: Callable[[], None] = lambda: None
+    talk: Talk, times: int = 1, *, secure: bool = False, between: Callable[[], object] = lambda: None
 ) -> tuple[list[Answer], int]:
     """The answers to requests one after another, and how many connections they took."""
     with contextlib.ExitStack() as stack:
@@ -102,14 +103,17 @@ def test_http_1_0_closes_unless_it_says_otherwise() -> None:
 
 @both
 def test_a_server_that_ends_its_half_after_the_answer_is_no_failure(*, secure: bool) -> None:
+    ended = threading.Semaphore(0)
+
     def talk(conn: socket.socket) -> None:
         read_request(conn)
         conn.sendall(ANSWER)
         socket.socket.shutdown(conn, socket.SHUT_WR)
+        ended.release()
         with contextlib.suppress(OSError):
             conn.recv(1)  # and waits for ours
 
-    told, accepted = asked(talk, 2, secure=secure, between=lambda: time.sleep(0.05))
+    told, accepted = asked(talk, 2, secure=secure, between=lambda: ended.acquire(timeout=20))
     assert (outcomes(told), accepted) == (["ok", "ok"], 2)
     assert told[1].sample.retried == 0, "it was seen to be closed before it was used"
 

@@ -406,7 +406,7 @@ def test_on_a_terminal_it_asks(tmp_path: Path) -> None:
         capture_output=True,
         cwd=tmp_path,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     os.close(ours)

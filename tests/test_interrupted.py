@@ -35,7 +35,7 @@ class Running:
         self.process = subprocess.Popen(
             [
                 sys.executable, "-m", "streamgauge", "run", "ttft", "--url", f"{simulator.url}/v1/chat/completions",
-                "--model", MODEL, "--duration", "60s", "-q", "--json",
+                "--model", MODEL, "--duration", "240s", "-q", "--json",
             ],
             cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -46,7 +46,7 @@ class Running:
     def samples(self) -> list[Path]:
         return sorted(self.cwd.glob(".streamgauge/runs/*/samples-*.sgs"))
 
-    def wait_for(self, true: object, what: str, within_s: float = 20) -> None:
+    def wait_for(self, true: object, what: str, within_s: float = 120) -> None:
         assert callable(true)
         until = time.monotonic() + within_s
         while not true():
@@ -54,7 +54,7 @@ class Running:
             time.sleep(0.05)
 
     def ended(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=300)
         return self.process.returncode, out, err
 
     def nothing_is_left(self) -> bool:
@@ -98,7 +98,7 @@ def test_a_second_ctrl_c_ends_open_streams_at_once(running: Running) -> None:
 def test_kill_9_of_the_parent_leaves_no_worker_and_a_run_that_can_be_reported(running: Running) -> None:
     running.process.kill()
     running.ended()
-    running.wait_for(running.nothing_is_left, "end of the workers", 3)
+    running.wait_for(running.nothing_is_left, "end of the workers", 10)
     done = streamgauge("report", "last", "--json", cwd=running.cwd)
     report = valid_report(done.out)
     assert done.code in (3, 5)
@@ -166,7 +166,7 @@ def test_a_reports_folder_that_gets_lost_during_the_run_costs_no_measurement(
         "--model", "sim-t150-i2-n10", "--requests", "110", "--concurrency", "10", "-q", "--out", "reports",
     ]  # fmt: skip
     run = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not list(tmp_path.glob(".streamgauge/runs/*/journal.jsonl")) and time.monotonic() < until:
         time.sleep(0.02)
     (tmp_path / "reports").write_text("in the way")
@@ -174,7 +174,7 @@ def test_a_reports_folder_that_gets_lost_during_the_run_costs_no_measurement(
     assert run.returncode in (4, 5), "5 goes before 4 where this machine was too busy to measure"
     assert "The run is kept: streamgauge report" in err
     again = streamgauge("report", "last", "--out", "elsewhere", cwd=tmp_path)
-    assert again.code in (0, 3, 5)
+    assert again.code in (0, 3, 5), "3 or 5 where this machine is too busy"
     assert len(list((tmp_path / "elsewhere").iterdir())) == 4
 
 
@@ -188,7 +188,7 @@ def test_two_runs_at_once_do_not_disturb_each_others_files(simulator: Simulator,
         for _ in range(2)
     ]
     for run in both:
-        _, err = run.communicate(timeout=90)
-        assert run.returncode in (0, 3), err  # on a busy machine 12 requests may leave the spread open
+        _, err = run.communicate(timeout=300)
+        assert run.returncode in (0, 3, 5), err  # on a busy machine the spread is left open, or nothing was measured
     assert len(list((tmp_path / ".streamgauge" / "runs").iterdir())) == 2
     assert len(list(tmp_path.glob("tests/performance/reports/*.html"))) == 2

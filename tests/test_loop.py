@@ -7,7 +7,6 @@ by the clock before and after a true send, never by how fast this machine is.
 from __future__ import annotations
 
 import socket
-import statistics
 import sys
 import time
 from array import array
@@ -21,7 +20,7 @@ import pytest
 from streamgauge.clock import SystemClock
 from streamgauge.drain import RunDelay
 from streamgauge.sample import Outcome
-from streamgauge.stream import Limits
+from streamgauge.stream import Limits, Stream
 from test_stream import DONE, HEAD, LAST, MS, PLAIN_502, STOP, R, T
 from turning import REQUEST, Setting, sent
 
@@ -46,10 +45,10 @@ def test_a_stamp_is_when_the_kernel_had_the_bytes_and_not_when_they_were_read(on
     peer.sendall(HEAD)
     on.until(lambda: stream.headers_ns)
     before, after = sent(peer, T)
-    time.sleep(0.1)
+    time.sleep(0.6)
     on.until(lambda: stream.output.texts)
     assert stream.output.first_text is not None
-    assert before - CLOCKS_NS <= stream.output.first_text <= after + 50 * MS, "100 ms later it was read"
+    assert before - CLOCKS_NS <= stream.output.first_text <= after + 300 * MS, "600 ms later it was read"
     peer.sendall(STOP + DONE + LAST)
     assert on.done(stream).kernel_stamps
 
@@ -80,15 +79,17 @@ def test_events_read_one_by_one_have_no_slack_and_gaps_as_sent(on: Setting) -> N
     sends = []
     for n in range(12):
         time.sleep(0.005)
-        sends.append(sent(peer, T))
+        before = time.monotonic_ns()
+        peer.sendall(T)
         on.until(lambda n=n: stream.output.texts == n + 1)
+        sends.append((before, time.monotonic_ns()))
     peer.sendall(STOP + DONE + LAST)
     sample = on.done(stream)
     assert stream.events is not None
     assert [trace.slack_ns for trace in stream.events[:12]] == [0] * 12
-    true = [later[0] - earlier[0] for earlier, later in pairwise(sends)]
-    errors = [abs(us * 1_000 - gap) for us, gap in zip(array("I", sample.gaps), true, strict=True)]
-    assert statistics.median(errors) < 5 * MS
+    for us, (one, other) in zip(array("I", sample.gaps), pairwise(sends), strict=True):
+        least, most = other[0] - one[1], other[1] - one[0]  # each came between its sending and its reading
+        assert least - CLOCKS_NS <= us * 1_000 <= most + CLOCKS_NS
     assert sample.output_reads == 12
 
 
@@ -98,13 +99,13 @@ def test_a_look_that_found_nothing_bounds_what_comes_after_it(on: Setting) -> No
     peer.sendall(HEAD)
     on.until(lambda: stream.headers_ns)
     time.sleep(0.05)
-    on.turn(0)
     looked = time.monotonic_ns()
+    on.turn(0)
     peer.sendall(T + T)
     on.until(lambda: stream.output.texts == 2)
     assert stream.events is not None
     first = stream.events[0]
-    assert 0 < first.slack_ns < first.at_ns - looked + 40 * MS, "not from the last read, 50 ms before"
+    assert 0 < first.slack_ns <= first.at_ns - looked + CLOCKS_NS, "not from the last read, 50 ms before"
 
 
 # What waits to be decoded.
@@ -132,8 +133,8 @@ def test_under_load_events_wait_a_tenth_of_a_second_and_keep_their_stamps(busy: 
     stream, peer = busy.asked()
     peer.sendall(HEAD)
     busy.until(lambda: stream.headers_ns)
-    sends, waited = [], 0
-    for _ in range(10):
+    sends, waited, until = [], 0, time.monotonic() + 20
+    while len(sends) < 10 or (not waited and time.monotonic() < until):  # a loop held up is not busy for a while
         sends.append(sent(peer, T))
         for _ in range(20):
             busy.turn(1)
@@ -144,26 +145,36 @@ def test_under_load_events_wait_a_tenth_of_a_second_and_keep_their_stamps(busy: 
     assert stream.events is not None
     for trace, (before, after) in zip(stream.events, sends, strict=False):
         assert trace.at_ns >= before - CLOCKS_NS
-        assert trace.at_ns - trace.slack_ns <= after + 50 * MS
-    assert stream.output.texts == 10
+        assert trace.at_ns - trace.slack_ns <= after + 250 * MS
+    assert stream.output.texts == len(sends)
 
 
 @LINUX
 def test_a_deadline_first_decodes_what_waits(busy: Setting) -> None:
-    stream = busy.fire(limits=Limits(stall_ns=400 * MS))
-    peer = busy.accept()
-    busy.read(peer)
-    peer.sendall(HEAD + T)
-    busy.until(lambda: stream.output.texts)
-    for events in (2, 3):  # each comes well before the deadline, and would wait until after it
-        assert stream.output.last is not None
-        again = stream.output.last + 310 * MS
-        busy.until(lambda again=again: time.monotonic_ns() >= again)
-        peer.sendall(T)
-        busy.until(lambda events=events: stream.done or stream.output.texts == events)
-        assert not stream.done
-    sample = busy.done(stream)
-    assert (sample.outcome, sample.text_events) == (Outcome.STALL_TIMEOUT, 3)
+    for _ in range(50):  # a machine that holds us up just before a deadline shows nothing: once more
+        stream = busy.fire(limits=Limits(stall_ns=400 * MS))
+        peer = busy.accept()
+        busy.read(peer)
+        peer.sendall(HEAD + T)
+        busy.until(lambda stream=stream: stream.output.texts)
+        in_time = [_before_its_deadline(busy, stream, peer) for _ in range(2)]
+        sample = busy.done(stream)
+        if all(in_time):
+            break
+    assert (in_time, sample.outcome, sample.text_events) == ([True, True], Outcome.STALL_TIMEOUT, 3)
+
+
+def _before_its_deadline(busy: Setting, stream: Stream, peer: socket.socket) -> bool:
+    """Send an event that comes before the stream's deadline and would wait until after it; whether we were in time."""
+    events, last = stream.output.texts, stream.output.last
+    assert last is not None
+    busy.until(lambda: stream.done or time.monotonic_ns() >= last + 310 * MS)
+    peer.sendall(T)
+    if stream.done or time.monotonic_ns() > last + 390 * MS:
+        return False
+    busy.until(lambda: stream.done or stream.output.texts > events)
+    assert not stream.done
+    return True
 
 
 @LINUX
@@ -387,8 +398,8 @@ def test_cancel_ends_every_open_stream_and_closes_it(on: Setting) -> None:
 
 
 def test_due_times_are_kept_with_us_resolution_and_never_early(on: Setting) -> None:
-    late = []
-    for _ in range(60):
+    late: list[int] = []
+    while len(late) < 60 or (min(late) >= 0.6 * MS and len(late) < 2_000):
         due = time.monotonic_ns() + 2_050_000  # a wait in whole ms would take 0.95 ms more
         on.loop.turn(due)
         late.append(time.monotonic_ns() - due)
@@ -396,7 +407,7 @@ def test_due_times_are_kept_with_us_resolution_and_never_early(on: Setting) -> N
 
 
 def test_a_deadline_rings_once_it_has_passed_and_output_puts_it_off(on: Setting) -> None:
-    limits = Limits(stall_ns=150 * MS)
+    limits = Limits(stall_ns=700 * MS)
     silent = on.fire(limits=Limits(first_output_ns=60 * MS))
     on.accept()
     stream = on.fire(limits=limits)
@@ -405,16 +416,55 @@ def test_a_deadline_rings_once_it_has_passed_and_output_puts_it_off(on: Setting)
     for n in range(5):
         peer.sendall(R if n % 2 else T)
         on.until(lambda n=n: stream.output.reads == n + 1 or stream.done)
-        on.turn(50)
+        on.turn(190)
     sample = on.done(stream)
     assert sample.outcome is Outcome.STALL_TIMEOUT
     assert sample.output_reads == 5
     assert sample.last_output_ns is not None
-    assert sample.end_ns - sample.last_output_ns >= 150 * MS
+    assert sample.end_ns - sample.last_output_ns >= 700 * MS
     first = on.done(silent)
     assert first.outcome is Outcome.FIRST_TOKEN_TIMEOUT
     assert first.end_ns - (first.sent_ns or 0) >= 60 * MS
     assert [s is silent for s in on.ended] == [True, False]
+
+
+def two_that_spoke(on: Setting) -> tuple[tuple[Stream, Stream], int, int]:
+    """Two streams for each of which a text lies there; since when, and until when, the texts were sent."""
+    (one, first), (other, second) = on.asked(), on.asked()
+    for stream, peer in ((one, first), (other, second)):
+        peer.sendall(HEAD)
+        on.until(lambda stream=stream: stream.headers_ns)
+    before, _ = sent(first, T)
+    _, after = sent(second, T)
+    time.sleep(0.05)
+    return (one, other), before, after
+
+
+def test_what_is_due_goes_before_the_decoding_of_what_came(on: Setting) -> None:
+    streams, before, after = two_that_spoke(on)
+    decoded = []
+    for _ in range(3):
+        on.loop.turn(0)  # something is due
+        decoded.append(sum(stream.output.texts for stream in streams))
+        time.sleep(0.05)
+    assert decoded == [0, 1, 2], "first what is due, then one more each time"
+    if sys.platform == "linux":
+        texts = [stream.output.first_text or 0 for stream in streams]
+        assert all(before - CLOCKS_NS <= text <= after + 50 * MS for text in texts), "what waited kept its stamp"
+
+
+def test_who_is_behind_decodes_for_a_while_all_the_same(on: Setting) -> None:
+    streams, _, _ = two_that_spoke(on)
+    on.loop.turn(0, least_ns=10_000 * MS)
+    assert [stream.output.texts for stream in streams] == [1, 1]
+
+
+def test_what_was_read_is_decoded_before_a_stream_is_cancelled(on: Setting) -> None:
+    streams, _, _ = two_that_spoke(on)
+    on.loop.turn(0)
+    assert [stream.output.texts for stream in streams] == [0, 0]
+    on.loop.cancel("the test is over")
+    assert [(stream.output.texts, stream.sample().outcome) for stream in streams] == [(1, Outcome.CANCELLED)] * 2
 
 
 def test_timers_of_closed_connections_are_cleared_away(on: Setting) -> None:
@@ -457,7 +507,38 @@ def test_a_step_of_the_wall_clock_flags_the_streams_in_flight() -> None:
     assert [before.clock_step, flagged.clock_step, unflagged.clock_step] == [False, True, False]
     ((begin, end, jump),) = on.loop.steps
     assert begin < end
-    assert jump == pytest.approx(-30_000 * MS, abs=10 * MS)
+    assert jump == pytest.approx(-30_000 * MS, abs=250 * MS)
+
+
+@pytest.fixture
+def stepping() -> Iterator[tuple[Setting, Stepping]]:
+    clock = Stepping()
+    setting = Setting(clock)
+    yield setting, clock
+    setting.close()
+
+
+@LINUX
+@pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000])
+def test_bytes_that_came_before_a_step_keep_their_time_and_no_deadline_takes_them_for_old(
+    stepping: tuple[Setting, Stepping], step_ms: int
+) -> None:
+    on, clock = stepping
+    stream, peer = on.asked()
+    peer.sendall(HEAD)
+    on.until(lambda: stream.headers_ns)
+    before, after = sent(peer, T)  # stamped by the old clock, read once the new one is known
+    clock.step = step_ms * MS
+    time.sleep(0.15)
+    on.until(lambda: stream.output.texts)
+    assert on.loop.steps
+    assert not stream.done, "an answer that came just now has not stalled for an hour"
+    assert stream.output.first_text is not None
+    assert before - CLOCKS_NS <= stream.output.first_text <= after + 50 * MS
+    peer.sendall(T + STOP + DONE + LAST)
+    sample = on.done(stream)
+    assert sample.outcome is Outcome.OK
+    assert sample.clock_step
 
 
 # What else wakes it.

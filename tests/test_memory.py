@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from cli import inline, streamgauge, valid_report
+from cli import inline, undisturbed, valid_report
 from folders import end, phase
 from made import START, made
 from probed import (
@@ -530,10 +530,10 @@ def test_a_real_run_reads_in_every_phase_and_its_peak_during_the_burst(tmp_path)
         flags = ("--model", "sim-t20-i10-n40", "--probe", f"{simulator.url}/probe", "--duration", "6s", "--json", "-q")
         sets = [word for one in ("burst_duration=6s", "idle=5s", "burst=30", "preset=smoke")
                 for word in ("--set", f"tests.memory.{one}")]  # fmt: skip
-        done = streamgauge(
+        done = undisturbed(
             "run", "memory", "--url", simulator.endpoint("openai-chat"), *flags, *sets, "-y", cwd=tmp_path
         )
-    assert done.code == 3, done.err
+    assert done.code == 3, done.out + done.err
     report = valid_report(done.out)
     told = report["memory"]["series"][0]
     assert told["peak_mb"] > told["before_mb"] + 200, "20 more streams of 20 MB each"

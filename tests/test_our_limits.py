@@ -47,7 +47,7 @@ def on_a_small_disk(folder: Path, size: str, script: str) -> subprocess.Complete
     )
     return subprocess.run(
         ["unshare", "-m", "sh", "-c", f"{mount}\n{script}"],
-        cwd=folder.parent, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder.parent, env=environment(), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def test_a_full_reports_folder_costs_no_measurement_and_leaves_no_half_of_a_repo
 def limited(soft: int, hard: int, command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a command under a descriptor limit of its own."""
     return subprocess.run(
-        command, shell=True, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120, check=False,
+        command, shell=True, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard)),
     )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 from collections.abc import Iterator
@@ -82,17 +83,21 @@ def test_a_run_starts_no_request_before_the_pace_allows_it(simulator: Simulator,
     done = streamgauge("run", "ttft", "-q", "--json", "--requests", "20", "--seed", "4", cwd=tmp_path)
     report = json.loads(done.out)
     assert report["outcomes"] == {"ok": 40}
-    came = sorted(r.request_complete_ns for r in simulator.log() if r.model == "sim-t5-i1-n3")
+    came = {r.trace_id: r.request_complete_ns for r in simulator.log(at_least=44) if r.model == "sim-t5-i1-n3"}
     assert len(came) == 22
-    gaps = [(later - earlier) / 1e6 for earlier, later in itertools.pairwise(came)]
-    # 900 a minute is one in 66.7 ms. Our own start keeps to it; the way to the server may be shorter for the second.
-    assert min(gaps) > 40
-    assert came[-1] - came[0] > 21 * 66.6e6 - 60e6
+    (table,) = tmp_path.glob("tests/performance/reports/*.csv")
+    rows = [row for row in csv.DictReader(table.read_text("utf-8").splitlines()) if row["target"] == "paced"]
+    starts = sorted((int(row["start_ns"]), came[row["id"]]) for row in rows)
+    assert all(start <= complete for start, complete in starts), "by the server's own log none came before its start"
+    # 900 a minute is one in 66.7 ms.
+    assert min(later - earlier for (earlier, _), (later, _) in itertools.pairwise(starts)) > 66.5e6
+    assert starts[-1][1] - starts[0][0] > 21 * 66.5e6
     assert any("paced to 900 requests a minute" in note for note in report["measurement"]["notes"])
     assert "paced: its rpm = 900 held the load back; raise it, or ask for fewer streams" in report["warnings"]
     paced = next(g for g in report["groups"] if g["target"] == "paced" and g["prompt"] is None)
-    assert paced["metrics"]["queue_ms"]["p50"] < 33, "waiting for the pace is the plan's rule, not a late start"
-    assert paced["metrics"]["ttft_ms"]["p50"] < 60, "and no part of what the user waited"
+    # Four slots wait 267 ms for the pace: the plan's rule, not a late start.
+    assert paced["metrics"]["queue_ms"]["p50"] < 130
+    assert paced["metrics"]["ttft_ms"]["p50"] < 160, "and no part of what the user waited"
 
 
 def test_who_waits_behind_a_paced_target_is_not_late_either(simulator: Simulator, tmp_path: Path) -> None:
@@ -107,7 +112,7 @@ def test_who_waits_behind_a_paced_target_is_not_late_either(simulator: Simulator
     held = [one for one in records(tmp_path) if isinstance(one, Sample) and one.phase == "hold"]
     assert 20 <= len(held) <= 2 * 24, "targets take turns, so the paced one sets the rate of both"
     waited = sorted(one.start_ns - one.due_ns for one in held if one.start_ns is not None)
-    assert waited[len(waited) // 2] < 33e6
+    assert waited[len(waited) // 2] < 130e6
 
 
 def test_the_plan_knows_the_pace(tmp_path: Path) -> None:

@@ -57,8 +57,8 @@ def test_a_laptop_that_slept_ends_its_run_as_invalid_and_says_for_how_long(tmp_p
 def test_the_machines_clock_of_sleep_stands_still_while_it_is_awake() -> None:
     clock = SystemClock()
     before = clock.asleep()
-    time.sleep(0.2)
-    assert abs(clock.asleep() - before) < S // 10
+    time.sleep(0.6)
+    assert abs(clock.asleep() - before) < S // 2
     assert before > -S
 
 

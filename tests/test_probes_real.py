@@ -152,7 +152,7 @@ def python_server(port: int) -> Iterator[int]:
     command = [str(PYTHON.absolute()), str(SERVERS / "probe_app.py"), str(HANDLERS), str(port)]
     with subprocess.Popen(command, env={**os.environ, "PROBE_TOKEN": TOKEN}) as server:
         try:
-            until = time.monotonic() + 30
+            until = time.monotonic() + 120
             while time.monotonic() < until:
                 try:
                     socket.create_connection(("127.0.0.1", port), 1).close()

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cli import Done, inline, streamgauge, valid_report
+from cli import Done, inline, streamgauge, undisturbed, valid_report
 from streamgauge.cli.draft import Draft
 from streamgauge.cli.spec_text import Names, spec_text
 from streamgauge.dialects import with_options
@@ -88,7 +88,7 @@ class Ran:
 @pytest.fixture(scope="module")
 def ran(simulator: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     cwd = spec_in(tmp_path_factory.mktemp("ran"), simulator)
-    done = streamgauge("run", "ttft", "--json", "--seed", "1", cwd=cwd, **ENV)
+    done = undisturbed("run", "ttft", "--json", "--seed", "1", "--concurrency", "2", cwd=cwd, **ENV)
     assert done.out, done.err
     (folder,) = (cwd / run_folder.RUNS).iterdir()
     return Ran(cwd, valid_report(done.out), done, run_folder.readings(folder))

@@ -29,19 +29,28 @@ def steady(asking: Asking) -> Gauges:
     return Gauges({"rss": 5.0}, instance="a", uptime_s=1.0, pid=7, collected=asking.collect)
 
 
-def watched(folder: Path, *probes: Probe, pace: Pace = FAST, for_s: float = 0.6) -> list[Reading]:
+def watched(folder: Path, *probes: Probe, pace: Pace = FAST, at_least: int = 12) -> list[Reading]:
+    """What was read until the last probe had given so many readings, however long a busy machine takes."""
     with watching(probes, folder / run_folder.READINGS, pace):
-        time.sleep(for_s)
+        until = time.monotonic() + 30
+        while sum(one.probe == probes[-1].name for one in run_folder.readings(folder)) < at_least:
+            assert time.monotonic() < until
+            time.sleep(0.02)
     return run_folder.readings(folder)
+
+
+def seconds(readings: list[Reading]) -> float:
+    """From the first to the last."""
+    return (readings[-1].at_ns - readings[0].at_ns) / 1e9
 
 
 def test_readings_come_in_their_pace_with_snapshots_at_the_start_and_the_end(tmp_path: Path) -> None:
     began = CLOCK.now()
     readings = watched(tmp_path, Probe("app", steady, CLOCK))
-    assert 4 <= len(readings) <= 14
+    assert 12 < len(readings) <= seconds(readings) / FAST.every_s + 3, "one more late at the start, one at the end"
     assert readings[0].snapshot
     assert readings[-1].snapshot
-    assert sum(one.snapshot for one in readings) in (3, 4)
+    assert 3 <= sum(one.snapshot for one in readings) <= seconds(readings) / FAST.snapshot_s + 3
     first = readings[0]
     assert (first.probe, first.instance, first.values, first.uptime_s, first.pid) == ("app", "a", {"rss": 5.0}, 1.0, 7)
     assert all(before.at_ns < after.at_ns for before, after in itertools.pairwise(readings))
@@ -77,7 +86,7 @@ def test_a_probe_that_hangs_or_fails_delays_no_other_one(tmp_path: Path) -> None
     readings = watched(tmp_path, *probes)
     let_go.set()
     count = Counter(one.probe for one in readings)
-    assert 1 <= count["hangs"] <= 4, "the turns it misses are gaps"
+    assert 1 <= count["hangs"] <= seconds(readings) / 0.5 + 3, "the turns it misses are gaps"
     assert count["steady"] > count["hangs"]
     errors = {one.error for one in readings if one.probe == "fails"}
     (error,) = errors
@@ -122,7 +131,9 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (400, 400))
 probe = Probe("app", lambda asking: Gauges({"rss": 5.0}), SystemClock())
 with watching([probe], Path(sys.argv[1]), Pace(0.02)) as book:
-    time.sleep(0.6)
+    until = time.monotonic() + 30
+    while not book.disk and time.monotonic() < until:
+        time.sleep(0.02)
 print(book.disk)
 """
 
@@ -130,7 +141,7 @@ print(book.disk)
 def test_a_full_disk_ends_the_readings_and_not_the_run(tmp_path: Path) -> None:
     path = tmp_path / run_folder.READINGS
     done = subprocess.run(
-        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, timeout=300, check=True
     )
     assert f"cannot write {path}" in done.stdout
     assert len(run_folder.readings(tmp_path)) >= 2, "what was written stays"
@@ -138,7 +149,9 @@ def test_a_full_disk_ends_the_readings_and_not_the_run(tmp_path: Path) -> None:
 
 def test_an_interrupted_run_waits_for_no_last_reading(tmp_path: Path) -> None:
     with watching([Probe("app", steady, CLOCK)], tmp_path / run_folder.READINGS, Pace(60.0)) as book:
-        time.sleep(0.2)
+        until = time.monotonic() + 30
+        while not run_folder.readings(tmp_path) and time.monotonic() < until:
+            time.sleep(0.02)
         book.last = False
     assert len(run_folder.readings(tmp_path)) == 1
 

@@ -36,13 +36,13 @@ from streamgauge.spec.resolved import Resolved
 from streamgauge.stream import Limits
 from streamgauge.target import Tls
 
-SHORT = Limits(connect_ns=S, first_output_ns=5 * S, stall_ns=5 * S)
+PATIENT = Limits(connect_ns=10 * S, first_output_ns=10 * S, stall_ns=10 * S)
 SECRET = "planted%20p%40ss"
 both = pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 
 
-def client(url: str, through: str, **more: object) -> StreamClient:
-    return StreamClient(url, dialect="openai-chat", tls=Tls(ca=CA), limits=SHORT, proxy=through, **more)
+def client(url: str, through: str, limits: Limits = PATIENT, **more: object) -> StreamClient:
+    return StreamClient(url, dialect="openai-chat", tls=Tls(ca=CA), limits=limits, proxy=through, **more)
 
 
 def ask(url: str, through: str, **more: object) -> Answer:
@@ -113,31 +113,33 @@ def test_the_environments_proxy_is_used_and_none_refuses_it() -> None:
         through.refusal = lambda conn: conn.sendall(b"HTTP/1.1 418 teapot\r\nContent-Length: 0\r\n\r\n")
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment(HTTP_PROXY=through.url), capture_output=True, text=True,
-            timeout=60, check=True,
+            timeout=300, check=True,
         )  # fmt: skip
     assert done.stdout.splitlines() == ["http_error 418", "dns_error None"]
 
 
 def test_connect_ends_when_the_proxy_has_opened_the_way_and_tls_is_the_targets_alone() -> None:
     with proxy() as through, target(secure=True) as server:
-        through.refusal = _slowly(0.15, server.port)
+        opened: list[int] = []
+        through.refusal = _slowly(0.15, server.port, opened)
         began = time.monotonic_ns()
         sample = ask(server.url, through.url).sample
     assert sample.connect_ns is not None
     assert sample.tls_ns is not None
     assert sample.sent_ns is not None
     assert sample.connect_ns - began >= 150_000_000, "the answer to CONNECT is part of connect"
-    assert sample.tls_ns - sample.connect_ns < 140_000_000, "and no part of tls"
+    assert sample.connect_ns >= opened[0], "to its last byte, and no part of tls"
     assert sample.connect_ns <= sample.tls_ns <= sample.sent_ns
 
 
-def _slowly(seconds: float, port: int):  # type: ignore[no-untyped-def] # a Refusal that serves, in the end
+def _slowly(seconds: float, port: int, opened: list[int]):  # type: ignore[no-untyped-def] # a Refusal that serves, in the end
     def serve(conn: socket.socket) -> None:
         from proxy_server import _pump_both
 
         time.sleep(seconds)
         upstream = socket.create_connection(("127.0.0.1", port))
         for piece in (b"HTTP/1.1 1", b"00 Wait\r\n\r\nHTTP/1.", b"0 200 OK\r\nX: y\r\n", b"\r\n"):
+            opened[:] = [time.monotonic_ns()]
             conn.sendall(piece)
             time.sleep(0.005)
         _pump_both(conn, upstream)
@@ -180,7 +182,7 @@ def test_a_refusal_of_the_proxys_is_called_its_own(said: bytes, outcome: str, wo
 def test_a_proxy_that_is_silent_is_waited_for_as_long_as_for_a_connection() -> None:
     with proxy() as through:
         through.refusal = lambda conn: time.sleep(3)
-        sample = ask("https://127.0.0.1:443", through.url).sample
+        sample = ask("https://127.0.0.1:443", through.url, limits=Limits(connect_ns=S)).sample
     assert sample.outcome == Outcome.CONNECT_TIMEOUT
     assert sample.error == f"no answer of the proxy {through.url} to CONNECT 127.0.0.1:443 after 1 s"
 
@@ -227,7 +229,7 @@ def test_in_plain_http_a_refusal_says_that_the_proxy_may_have_said_it(status: st
 
 
 def findings(url: str, through: str) -> dict[str, Finding]:
-    at = target_from_url(url, dialect="openai-chat", model="m", tls=Tls(ca=CA), limits=SHORT, proxy=through)
+    at = target_from_url(url, dialect="openai-chat", model="m", tls=Tls(ca=CA), limits=PATIENT, proxy=through)
     return {finding.what: finding for finding in look(at, SystemClock()).findings}
 
 
@@ -273,7 +275,7 @@ def test_check_tells_why_the_environments_proxy_is_not_used(tmp_path: Path) -> N
         asked = [sys.executable, "-m", "streamgauge", "check", "--url", f"{server.url}/v1/chat/completions", "--json"]
         done = subprocess.run(
             asked, env=environment(HTTP_PROXY="http://me:planted-pw@proxy.invalid:1"), cwd=tmp_path,
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     first = json.loads(done.stdout)["targets"]["target"]["findings"][0]
     assert (done.returncode, first["what"], first["level"]) == (0, "proxy", "ok")
@@ -290,7 +292,7 @@ def test_a_run_through_a_proxy_keeps_its_password_in_no_file_and_no_output(tmp_p
         done = subprocess.run(
             [sys.executable, "-m", "streamgauge", "run", "ttft", "--url", url, "--requests", "3", "--json", "-H",
              "X-A: b", "--set", f"targets.target.tls.ca={CA}", "--proxy", through.with_(f"me:{SECRET}")],
-            env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False,
+            env=environment(), cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
     report = json.loads(done.stdout)
     assert report["outcomes"].get("ok", 0) >= 3, done.stderr

@@ -30,7 +30,7 @@ def test_the_readmes_example_runs_as_it_stands(simulator: Simulator, tmp_path: P
     example = example.replace("http://127.0.0.1:8484", simulator.url)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", example],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60, check=True,
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     *streams, p50 = done.stdout.splitlines()
     assert len(streams) == 5

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from cli import Done, streamgauge, valid_report
+from cli import Done, undisturbed, valid_report
 from real import MODEL, NODE, node, require
 from streamgauge.sample import Outcome, Sample, read_records
 
@@ -37,10 +37,10 @@ SERVERS = Path(__file__).parent / "real_servers"
 MS = 1_000_000
 CLOCKS_NS = MS // 5
 """How far the kernel's clock and ours may be apart in a stamp."""
-LATE_NS = 250 * MS
-CLOSE_NS = 20 * MS
+LATE_NS = 2_000 * MS
+CLOSE_NS = 100 * MS
 
-JUDGED = 'criteria = ["ttft_ms.p50 < 500", "ttft_ms.p95 < 5000"]\n'
+JUDGED = 'criteria = ["ttft_ms.p50 < 2000", "ttft_ms.p95 < 5000"]\n'
 """What few requests can decide."""
 
 GOOD = {
@@ -113,7 +113,7 @@ def measure(server: Server, folder: Path, spec: str, *more: str) -> Measured:
     """`streamgauge run ttft` by a spec file, in a folder of its own."""
     folder.mkdir()
     (folder / "streamgauge.toml").write_text(spec)
-    done = streamgauge("run", "ttft", "--json", "--quiet", "--out", "out", *more, cwd=folder)
+    done = undisturbed("run", "ttft", "--json", "--quiet", "--out", "out", *more, cwd=folder)
     assert done.code in (0, 1, 3), done.err
     records = [r for path in folder.glob(".streamgauge/runs/*/samples-*.sgs") for r in read_records(path)]
     samples = [record for record in records if isinstance(record, Sample)]

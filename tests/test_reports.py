@@ -96,7 +96,7 @@ def test_a_folder_that_is_a_file_is_named_with_the_next_step(tmp_path: Path):
 def in_a_child(code: str) -> str:
     """Run code in a fresh Python, where limits and users can be changed."""
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

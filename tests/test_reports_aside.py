@@ -65,7 +65,7 @@ def test_a_block_that_fails_ends_the_work() -> None:
 
 def test_both_files_are_there_or_neither_and_no_half_of_one(tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).with_name("written_aside.py")), str(tmp_path)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, check=True)
     said = [json.loads(line) for line in done.stdout.splitlines()]
     assert [one["case"] for one in said] == list(CASES)
     for one in said:

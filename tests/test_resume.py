@@ -303,7 +303,7 @@ def begun(simulator: Simulator, cwd: Path, *words: str) -> subprocess.Popen[str]
 
 def on_disk(cwd: Path, number: int, size: int) -> None:
     """Wait until a round has written so much."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + 200
     while sum(p.stat().st_size for p in cwd.glob(f".streamgauge/runs/*/samples-{number}-*.sgs")) < size:
         assert time.monotonic() < until, f"round {number} wrote no {size} bytes"
         time.sleep(0.05)
@@ -313,19 +313,19 @@ def on_disk(cwd: Path, number: int, size: int) -> None:
 def test_killed_twice_with_9_it_goes_on_and_judges_exactly_what_was_planned(tmp_path: Path) -> None:
     with start() as simulator:
         first = begun(simulator, tmp_path)
-        on_disk(tmp_path, 0, 12_000)
+        on_disk(tmp_path, 0, 8_000)
         for process in (*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)):
             process.kill()  # workers first: nobody is left to write a word
         first.communicate()
         second = begun(simulator, tmp_path, "--resume", "last")
-        on_disk(tmp_path, 1, 12_000)
+        on_disk(tmp_path, 1, 8_000)
         os.kill(psutil.Process(second.pid).children(recursive=True)[0].pid, signal.SIGKILL)
-        out, err = second.communicate(timeout=60)
+        out, err = second.communicate(timeout=300)
         assert second.returncode == 5, err
         broken = valid_report(out)
         assert (broken["verdict"], broken["partial"]) == ("invalid", True)
         third = begun(simulator, tmp_path, "--resume", "last")
-        out, err = third.communicate(timeout=90)
+        out, err = third.communicate(timeout=300)
         served = {record.trace_id for record in simulator.log()}
     report = valid_report(out)
     assert (report["partial"], report["outcomes"]["ok"]) == (False, 80), err

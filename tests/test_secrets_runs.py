@@ -166,7 +166,7 @@ def test_a_killed_worker_and_what_was_typed_leave_no_secret(echo: tuple[Server, 
         for _, line, environ in processes([worker.pid]):
             clean(line, environ)
         worker.kill()
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
         process.communicate()

@@ -137,7 +137,7 @@ def test_a_key_guards_the_page_too() -> None:
 
 
 def test_at_its_limit_every_connection_is_reset() -> None:
-    with start(memory="base=100,leak=36000,limit=110") as sim:  # after a second
+    with start(memory="base=100,leak=18000,limit=110") as sim:  # after two seconds
         assert ask(sim, model="sim-t0-i100-n100").broken
         assert page(sim.url)["uptime_s"] < 2
         assert sim.log(at_least=1)[0].ended == "reset"

@@ -68,7 +68,7 @@ def headers(steps: list[list[object]], mark: str) -> dict[str, str]:
 
 
 def understood(command: list[str], jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    done = subprocess.run(command, input=json.dumps(jobs), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, input=json.dumps(jobs), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     answers: list[dict[str, Any]] = json.loads(done.stdout)
     return answers

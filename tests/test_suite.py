@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -23,7 +22,8 @@ import pytest
 
 from cli import environment, inline, streamgauge, valid_report
 from hostile import HOSTILE, _soil
-from streamgauge.client import StreamClient, target_from_url
+from sim_client import under_way
+from streamgauge.client import target_from_url
 from streamgauge.clock import SystemClock
 from streamgauge.errors import Exit, TargetError, UsageError
 from streamgauge.reports import SUITE_FORMS, terminal, to_json, write_suite
@@ -220,21 +220,6 @@ def test_a_signal_between_two_runs_ends_the_row_and_is_told(tmp_path: Path, numb
 PROMPTS = {"short": ("hello",)}
 
 
-def busy(simulator: Simulator, seconds: float) -> threading.Thread:
-    """Occupy its only place for so long."""
-
-    def ask() -> None:
-        n = round(seconds * 100)
-        with StreamClient(f"{simulator.url}/v1/chat/completions", dialect="openai-chat",
-                          model=f"sim-t10-i10-n{n}") as client:  # fmt: skip
-            client.ask("hold")
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    time.sleep(0.3)
-    return thread
-
-
 def test_a_target_is_waited_for_until_it_answers_as_before() -> None:
     with start(capacity=1) as simulator:
         target = target_from_url(f"{simulator.url}/v1/chat/completions", dialect="openai-chat", model="sim-t20-i1-n3")
@@ -242,9 +227,8 @@ def test_a_target_is_waited_for_until_it_answers_as_before() -> None:
         assert calm is not None
         assert 20 <= calm < 2_000
         limit = 2 * calm + 100
-        thread = busy(simulator, 3 + 2 * limit / 1_000)
-        waited = settle([target], {"target": calm}, PROMPTS, SystemClock())
-        thread.join(30)
+        with under_way(simulator, f"sim-t10-i10-n{round(300 + limit / 5)}"):  # twice the limit and 3 s
+            waited = settle([target], {"target": calm}, PROMPTS, SystemClock())
     assert waited.settled
     assert waited.waited_s >= limit / 1_000, "the one in front of it kept it longer than that"
     (one,) = waited.targets
@@ -325,7 +309,7 @@ def test_nothing_that_can_be_reached_is_exit_4_and_no_index(tmp_path: Path) -> N
 def test_ctrl_c_in_the_first_test_leaves_an_index_of_both(simulator: Simulator, tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "streamgauge", "run", "ttft", "concurrent", "--url",
-         f"{simulator.url}/v1/chat/completions", "--duration", "60s", "--model", "sim-t60-i1-n5", "--json"],
+         f"{simulator.url}/v1/chat/completions", "--duration", "240s", "--model", "sim-t60-i1-n5", "--json"],
         cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
@@ -334,7 +318,7 @@ def test_ctrl_c_in_the_first_test_leaves_an_index_of_both(simulator: Simulator, 
             break
     time.sleep(1)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     told = json.loads(out)["index"]
     VALIDATOR.validate(told)

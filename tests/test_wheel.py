@@ -33,7 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "env", with_pip=True)
     python = folder / "env" / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", folder / "copy"]
-    done = subprocess.run(pip, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(pip, capture_output=True, text=True, timeout=300, check=False)
     require(done.returncode == 0, f"a build of the package ({done.stderr[-300:]})")
     where = subprocess.run(
         [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
@@ -45,7 +45,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def told(installed: Path, code: str, cwd: Path) -> str:
     done = subprocess.run(
-        [installed / "python", "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60, check=False
+        [installed / "python", "-c", code], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -79,7 +79,7 @@ def test_without_a_compiler_it_installs_in_plain_python(installed: Path, tmp_pat
     copytree(installed.parent.parent / "copy", copy, ignore=lambda _, names: [n for n in names if n.endswith(made)])
     command = [installed / "python", "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps", copy]
     done = subprocess.run(
-        [*command, "--wheel-dir", tmp_path], capture_output=True, text=True, timeout=180, check=False,
+        [*command, "--wheel-dir", tmp_path], capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "CC": "no-such-compiler"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -93,7 +93,7 @@ def test_without_a_compiler_it_installs_in_plain_python(installed: Path, tmp_pat
 @pytest.mark.slow
 def test_the_installed_command_and_library_work(installed: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [installed / "streamgauge", "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [installed / "streamgauge", "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Usage: streamgauge ")

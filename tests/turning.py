@@ -69,7 +69,7 @@ class Setting:
     def turn(self, ms: float = 5) -> None:
         self.loop.turn(time.monotonic_ns() + round(ms * MS))
 
-    def until(self, true: Callable[[], object], within_s: float = 10) -> None:
+    def until(self, true: Callable[[], object], within_s: float = 60) -> None:
         limit = time.monotonic() + within_s
         while not true():
             assert time.monotonic() < limit

@@ -8,12 +8,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from cli import valid_report
+from standing_still import steadily
 from streamgauge.clock import SystemClock
 from streamgauge.dialects import with_options
 from streamgauge.journal import Journal
@@ -58,9 +60,12 @@ def _deaf(event: object) -> None:
 
 
 class Whole:
-    """One run in a thread of its own, and its report."""
+    """One run in a thread of its own, and its report. `steady`: measured again where this machine stood still."""
 
-    def __init__(self, test: str, folder: Path, spec: str, environ: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, test: str, folder: Path, spec: str, environ: Mapping[str, str] | None = None, *, steady: bool = False
+    ) -> None:
+        self._steady = steady
         (folder / "streamgauge.toml").write_text(spec)
         self._report: dict[str, Any] = {}
         self._said: BaseException | None = None
@@ -70,7 +75,8 @@ class Whole:
     def _go(self, test: str, folder: Path, environ: Mapping[str, str] | None) -> None:
         try:
             with AT_ONCE:
-                self._report = measured(test, folder, Overrides(), environ)
+                once = partial(measured, test, folder, Overrides(), environ)
+                self._report = steadily(once) if self._steady else once()
         except BaseException as error:  # whatever it is, the test that asks for the report tells it
             self._said = error
 

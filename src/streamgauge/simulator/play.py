@@ -133,6 +133,8 @@ class Player:
     def play_whole(self, steps: Iterable[AnyStep]) -> Iterator[Send]:
         """The same answer to a request that wants no stream: one JSON body, when its last part would have been said."""
         at, answer = 0, Whole()
+        texts: list[str] = []  # put together once: others wait meanwhile
+        thoughts: list[str] = []
         for number, step in enumerate(steps):
             if number > MAX_STEPS:  # an answer without end never becomes a body
                 yield from self._stop(at, Stall(), False)
@@ -141,16 +143,16 @@ class Player:
                 at += round(step.ns * self.pace)
             elif isinstance(step, Text):
                 self._say(step)
-                answer.text += step.text
+                texts.append(step.text)
             elif isinstance(step, Reasoning):
                 self._say(step)
-                answer.reasoning += step.text
+                thoughts.append(step.text)
             elif isinstance(step, Tool):
                 self._story.said = True
                 self._story.counts.output += 1
                 answer.tools.append((step.name, step.args))
             elif isinstance(step, Refuse):
-                answer.text, answer.finish = step.text, "content_filter"
+                texts, answer.finish = [step.text], "content_filter"
             elif isinstance(step, Finish):
                 answer.finish = step.reason
             elif isinstance(step, Drop | Reset | Stall):
@@ -161,6 +163,7 @@ class Player:
                 return
             elif isinstance(step, Usage | Meant | Admit):
                 yield from self._other(at, step)
+        answer.text, answer.reasoning = "".join(texts), "".join(thoughts)
         self._conclude(Finish(answer.finish))
         body = self._voice.whole(answer)
         fields = dict(self._voice.headers(at)) | dict(self._fields)
