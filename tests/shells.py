@@ -15,7 +15,7 @@ START = {
     "zsh": ("zsh", "-f", "-i"),
     "fish": ("fish", "--no-config", "-i"),
 }
-LONGEST_S = 60.0
+LONGEST_S = 300.0
 
 
 class Shell:

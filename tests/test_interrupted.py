@@ -166,7 +166,7 @@ def test_a_reports_folder_that_gets_lost_during_the_run_costs_no_measurement(
         "--model", "sim-t150-i2-n10", "--requests", "110", "--concurrency", "10", "-q", "--out", "reports",
     ]  # fmt: skip
     run = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not list(tmp_path.glob(".streamgauge/runs/*/journal.jsonl")) and time.monotonic() < until:
         time.sleep(0.02)
     (tmp_path / "reports").write_text("in the way")

@@ -12,6 +12,7 @@ import pytest
 
 from cli import inline, undisturbed, valid_report
 from folders import end, phase
+from made import START, made
 from probed import (
     MB,
     Plan,
@@ -394,6 +395,60 @@ def test_a_run_that_ended_early_never_passes(tmp_path):
     assert document.partial
     assert document.verdict == "inconclusive"
     assert criterion(document, CLEANUP).verdict == "inconclusive"
+
+
+def gone_on(root, leak, *, gap=600.0, **facts):
+    """A run that was cut off in the middle of its hold and went on 10 min later; `facts` of the readings since."""
+    half, plan = PLAN.hold / 2, Plan(hold=PLAN.hold)
+    since, noise = half + gap, noisy()
+
+    def at(t: float, first: bool) -> Reading:
+        held = noise(t) + leak * min(t if first else t - gap, plan.hold) / 3600 - (0 if first else 80 * MB)
+        usual = {"pid": 7, "uptime_s": 5_000.0 + t}
+        return reading(t, {"heap_used": held}, **(usual if first else {**usual, **{k: f(t) for k, f in facts.items()}}))
+
+    over = plan.hold + gap
+    read = [at(t, True) for t in np.arange(0.0, half, 5.0).tolist()]
+    read += [at(t, False) for t in np.arange(since, over + plan.burst + plan.idle, 5.0).tolist()]
+    cut = {
+        "event": "resume",
+        "cut_ns": START + round(half * S),
+        "at_ns": START + round(since * S),
+        "at": "2025-11-24T05:00:00Z",
+    }
+    journal = [
+        {"event": "round", "number": 0}, phase("hold", 0, 10), cut, {"event": "round", "number": 1, "resumed": True},
+        phase("hold", 1_000 * since, 10), phase("burst", 1_000 * over, 50),
+        phase("idle", 1_000 * (over + plan.burst), 0), phase("drain", 1_000 * (over + plan.burst + plan.idle), 0),
+        end(1_000 * (over + plan.burst + plan.idle)),
+    ]  # fmt: skip
+    later = [made(n=n, due_ms=1_000 * t, phase="hold" if t < over else "burst", level=10)
+             for n, t in enumerate([*np.arange(0, half, 20), *np.arange(since, over + plan.burst, 5)])]  # fmt: skip
+    return memory_run(root, read, plan, journal=journal, samples=later)
+
+
+def test_a_run_that_went_on_is_judged_on_both_sides_of_its_gap(tmp_path):
+    leak, clean = gone_on(tmp_path / "leak", 200 * MB), gone_on(tmp_path / "clean", 0.0)
+
+    assert (criterion(leak, GROWTH).verdict, criterion(clean, GROWTH).verdict) == ("fail", "pass")
+    assert criterion(leak, GROWTH).value == pytest.approx(200, rel=0.05)
+    assert "over 48 min on both sides of a gap)" in criterion(leak, GROWTH).sentence
+    assert criterion(leak, UNBOUNDED).verdict == "fail"
+    assert "no load from 1800 s to 2400 s: both sides are judged together" in "".join(leak.memory.notes)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [{"uptime_s": lambda t: t - 2_300.0}, {"pid": lambda t: 8}, {"pid": lambda t: None, "uptime_s": lambda t: None}],
+    ids=["begun anew in the gap", "another process since", "nobody tells which"],
+)
+def test_after_a_restart_in_the_gap_the_longer_side_is_judged_alone(facts, tmp_path):
+    document = gone_on(tmp_path, 200 * MB, **facts)
+
+    (series,) = document.memory.series
+    assert series.judged_to_s - series.judged_from_s < 25 * 60
+    assert "gap" not in criterion(document, GROWTH).sentence
+    assert "is judged on the longer side alone" in "".join(document.memory.notes)
 
 
 def test_the_criterion_sets_what_is_allowed(tmp_path):

@@ -33,6 +33,25 @@ def test_the_point_is_the_theil_sen_slope_and_lies_between_its_bounds(points):
     assert 0 <= found.p <= 1
 
 
+@given(seed=st.integers(0, 10_000), first=st.integers(4, 20), second=st.integers(4, 20), jump=st.floats(-1e3, 1e3))
+def test_a_slope_common_to_two_parts_leaves_neither_a_rank_correlation(seed, first, second, jump):
+    """What Theil and Sen's slope is by its definition: Kendall's S of what is left, added over the parts, is zero."""
+    rng = np.random.default_rng(seed)
+    parts = np.repeat([0, 1], [first, second])
+    x = np.sort(rng.uniform(0, 10, first + second))
+    y = 3 * x + jump * parts + rng.standard_normal(len(x))
+    found = slope(x, y, parts=parts)
+    assert found is not None
+    left = y - found.value * x
+    score = [
+        kendalltau(x[parts == k], left[parts == k]).statistic * n * (n - 1) / 2 for k, n in ((0, first), (1, second))
+    ]
+    assert abs(sum(score)) <= 2
+    moved = slope(x, y + 500 * parts, parts=parts)
+    assert moved is not None
+    assert (moved.value, moved.low, moved.p) == pytest.approx((found.value, found.low, found.p), rel=1e-6, abs=1e-6)
+
+
 def test_the_ranks_say_what_kendall_says_where_nothing_depends_on_its_neighbour():
     rng = np.random.default_rng(4)
     for rise in (0.0, 0.02, 0.05):

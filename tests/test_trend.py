@@ -145,6 +145,71 @@ def test_a_restart_is_never_taken_for_memory_given_back():
     assert answer_unbounded(found, LIMIT) == "inconclusive"
 
 
+def broken_off(rng, leak, *, at_s=1_800, gap_s=900, drop=100 * MB, tie=0.8):
+    """An hour under load with a gap in which the level falls; each side warms up. Times, values, the pause."""
+    times = hour()
+    late = times >= at_s * 10**9
+    noise = 2 * MB * lfilter([np.sqrt(1 - tie**2)], [1.0, -tie], rng.standard_normal(len(times)))
+    since = np.where(late, times - at_s * 10**9, times) / 1e9
+    values = 400 * MB + leak * times / HOUR_NS - 30 * MB * np.exp(-since / 120) + noise - np.where(late, drop, 0)
+    pause = (at_s * 10**9 - 1, (at_s + gap_s) * 10**9)
+    return np.where(late, times + gap_s * 10**9, times), values, (pause,)
+
+
+def judged_over_gaps(seed, leak):
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(SERIES):
+        times, values, pauses = broken_off(rng, leak)
+        found.append(growth(times, values, pauses=pauses))
+    return found
+
+
+def test_a_leak_over_a_gap_is_found_by_both_sides_and_a_clean_server_is_not_accused():
+    leaks, clean = judged_over_gaps(21, 200 * MB), judged_over_gaps(22, 0.0)
+
+    assert sum(answer_growth(one, LIMIT) == "fail" for one in leaks) >= 0.95 * SERIES
+    assert np.median([one.whole.value for one in leaks]) == pytest.approx(200 * MB, rel=0.05)
+    assert sum(answer_growth(one, LIMIT) == "pass" for one in clean) >= 0.95 * SERIES
+    assert not any(answer_unbounded(one, LIMIT) == "fail" for one in clean)
+    assert all(set(one.parts) == {0, 1} for one in leaks + clean)
+    assert all(24 * 60e9 <= one.judged_ns <= 49 * 60e9 for one in leaks + clean), "each side less its warm-up"
+    assert all(one.loaded_ns == pytest.approx(HOUR_NS, rel=0.01) for one in leaks), "the gap is no load"
+
+
+def test_both_sides_of_a_gap_say_more_than_the_longer_one():
+    rng = np.random.default_rng(23)
+    widths, off = [], []
+    for _ in range(SERIES):
+        times, values, pauses = broken_off(rng, 80 * MB)
+        both, one = growth(times, values, pauses=pauses), growth(times, values, (pauses[0][1],))
+        widths.append([found.whole.high - found.whole.low for found in (both, one)])
+        off.append([(found.whole.value - 80 * MB) ** 2 for found in (both, one)])
+    assert np.divide(*np.mean(widths, axis=0)) < 0.85
+    assert np.divide(*np.mean(off, axis=0)) < 0.75, "the error of the slope itself; by half the data it would be half"
+
+
+def test_the_bounds_over_a_gap_hold_as_often_as_they_say():
+    found = judged_over_gaps(24, 80 * MB) + judged_over_gaps(25, 80 * MB)
+    assert np.mean([one.whole.low <= 80 * MB for one in found]) >= 0.9
+    assert np.mean([one.whole.high >= 80 * MB for one in found]) >= 0.9
+
+
+def test_a_leak_by_requests_that_stands_still_in_the_gap_is_not_thinned_by_it():
+    """120 MB/h under load; an hour of gap in an hour of load makes it 60 by the clock from end to end."""
+    rng = np.random.default_rng(26)
+    times, values, pauses = broken_off(rng, 120 * MB, gap_s=3_600, drop=0)
+    assert growth(times, values, pauses=pauses).whole.value == pytest.approx(120 * MB, rel=0.1)
+    assert (values[-60:].mean() - values[:60].mean()) / (times[-1] - times[0]) * HOUR_NS < 80 * MB
+
+
+def test_a_side_of_less_than_two_minutes_is_left_out():
+    times, values, pauses = broken_off(np.random.default_rng(27), 0.0, at_s=100)
+    found = growth(times, values, pauses=pauses)
+    assert set(found.parts) == {0}
+    assert found.start_ns == pauses[0][1]
+
+
 @pytest.mark.parametrize("minutes", [0, 1, 5, 20])
 def test_a_short_run_decides_nothing_and_says_how_long_it_must_be(minutes):
     times = hour(minutes / 60)

@@ -55,8 +55,11 @@ class Windows:
 
     start_ns: int
     hold: tuple[int, int]
+    """From the beginning to the end of the steady load, whatever lay between."""
     burst: tuple[int, int] | None = None
     idle: tuple[int, int] | None = None
+    pauses: tuple[tuple[int, int], ...] = ()
+    """Of the steady load: where a run was cut off, until it went on with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,13 @@ def _held(
     plain = ~collected if 2 * int(collected.sum()) <= len(collected) else np.ones_like(collected)
     start, end = windows.hold
     under_load = plain & (times >= start) & (times <= end)
-    grown = growth(times[under_load], values[under_load], tuple(r for r in restarts if start < r <= end), confidence)
+    for since, until in windows.pauses:
+        under_load &= ~((times > since) & (times < until))
+    began = tuple(r for r in restarts if start < r <= end)
+    # Who tells neither process nor uptime may have been another one before a pause.
+    same = all(one.pid is not None or one.uptime_s is not None for one in readings)
+    began = began if same else tuple(sorted((*began, *(until for _, until in windows.pauses))))
+    grown = growth(times[under_load], values[under_load], began, confidence, windows.pauses if same else ())
     counts = np.searchsorted(ended_ns, times[under_load], side="right").astype(np.float64)
     limits = [one.values["memory_limit"] for one in readings if one.values.get("memory_limit", 0) > 0]
     return Held(

@@ -152,4 +152,13 @@ def _notes(read: Read, readings: Sequence[Reading]) -> list[str]:
         elif one.restarts_ns:
             times = ", ".join(f"{(at - read.windows.start_ns) / 1e9:.0f} s" for at in one.restarts_ns[:5])
             notes.append(f"{one.name}: {len(one.restarts_ns)} restarts (at {times}); the longest life is judged")
+    for since, until in read.windows.pauses:
+        start, parts = read.windows.start_ns, [set(one.growth.parts) for one in read.judged if one.growth is not None]
+        together = all(len(one) > 1 for one in parts)
+        how = (
+            "both sides are judged together, each with its own warm-up and level"
+            if together
+            else ("what is not surely one process, or too short on one side, is judged on the longer side alone")
+        )
+        notes.append(f"no load from {(since - start) / 1e9:.0f} s to {(until - start) / 1e9:.0f} s: {how}")
     return notes

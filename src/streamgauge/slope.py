@@ -25,6 +25,8 @@ LEAST_POINTS = 8
 """Fewer points tell no strength of dependence, so they give no bounds."""
 STRENGTHS: FloatArray = np.linspace(0.0, 0.95, 20)
 """AR(1) coefficients from one point to the next that are weighed, all equally likely beforehand."""
+APART = 1_000
+"""Steps between the points of two parts: so far apart nothing ties them together."""
 EFFICIENCY = 3 / math.pi
 """Of Theil-Sen against least squares, for normal noise (Sen 1968)."""
 
@@ -48,27 +50,34 @@ class Slope:
 
 
 def slope(
-    x: FloatArray, y: FloatArray, *, places: IntArray | None = None, grain: float = 0.0, confidence: float = CONFIDENCE
-) -> Slope | None:
+    x: FloatArray, y: FloatArray, *, places: IntArray | None = None, parts: IntArray | None = None, grain: float = 0.0,
+    confidence: float = CONFIDENCE,
+) -> Slope | None:  # fmt: skip
     """The slope of y over x; None of fewer than 8 points, or where all x are the same.
 
     places: where each point lies in a series of equal steps, so that a gap weakens the tie between its neighbours; its
     ascending index when not given. grain: the step that y cannot be known closer than: no bound is nearer to the value
-    than one grain over the whole of x.
+    than one grain over the whole of x. parts: where x was broken off and taken up again, which part each point belongs
+    to, 0 first: one slope is common to all, each part has a level of its own, and no pair of points joins two of them.
     """
-    if len(x) < LEAST_POINTS or np.ptp(x) == 0:
+    parts = np.zeros(len(x), dtype=np.int64) if parts is None else parts
+    sizes = np.bincount(parts)
+    extent = sum(float(np.ptp(x[parts == part])) for part in np.flatnonzero(sizes))
+    if len(x) < LEAST_POINTS or extent == 0:
         return None
-    places = np.arange(len(x), dtype=np.int64) if places is None else places
-    steep = (y[:, None] - y[None, :])[_upper(len(x))]
-    apart = (x[:, None] - x[None, :])[_upper(len(x))]
+    places = (np.arange(len(x), dtype=np.int64) if places is None else places) + APART * parts
+    rows, columns = _upper(len(x))
+    joined = parts[rows] == parts[columns]
+    steep, apart = (y[rows] - y[columns])[joined], (x[rows] - x[columns])[joined]
     value = float(np.median(steep[apart != 0] / apart[apart != 0]))
-    weights, errors = _mixture(x, y, tuple(int(place) for place in places - places[0]))
-    within = max(_half_width(weights, errors, len(x) - 2, confidence), grain / float(np.ptp(x)))
+    weights, errors = _mixture(x, y, tuple(int(place) for place in places - places[0]), parts, extent)
+    freedom = len(x) - 1 - int((sizes > 0).sum())
+    within = max(_half_width(weights, errors, freedom, confidence), grain / extent)
     return Slope(
         value=value,
         low=value - within,
         high=value + within,
-        p=_mann_kendall(float(np.sign(steep * apart).sum()), len(x), weights),
+        p=_mann_kendall(float(np.sign(steep * apart).sum()), sizes, weights),
         n=len(x),
     )
 
@@ -90,7 +99,9 @@ def _ties(places: tuple[int, ...]) -> tuple[FloatArray, FloatArray, FloatArray]:
     return correlations, inverse, determinant
 
 
-def _mixture(x: FloatArray, y: FloatArray, places: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
+def _mixture(
+    x: FloatArray, y: FloatArray, places: tuple[int, ...], parts: IntArray, extent: float
+) -> tuple[FloatArray, FloatArray]:
     """(weight, standard error of the slope) for each strength of dependence.
 
     Weights by the restricted likelihood of a line with AR(1) noise (Cheang & Reinsel 2000: nearly without the bias of
@@ -98,17 +109,20 @@ def _mixture(x: FloatArray, y: FloatArray, places: tuple[int, ...]) -> tuple[Flo
     """
     correlations, inverse, determinant = _ties(places)
     scale = float(np.ptp(y)) or 1.0
-    line = np.stack([np.ones(len(x)), (x - x.mean()) / np.ptp(x)], axis=1)
+    own = [np.asarray(parts == part, dtype=np.float64) for part in np.unique(parts)]
+    centred = x - sum(one * (float(one @ x) / float(one.sum())) for one in own)
+    line = np.stack([*own, centred / extent], axis=1)
+    freedom = len(x) - line.shape[1]
     y = (y - y.mean()) / scale
     information = line.T @ inverse @ line
     fitted = np.linalg.solve(information, (line.T @ inverse @ y)[..., None])[..., 0]
     rest = y - fitted @ line.T
     squares = np.maximum(np.einsum("ki,kij,kj->k", rest, inverse, rest), 1e-12)
-    likelihood = -0.5 * (determinant + np.linalg.slogdet(information)[1] + (len(x) - 2) * np.log(squares))
+    likelihood = -0.5 * (determinant + np.linalg.slogdet(information)[1] + freedom * np.log(squares))
     weights = np.exp(likelihood - likelihood.max())
-    centred = line[:, 1]
+    centred = line[:, -1]
     spread = (correlations @ centred) @ centred / float(centred @ centred) ** 2
-    errors = np.sqrt(squares / (len(x) - 2) * spread / EFFICIENCY) * scale / float(np.ptp(x))
+    errors = np.sqrt(squares / freedom * spread / EFFICIENCY) * scale / extent
     return weights / weights.sum(), errors
 
 
@@ -124,9 +138,15 @@ def _half_width(weights: FloatArray, errors: FloatArray, freedom: int, confidenc
     return high
 
 
-def _mann_kendall(concordance: float, n: int, weights: FloatArray) -> float:
-    """One-sided p-value of Kendall's S under dependence: its variance times n / n_effective, for each strength."""
-    lags = np.arange(1, n)
-    inflated = 1 + 2 * ((1 - lags / n) * STRENGTHS[:, None] ** lags).sum(axis=1)
-    z = (concordance - math.copysign(1.0, concordance)) / np.sqrt(n * (n - 1) * (2 * n + 5) / 18 * inflated)
+def _mann_kendall(concordance: float, sizes: IntArray, weights: FloatArray) -> float:
+    """One-sided p-value of Kendall's S under dependence: its variance times n / n_effective, for each strength.
+
+    sizes: of the parts, whose S and variances add up (Hirsch, Slack & Smith 1982).
+    """
+    variance = np.zeros(len(STRENGTHS))
+    for n in (int(size) for size in sizes):
+        lags = np.arange(1, n)
+        inflated = 1 + 2 * ((1 - lags / max(n, 1)) * STRENGTHS[:, None] ** lags).sum(axis=1)
+        variance += n * (n - 1) * (2 * n + 5) / 18 * inflated
+    z = (concordance - math.copysign(1.0, concordance)) / np.sqrt(variance)
     return float(weights @ special.ndtr(-z)) if concordance else 0.5

@@ -9,6 +9,8 @@ Rules, fixed before any data is seen:
 - Growth is the Theil-Sen slope of the bins with a one-sided 95 % bound on each side (see `slope`).
 - A line needs more than a rise: the second half alone must be shown to rise too, and both by at least 10 MB/h. What
   rose and then slowed is a plateau.
+- Where the load was broken off and taken up again (a run that went on), each part has its own warm-up and its own
+  level, and all have one slope: nothing is assumed of what happened in between.
 - Less than 20 minutes after the warm-up decide nothing: what is slower than the run cannot be told from growth.
 """
 
@@ -71,11 +73,12 @@ class Growth:
     """Over the judged part; None of too few bins."""
     late: Slope | None
     """Over its second half alone."""
-
-    @property
-    def judged_ns(self) -> int:
-        """Length of what is judged."""
-        return self.end_ns - self.warm_ns
+    loaded_ns: int
+    """Length of the stretch, warm-up included, without what lay between its parts."""
+    judged_ns: int
+    """Length of what is judged."""
+    parts: tuple[int, ...]
+    """To which part of the load each bin belongs; one where it was not broken off."""
 
     @property
     def long_enough(self) -> bool:
@@ -96,26 +99,76 @@ class Growth:
         return "flat" if not rising and self.late.high < limit else "unclear"
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of the load: its readings after its own warm-up."""
+
+    start: int
+    warm: int
+    end: int
+    at: IntArray
+    held: FloatArray
+
+    @property
+    def judged(self) -> int:
+        return self.end - self.warm
+
+    def since(self, warm: int) -> _Part:
+        """What is left of it from a time on."""
+        late = self.at >= warm
+        return _Part(self.start, warm, self.end, self.at[late], self.held[late])
+
+
 def growth(
-    times_ns: IntArray, values: FloatArray, restarts_ns: tuple[int, ...] = (), confidence: float = CONFIDENCE
+    times_ns: IntArray,
+    values: FloatArray,
+    restarts_ns: tuple[int, ...] = (),
+    confidence: float = CONFIDENCE,
+    pauses: tuple[tuple[int, int], ...] = (),
 ) -> Growth | None:
-    """Growth of a series in order of time; None of an empty one. restarts_ns: when the process was seen to be new."""
+    """Growth of a series in order of time; None of an empty one. restarts_ns: when the process was seen to be new.
+    pauses: (from, to) of no load between two parts of it."""
     if not len(times_ns):
         return None
     first, last = _longest(times_ns, restarts_ns)
-    at, held = times_ns[first:last], values[first:last]
-    start, end = int(at[0]), int(at[-1])
-    warm = start + round(warmup_share(at, held) * (end - start))
-    judged = at >= warm
-    at, held = at[judged], held[judged]
-    falls = collections_seen(held)
+    parts = _parts(times_ns[first:last], values[first:last], pauses)
+    most = max(parts, key=lambda part: part.judged)
+    falls = collections_seen(most.held)
+    total = sum(part.judged for part in parts)
+    falls = None if falls is None else falls * total // max(most.judged, 1)
     bins = MOST_BINS if falls is None else min(MOST_BINS, falls // 2)
     by: Literal["medians", "minima"] = "medians" if falls is None or bins < LEAST_BINS else "minima"
     bins = MOST_BINS if by == "medians" else bins
-    middle = warm + (end - warm) // 2
-    whole, points = _over(at, held, warm, end, bins, by, confidence)
-    late, _ = _over(at[at >= middle], held[at >= middle], middle, end, max(LEAST_BINS, bins // 2), by, confidence)
-    return Growth(start, warm, end, len(restarts_ns), len(at), by, points, whole, late)
+    whole, points, which = _over(parts, bins, by, confidence)
+    late, _, _ = _over(_second_half(parts), max(LEAST_BINS, bins // 2), by, confidence)
+    return Growth(
+        start_ns=parts[0].start, warm_ns=parts[0].warm, end_ns=parts[-1].end, restarts=len(restarts_ns),
+        readings=sum(len(part.at) for part in parts), by=by, bins=points, whole=whole, late=late,
+        loaded_ns=sum(part.end - part.start for part in parts), judged_ns=total, parts=which,
+    )  # fmt: skip
+
+
+def _parts(at: IntArray, held: FloatArray, pauses: tuple[tuple[int, int], ...]) -> list[_Part]:
+    """The parts between pauses, each after its warm-up. One too short for bins is left out, unless all are."""
+    edges = [0, *(int(i) for i in np.searchsorted(at, [until for _, until in pauses])), len(at)]
+    parts = []
+    for a, b in pairwise(edges):
+        if b > a:
+            start, end = int(at[a]), int(at[b - 1])
+            warm = start + round(warmup_share(at[a:b], held[a:b]) * (end - start))
+            parts.append(_Part(start, start, end, at[a:b], held[a:b]).since(warm))
+    long = [part for part in parts if len(part.at) >= LEAST_READINGS * LEAST_POINTS]
+    return long or [max(parts, key=lambda part: part.judged)]
+
+
+def _second_half(parts: list[_Part]) -> list[_Part]:
+    """What is judged, less the first half of its time."""
+    left, late = sum(part.judged for part in parts) // 2, []
+    for part in parts:
+        if part.judged > left or part is parts[-1]:
+            late.append(part.since(part.warm + left))
+        left = max(0, left - part.judged)
+    return late
 
 
 def _longest(times_ns: IntArray, restarts_ns: tuple[int, ...]) -> tuple[int, int]:
@@ -160,21 +213,33 @@ def collections_seen(values: FloatArray) -> int | None:
 
 
 def _over(
-    at: IntArray, held: FloatArray, start: int, end: int, bins: int, by: Literal["medians", "minima"], confidence: float
-) -> tuple[Slope | None, tuple[tuple[int, float], ...]]:
-    """The slope an hour over `bins` equal parts of start..end, and the parts' middles and values."""
-    if len(at) < LEAST_READINGS * LEAST_POINTS or end <= start:
-        return None, ()
-    bins = min(bins, len(at) // LEAST_READINGS)
-    place = np.minimum((at - start) * bins // (end - start), bins - 1)
+    parts: list[_Part], bins: int, by: Literal["medians", "minima"], confidence: float
+) -> tuple[Slope | None, tuple[tuple[int, float], ...], tuple[int, ...]]:
+    """The slope an hour over `bins` equal parts of the time; the middles and values of these; whose each one is."""
+    total = sum(part.judged for part in parts)
+    points: list[tuple[int, float]] = []
+    which: list[int] = []
+    places: list[int] = []
+    if sum(len(part.at) for part in parts) < LEAST_READINGS * LEAST_POINTS or total <= 0:
+        return None, (), ()
     take = np.median if by == "medians" else np.min
-    kept = [k for k in range(bins) if (place == k).sum() >= LEAST_READINGS]
-    points = tuple((int(np.mean(at[place == k])), float(take(held[place == k]))) for k in kept)
+    for number, part in enumerate(parts):
+        mine = min(max(1, round(bins * part.judged / total)), len(part.at) // LEAST_READINGS)
+        if not mine or part.judged <= 0:
+            continue
+        place = np.minimum((part.at - part.warm) * mine // part.judged, mine - 1)
+        kept = [k for k in range(mine) if (place == k).sum() >= LEAST_READINGS]
+        points += [(int(np.mean(part.at[place == k])), float(take(part.held[place == k]))) for k in kept]
+        places += kept
+        which += [number] * len(kept)
     if len(points) < LEAST_POINTS:
-        return None, points
-    hours = np.array([(t - start) / HOUR_NS for t, _ in points])
-    levels = np.array([level for _, level in points])
-    return slope(hours, levels, places=np.array(kept, dtype=np.int64), grain=GRAIN, confidence=confidence), points
+        return None, tuple(points), tuple(which)
+    hours = np.array([(t - parts[0].warm) / HOUR_NS for t, _ in points])
+    found = slope(
+        hours, np.array([level for _, level in points]), places=np.array(places, dtype=np.int64),
+        parts=np.array(which, dtype=np.int64), grain=GRAIN, confidence=confidence,
+    )  # fmt: skip
+    return found, tuple(points), tuple(which)
 
 
 # What is asked of it
@@ -218,7 +283,7 @@ def per_request(found: Growth, times_ns: IntArray, ended: FloatArray) -> Slope |
     if len(at) < LEAST_POINTS or not len(times_ns):
         return None
     count = np.interp(at, times_ns.astype(np.float64), ended)
-    return slope(count, levels, grain=GRAIN)
+    return slope(count, levels, parts=np.array(found.parts, dtype=np.int64), grain=GRAIN)
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,21 +81,21 @@ def see(seen: Seen) -> Told:
 def look(seen: Seen) -> Read:
     """The series of a run, its windows by what happened."""
     at: dict[str, tuple[int, int]] = {}
+    pauses: list[tuple[int, int]] = []
     for phase in seen.story.phases:
         before, now = at.get(phase.name), (phase.start_ns, phase.end_ns)
-        # A run that was cut off and went on has two: the longer hold is judged; a burst was run anew.
-        at[phase.name] = now if before is None or phase.name != "hold" else max(before, now, key=_length)
+        # A run that was cut off and went on has two: both holds are judged, with a pause between; a burst was run anew.
+        if before is not None and phase.name == "hold":
+            pauses += [(before[1], now[0])] if now[0] > before[1] else []
+            now = (before[0], now[1])
+        at[phase.name] = now
     none = (seen.head.start_ns, seen.head.start_ns)
     idle = at.get("idle")
     over = idle if idle is None or seen.story.end_ns is None else (idle[0], max(idle[1], seen.story.end_ns))
-    windows = Windows(seen.head.start_ns, at.get("hold", none), at.get("burst"), over)
+    windows = Windows(seen.head.start_ns, at.get("hold", none), at.get("burst"), over, tuple(pauses))
     rows = seen.columns.select(targets=seen.scope.targets, phases=("hold",))
     ended: IntArray = np.sort(seen.columns.end[rows])
     return read(seen.readings, windows, ended, seen.head.confidence)
-
-
-def _length(window: tuple[int, int]) -> int:
-    return window[1] - window[0]
 
 
 def told(seen: Seen, found: Read) -> Memory | None:
@@ -125,6 +125,7 @@ def growth_evidence(seen: Seen, found: Read, ask: Requirement) -> Evidence:
         answer = {"pass": "fail", "fail": "pass"}.get(answer, answer)  # type: ignore[assignment]
     sure = f"{100 * seen.head.confidence:g} %"
     minutes = f"{grown.readings:,} readings over {span(grown.judged_ns / 1e9)}"
+    minutes += " on both sides of a gap" * (len(set(grown.parts)) > 1)
     way = "grows" if whole.value >= 0 else "shrinks"
     said = f"{_gauge(worst)} {way} by {abs(whole.value) / MB:,.1f} MB/h"
     if worst.grows(limit) == "pass":
@@ -144,7 +145,7 @@ def _short(held: Held | None, limit: float) -> str:
         return f"{n} reading of it during the hold; about 1 h of load would decide (--duration)"
     grown = held.growth
     needed = hours_needed(grown, limit)
-    seen = span((grown.end_ns - grown.start_ns) / 1e9)
+    seen = span(grown.loaded_ns / 1e9)
     if needed is None and grown.whole is not None and grown.long_enough:
         return "too close to the limit for a run of two days to tell"
     return f"{seen} of load are too short to decide; about {span(3600 * (needed or 1.0))} would (--duration)"
