@@ -4,7 +4,8 @@ Three runs. On time: many short streams a second. Slowed: the worker is stopped 
 are late. Queued: the server takes a new connection only now and then and closes it after its answer, so that connects
 wait. Truth is the plan (when each arrival is due, computed anew) and the server's log (when it wrote). Late: our start
 after the due time, through us. Control: a C program beside the first run that is due as often and does nothing but wait
-(bench/timer_control.c): what it is late is the machine's doing. Waited: ready to run, and no core was free. A start:
+(bench/timer_control.c): what it is late is the machine's doing. Where its p99 is within 1 ms the machine was free, and
+ours must be too; where it is not, ours may be 1 ms later than it. Waited: ready to run, and no core was free. A start:
 from the worker's beginning with a request to its last byte sent, on a connection that was there. Error: how far our
 ttft lies from (just before the server's first write) - due, beyond the slack it claims; service: the same of
 ttft_service and our sent. Queued is what the two differ by, due to sent.
@@ -244,13 +245,19 @@ def _kept(ran: Ran, load: Rate, seconds: float) -> list[Bound]:
     error = at(errors_ms(ran)[0], 0.95)
     return [
         Bound(f"every arrival has one Sample, due when the plan says: {len(ran.samples):,}", exact),
-        Bound(
-            f"lateness p99 {at(late, 0.99):.2f} ms, limit {LATE_MS:g} ms (the control's {ran.control_ms[2]:.2f} ms)",
-            at(late, 0.99) < LATE_MS,
-        ),
+        punctual(at(late, 0.99), ran.control_ms[2]),
         Bound(f"{bad} arrivals ended badly, limit 0", bad == 0),
         Bound(f"ttft off the truth by {error:.2f} ms at p95, limit {ERROR_MS:g} ms", error <= ERROR_MS),
     ]
+
+
+def punctual(late_ms: float, control_ms: float) -> Bound:
+    """That our starts are late by less than 1 ms (p99); where the machine was not free, by 1 ms over the control."""
+    free = control_ms <= LATE_MS
+    limit = LATE_MS if free else control_ms + LATE_MS
+    how = "the machine was free" if free else f"the machine was not free, so it is the control's and {LATE_MS:g} ms"
+    told = f"lateness p99 {late_ms:.2f} ms, the control's {control_ms:.2f} ms: limit {limit:.2f} ms ({how})"
+    return Bound(told, late_ms < limit)
 
 
 def _slowed(ran: Ran) -> list[Bound]:

@@ -38,11 +38,19 @@ typedef struct {
     int reads, slots;
     int next, before; /* in the line of those that wait */
     char waits, taken;  /* taken: it is read here, not only told of */
+    char fresh;         /* what this look found with it and has not dealt with yet */
 } Entry;
+
+enum { NOTHING, BYTES, WORD }; /* of `fresh`: its last read; that there is something */
+
+/* When a look woke; since when all that it found came: surely, and by the end of the sleep unless a stamp is older. */
+typedef struct {
+    int64_t woke, surely, likely;
+} Look;
 
 typedef struct {
     PyObject_HEAD
-    PyObject *clock; /* a callable in place of the system's clock, or NULL */
+    PyObject *clock, *wall; /* callables in place of the system's clocks, or NULL */
     int epoll, schedstat;
     int size, room, entries;
     struct epoll_event *ready;
@@ -50,21 +58,26 @@ typedef struct {
     char *buffer;
     int first, last; /* of the line of those that wait, the longest first; -1: nobody */
     int64_t floor, found, delay;
+    int64_t oldest; /* stamp of this look, INT64_MAX: none has one */
     int64_t counted, since; /* so many ready sockets since then */
     int busy, warm; /* warm: what could not wait was handed on last time */
 } Drain;
 
 /* Time. -1 with an exception set where the callable failed. */
-static int64_t now(Drain *self) {
+static int64_t read_clock(PyObject *callable, clockid_t clock) {
     struct timespec t;
-    if (self->clock) {
-        PyObject *told = PyObject_CallNoArgs(self->clock);
+    if (callable) {
+        PyObject *told = PyObject_CallNoArgs(callable);
         int64_t ns = told ? PyLong_AsLongLong(told) : -1;
         Py_XDECREF(told);
         return ns;
     }
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return t.tv_sec * S + t.tv_nsec;
+}
+
+static int64_t now(Drain *self) {
+    return read_clock(self->clock, CLOCK_MONOTONIC);
 }
 
 static struct timespec span(int64_t ns) {
@@ -172,35 +185,49 @@ static PyObject *drain_unregister(Drain *self, PyObject *args) {
 
 /* Looking and taking. */
 
-/* Ready descriptors; -1 with an exception. `woke` and `floor`: when it woke, and since when all that lies there came. */
-static int look(Drain *self, int64_t wake, int64_t *woke, int64_t *floor) {
-    int64_t before = self->floor, enter = now(self);
-    if (enter == -1) return -1;
-    int n = epoll_wait(self->epoll, self->ready, self->room, 0);
-    self->floor = enter;
-    *woke = enter;
-    *floor = before;
-    if (n < 0) return errno == EINTR ? 0 : (PyErr_SetFromErrno(PyExc_OSError), -1);
-    if (n > 0 || wake <= enter) return n;
+/* Sleep until something comes, `wake` at the latest; whether a signal ended it (SIGCONT, it may be). */
+static int sleep_until(Drain *self, int64_t wake, int64_t from) {
     struct pollfd seen = {.fd = self->epoll, .events = POLLIN};
-    struct timespec left = span(wake - enter);
-    int any, stopped;
+    struct timespec left = span(wake - from);
+    int any;
     Py_BEGIN_ALLOW_THREADS
     any = ppoll(&seen, 1, wake == INT64_MAX ? NULL : &left, NULL); /* to the ns, where epoll_wait rounds up to the ms */
-    stopped = any < 0 && errno == EINTR; /* by SIGCONT, it may be: then the wake-up tells nothing */
+    any = any < 0 && errno == EINTR;
     Py_END_ALLOW_THREADS
-    if (any > 0) n = epoll_wait(self->epoll, self->ready, self->room, 0);
-    if (n < 0) n = 0;
-    *woke = now(self);
-    if (*woke == -1) return -1;
-    if (*woke - enter >= SLEPT) {
+    return any;
+}
+
+/* Ready descriptors; -1 with an exception. */
+static int look(Drain *self, int64_t wake, Look *at) {
+    int64_t enter = now(self);
+    if (enter == -1) return -1;
+    *at = (Look){.woke = enter, .surely = self->floor, .likely = self->floor};
+    self->floor = enter;
+    int n = epoll_wait(self->epoll, self->ready, self->room, 0);
+    if (n < 0) return PyErr_SetFromErrno(PyExc_OSError), -1;
+    if (n > 0 || wake <= enter) return n;
+    int stopped = sleep_until(self, wake, enter);
+    int64_t woke = now(self);
+    if (woke == -1) return -1;
+    *at = (Look){.woke = woke, .surely = enter, .likely = enter};
+    self->floor = woke;
+    n = epoll_wait(self->epoll, self->ready, self->room, 0);
+    if (n < 0) return PyErr_SetFromErrno(PyExc_OSError), -1;
+    if (woke - enter >= SLEPT) {
         int64_t delay = run_delay(self);
-        int overslept = wake != INT64_MAX && *woke > wake + (delay > 0 ? delay : 0) + OVERSLEPT;
-        if (delay >= 0 && !stopped && !overslept && *woke - delay - WAKE_MARGIN > enter)
-            self->floor = *woke - delay - WAKE_MARGIN;
+        int overslept = wake != INT64_MAX && woke > wake + (delay > 0 ? delay : 0) + OVERSLEPT;
+        if (delay >= 0 && !stopped && !overslept && woke - delay - WAKE_MARGIN > enter)
+            at->likely = woke - delay - WAKE_MARGIN;
     }
-    *floor = self->floor;
     return n;
+}
+
+/* Since when all came that was taken, once every stamp is known; -1 with an exception. */
+static int64_t floor_of(Drain *self, const Look *at) {
+    if (at->likely == at->surely || self->oldest == INT64_MAX) return at->likely;
+    int64_t before = now(self), wall = before == -1 ? -1 : read_clock(self->wall, CLOCK_REALTIME);
+    if (wall == -1) return -1;
+    return self->oldest - wall + before < at->likely ? at->surely : at->likely;
 }
 
 /* Reads as a tuple of (end, wall, look). */
@@ -288,12 +315,13 @@ static int ends(const char *data, ssize_t size, const char *with) {
     return size >= length && !memcmp(data + size - length, with, length);
 }
 
-/* One read of a ready descriptor, which waits or goes to `items`; -1 with an exception. */
-static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject *items) {
+/* One read of a ready descriptor; an end goes to `items`. -1 with an exception. */
+static int take(Drain *self, struct epoll_event *event, PyObject *items) {
     int fd = event->data.fd;
     unsigned mask = event->events;
     Entry *entry = &self->entry[fd];
-    if (!entry->taken || mask == EPOLLOUT) return tell(items, fd, mask, Py_NewRef(Py_None), floor);
+    entry->fresh = mask & EPOLLOUT || !entry->taken ? WORD : NOTHING;
+    if (!entry->taken || mask == EPOLLOUT) return 0;
     union {
         struct cmsghdr head;
         char room[CMSG_SPACE(sizeof(struct timespec))];
@@ -306,9 +334,9 @@ static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject 
     if (before == -1) return -1;
     ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT);
     int code = got < 0 ? errno : 0;
-    if (code == EAGAIN || code == EWOULDBLOCK || code == EINTR)
-        return mask & EPOLLOUT ? tell(items, fd, mask, Py_NewRef(Py_None), floor) : 0;
+    if (code == EAGAIN || code == EWOULDBLOCK || code == EINTR) return 0;
     if (got <= 0) {
+        entry->fresh = NOTHING;
         if (entry->waits && put(items, hand_on(self, fd, EPOLLIN)) < 0) return -1;
         return tell(items, fd, mask, code ? PyLong_FromLong(code) : PyBytes_FromStringAndSize("", 0), before);
     }
@@ -317,13 +345,41 @@ static int take(Drain *self, struct epoll_event *event, int64_t floor, PyObject 
         struct timespec t;
         memcpy(&t, CMSG_DATA(head), sizeof t);
         wall = t.tv_sec * S + t.tv_nsec;
+        if (wall < self->oldest) self->oldest = wall;
     }
-    int64_t since = entry->looked > floor ? entry->looked : floor;
+    if (keep(self, fd, got, wall, entry->looked, before) < 0) return -1;
     if (got < READ_SIZE) entry->looked = before;
-    if (keep(self, fd, got, wall, since, before) < 0) return -1;
-    int can_wait = self->busy && wall && mask == EPOLLIN && entry->size < MOST_BYTES && entry->reads < MOST_READS &&
-                   (ends(self->buffer, got, "\n\n\r\n") || ends(self->buffer, got, "\r\n\r\n\r\n"));
-    return can_wait ? 0 : put(items, hand_on(self, fd, mask));
+    entry->fresh = BYTES;
+    return 0;
+}
+
+/* What was found: a read waits, or goes to `items` with what waits before it; a word goes there. -1 with an exception. */
+static int settle(Drain *self, struct epoll_event *event, int64_t floor, PyObject *items) {
+    int fd = event->data.fd;
+    Entry *entry = &self->entry[fd];
+    char fresh = entry->fresh;
+    entry->fresh = NOTHING;
+    if (fresh == WORD) return tell(items, fd, event->events, Py_NewRef(Py_None), floor);
+    if (fresh == NOTHING) return 0;
+    Read *read = &entry->read[entry->reads - 1];
+    if (read->look < floor) read->look = floor;
+    Py_ssize_t begin = entry->reads > 1 ? read[-1].end : 0;
+    int can_wait = self->busy && read->wall && event->events == EPOLLIN && entry->size < MOST_BYTES && entry->reads < MOST_READS &&
+                   (ends(entry->data + begin, entry->size - begin, "\n\n\r\n") ||
+                    ends(entry->data + begin, entry->size - begin, "\r\n\r\n\r\n"));
+    return can_wait ? 0 : put(items, hand_on(self, fd, event->events));
+}
+
+/* All that a look found; -1 with an exception. */
+static int drain(Drain *self, int ready, const Look *at, PyObject *items) {
+    self->oldest = INT64_MAX;
+    for (int i = 0; i < ready; i++)
+        if (take(self, &self->ready[i], items) < 0) return -1;
+    int64_t floor = floor_of(self, at);
+    if (floor == -1) return -1;
+    for (int i = 0; i < ready; i++)
+        if (settle(self, &self->ready[i], floor, items) < 0) return -1;
+    return 0;
 }
 
 /* Sleep until so long after the last look that found something, where that is before `limit`. */
@@ -371,7 +427,8 @@ static int let_go(Drain *self, int64_t at, PyObject *items) {
 static PyObject *drain_wait(Drain *self, PyObject *args) {
     PyObject *wake, *items;
     int eager;
-    int64_t wake_ns = INT64_MAX, woke = 0, floor;
+    int64_t wake_ns = INT64_MAX, woke = 0;
+    Look at = {0};
     if (!PyArg_ParseTuple(args, "Op:wait", &wake, &eager)) return NULL;
     if (wake != Py_None && (wake_ns = PyLong_AsLongLong(wake)) == -1 && PyErr_Occurred()) return NULL;
     if (!(items = PyList_New(0))) return NULL;
@@ -382,11 +439,11 @@ static PyObject *drain_wait(Drain *self, PyObject *args) {
     while (!PyList_GET_SIZE(items)) {
         int64_t limit = patience(self, wake_ns);
         if (self->busy && !eager && rest(self, limit) < 0) goto failed;
-        int n = look(self, limit, &woke, &floor);
+        int n = look(self, limit, &at);
         if (n < 0) goto failed;
+        woke = at.woke;
         if (n > 0) count(self, n, woke);
-        for (int i = 0; i < n; i++)
-            if (take(self, &self->ready[i], floor, items) < 0) goto failed;
+        if (n > 0 && drain(self, n, &at, items) < 0) goto failed;
         self->warm = PyList_GET_SIZE(items) > 0;
         if (self->first >= 0 && self->entry[self->first].since + PATIENCE <= woke && let_go(self, woke, items) < 0)
             goto failed;
@@ -525,13 +582,14 @@ static PyObject *drain_close(Drain *self, PyObject *Py_UNUSED(args)) {
 }
 
 static int drain_init(Drain *self, PyObject *args, PyObject *names) {
-    PyObject *clock = Py_None;
-    if ((names && PyDict_GET_SIZE(names)) || !PyArg_ParseTuple(args, "|O:Drain", &clock)) return -1;
+    PyObject *clock = NULL, *wall = NULL;
+    if ((names && PyDict_GET_SIZE(names)) || !PyArg_ParseTuple(args, "|OO:Drain", &clock, &wall)) return -1;
     if (self->buffer) {
         PyErr_SetString(PyExc_RuntimeError, "a Drain is made once");
         return -1;
     }
-    self->clock = clock == Py_None ? NULL : Py_NewRef(clock);
+    self->clock = Py_XNewRef(clock);
+    self->wall = Py_XNewRef(wall);
     self->schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
     self->epoll = epoll_create1(EPOLL_CLOEXEC);
     if (self->epoll < 0) {
@@ -560,6 +618,7 @@ static PyObject *drain_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObje
 static void drain_dealloc(Drain *self) {
     Py_XDECREF(drain_close(self, NULL));
     Py_XDECREF(self->clock);
+    Py_XDECREF(self->wall);
     PyMem_Free(self->ready);
     for (int fd = 0; fd < self->entries; fd++) {
         PyMem_Free(self->entry[fd].data);

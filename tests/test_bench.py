@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from bench.__main__ import NAMES
+from bench.openloop import punctual
 
 ROOT = Path(__file__).parent.parent
 QUICK = ("--model", "sim-t20-i10-n10", "--streams", "4", "--ramp-s", "0.2")
@@ -88,3 +89,20 @@ def test_every_benchmark_is_listed_and_tried_here() -> None:
     listed = {line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ") and line.strip()}
     assert set(TINY) <= listed
     assert set(TINY) == set(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("late_ms", "control_ms", "holds", "said"),
+    [
+        (0.9, 0.4, True, "limit 1.00 ms (the machine was free)"),
+        (1.2, 1.0, False, "limit 1.00 ms (the machine was free)"),
+        (2.2, 1.3, True, "limit 2.30 ms (the machine was not free"),
+        (2.4, 1.3, False, "limit 2.30 ms (the machine was not free"),
+    ],
+)
+def test_lateness_is_held_against_the_control_where_the_machine_was_not_free(
+    late_ms: float, control_ms: float, holds: bool, said: str
+) -> None:
+    bound = punctual(late_ms, control_ms)
+    assert bound.holds is holds
+    assert said in bound.words

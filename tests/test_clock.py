@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from streamgauge.clock import MS, REMAP_EVERY_NS, US, FakeClock, RealtimeMap, S, SystemClock, offset
@@ -121,3 +121,28 @@ def test_this_machines_offset_is_known_to_within_the_time_of_two_readings() -> N
     mapped = RealtimeMap(SystemClock())
     assert 0 <= mapped.uncertainty < 1 * MS
     assert abs(time.time_ns() + mapped.offset - time.monotonic_ns()) < 1_000 * MS
+
+
+@given(st.integers(-2 * 3600 * S, 2 * 3600 * S), st.booleans(), st.integers(0, 300 * MS), st.integers(0, 300 * MS))
+def test_a_stamp_from_before_or_after_a_step_is_put_where_it_was_taken(
+    step: int, old: bool, since: int, until: int
+) -> None:
+    assume(abs(step) > 400 * MS)  # a shorter one may fit between the bounds either way: flagged, not told apart
+    clock = FakeClock()
+    mapped = RealtimeMap(clock)
+    if old:
+        taken, stamp = clock.now(), clock.wall()
+        clock.step_wall(step)
+    else:
+        clock.step_wall(step)
+        taken, stamp = clock.now(), clock.wall()
+    mapped.refresh()
+    assert mapped.at(stamp, taken - since, taken + until) == taken
+
+
+def test_a_stamp_that_no_known_clock_explains_is_no_later_than_its_read() -> None:
+    clock = FakeClock()
+    mapped = RealtimeMap(clock)
+    now = clock.now()
+    assert mapped.at(clock.wall() + S, now - MS, now) == now
+    assert mapped.at(0, now - MS, now) == now

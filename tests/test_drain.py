@@ -6,6 +6,7 @@ Sockets are real, on loopback. The test is the server, so it knows what it sent 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -89,6 +90,68 @@ def test_a_read_tells_its_bytes_its_stamp_and_since_when_it_can_have_come(
         assert looked <= woke <= time.monotonic_ns()
         theirs.close()
         assert [item[2] for item in one.wait(time.monotonic_ns() + 2000 * MS, True)[0]] == [b""]
+
+
+HELD_BACK = """
+import socket, sys, time
+from streamgauge import drain
+from streamgauge.clock import SystemClock
+from streamgauge.net import SO_TIMESTAMPNS
+
+socks = {}
+for _ in range(2):
+    sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+    sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    sock.setblocking(False)
+    socks[sock.fileno()] = sock
+
+def take(fd):
+    data, ((_, _, stamp),), _, _ = socks[fd].recvmsg(65_536, 64)
+    return data, int.from_bytes(stamp[:8], "little") * 1_000_000_000 + int.from_bytes(stamp[8:], "little")
+
+one = drain.make(SystemClock(), take)
+for fd in socks:
+    one.register(fd, drain.IN)
+print(sys.stdin.readline() and "asleep", flush=True)
+for _, _, data, reads in one.wait(time.monotonic_ns() + 20_000_000_000, True)[0]:
+    print(data.decode(), reads[0][2], flush=True)
+"""
+
+
+@LINUX
+@pytest.mark.real
+@pytest.mark.parametrize("pure", ["", "1"])
+def test_what_came_while_its_thread_was_held_back_unseen_is_not_told_as_come_when_it_woke(pure: str) -> None:
+    if not pure:
+        require(compiled.MADE_OF == "compiled", "the compiled part (pip install with a C compiler)")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        subprocess.Popen(
+            [sys.executable, "-c", HELD_BACK, str(listener.getsockname()[1])],
+            env={**os.environ, "STREAMGAUGE_PURE": pure}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ) as child,
+    ):  # fmt: skip
+        assert child.stdin is not None
+        assert child.stdout is not None
+        (lumpy, _), (other, _) = listener.accept(), listener.accept()
+        with lumpy, other:
+            time.sleep(0.1)  # the first socket of a machine that asks for stamps gets them a little later
+            child.stdin.write("go\n")
+            child.stdin.flush()
+            assert child.stdout.readline() == "asleep\n"
+            time.sleep(0.1)
+            child.send_signal(signal.SIGSTOP)
+            lumpy.sendall(b"one")
+            sent = time.monotonic_ns()
+            other.sendall(b"other")
+            time.sleep(0.05)
+            lumpy.sendall(b"two")
+            child.send_signal(signal.SIGCONT)
+            looks = dict(line.split() for line in child.stdout)
+        assert child.wait(20) == 0
+    assert looks.keys() == {"onetwo", "other"}
+    assert int(looks["onetwo"]) < sent
+    assert int(looks["other"]) < sent
 
 
 @LINUX

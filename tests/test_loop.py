@@ -428,6 +428,45 @@ def test_a_deadline_rings_once_it_has_passed_and_output_puts_it_off(on: Setting)
     assert [s is silent for s in on.ended] == [True, False]
 
 
+def two_that_spoke(on: Setting) -> tuple[tuple[Stream, Stream], int, int]:
+    """Two streams for each of which a text lies there; since when, and until when, the texts were sent."""
+    (one, first), (other, second) = on.asked(), on.asked()
+    for stream, peer in ((one, first), (other, second)):
+        peer.sendall(HEAD)
+        on.until(lambda stream=stream: stream.headers_ns)
+    before, _ = sent(first, T)
+    _, after = sent(second, T)
+    time.sleep(0.05)
+    return (one, other), before, after
+
+
+def test_what_is_due_goes_before_the_decoding_of_what_came(on: Setting) -> None:
+    streams, before, after = two_that_spoke(on)
+    decoded = []
+    for _ in range(3):
+        on.loop.turn(0)  # something is due
+        decoded.append(sum(stream.output.texts for stream in streams))
+        time.sleep(0.05)
+    assert decoded == [0, 1, 2], "first what is due, then one more each time"
+    if sys.platform == "linux":
+        texts = [stream.output.first_text or 0 for stream in streams]
+        assert all(before - CLOCKS_NS <= text <= after + 50 * MS for text in texts), "what waited kept its stamp"
+
+
+def test_who_is_behind_decodes_for_a_while_all_the_same(on: Setting) -> None:
+    streams, _, _ = two_that_spoke(on)
+    on.loop.turn(0, least_ns=10_000 * MS)
+    assert [stream.output.texts for stream in streams] == [1, 1]
+
+
+def test_what_was_read_is_decoded_before_a_stream_is_cancelled(on: Setting) -> None:
+    streams, _, _ = two_that_spoke(on)
+    on.loop.turn(0)
+    assert [stream.output.texts for stream in streams] == [0, 0]
+    on.loop.cancel("the test is over")
+    assert [(stream.output.texts, stream.sample().outcome) for stream in streams] == [(1, Outcome.CANCELLED)] * 2
+
+
 def test_timers_of_closed_connections_are_cleared_away(on: Setting) -> None:
     on.target = msgspec.structs.replace(on.target, addresses=(("127.0.0.1", on.port),))
     for n in range(1_200):
@@ -469,6 +508,37 @@ def test_a_step_of_the_wall_clock_flags_the_streams_in_flight() -> None:
     ((begin, end, jump),) = on.loop.steps
     assert begin < end
     assert jump == pytest.approx(-30_000 * MS, abs=250 * MS)
+
+
+@pytest.fixture
+def stepping() -> Iterator[tuple[Setting, Stepping]]:
+    clock = Stepping()
+    setting = Setting(clock)
+    yield setting, clock
+    setting.close()
+
+
+@LINUX
+@pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000])
+def test_bytes_that_came_before_a_step_keep_their_time_and_no_deadline_takes_them_for_old(
+    stepping: tuple[Setting, Stepping], step_ms: int
+) -> None:
+    on, clock = stepping
+    stream, peer = on.asked()
+    peer.sendall(HEAD)
+    on.until(lambda: stream.headers_ns)
+    before, after = sent(peer, T)  # stamped by the old clock, read once the new one is known
+    clock.step = step_ms * MS
+    time.sleep(0.15)
+    on.until(lambda: stream.output.texts)
+    assert on.loop.steps
+    assert not stream.done, "an answer that came just now has not stalled for an hour"
+    assert stream.output.first_text is not None
+    assert before - CLOCKS_NS <= stream.output.first_text <= after + 50 * MS
+    peer.sendall(T + STOP + DONE + LAST)
+    sample = on.done(stream)
+    assert sample.outcome is Outcome.OK
+    assert sample.clock_step
 
 
 # What else wakes it.

@@ -13,7 +13,7 @@ from streamgauge.client import target_from_url
 from streamgauge.clock import FakeClock
 from streamgauge.control import Begin, Job
 from streamgauge.plan import Hold, Lane, Phase, Shot
-from streamgauge.schedule import Owner, Schedule, Slot
+from streamgauge.schedule import STARTS, Owner, Schedule, Slot
 from streamgauge.target import Target
 
 MS = 1_000_000
@@ -52,7 +52,8 @@ class Shard:
     def fire(self) -> list[Shot]:
         """What starts now."""
         before = len(self.started)
-        self.schedule.fire(self.clock.now())
+        while self.schedule.fire():
+            pass
         return [shot for shot, _ in self.started[before:]]
 
     def end(self, n: int, pause_ns: int = 0) -> bool:
@@ -183,6 +184,14 @@ def test_a_stopped_targets_turns_are_left_out_and_with_its_last_one_the_phase_is
     assert [shot.target for shot in shard.fire()] == ["a"]
     shard.schedule.stop("a")
     assert shard.schedule.over(shard.clock.now())
+
+
+def test_no_more_than_some_start_in_one_go_and_the_rest_is_told() -> None:
+    shard = Shard((phase(held(STARTS + 3)),))
+    assert shard.schedule.fire()
+    assert len(shard.started) == STARTS
+    assert not shard.schedule.fire()
+    assert [shot.slot for shot, _ in shard.started] == list(range(STARTS + 3))
 
 
 def test_a_request_that_fails_within_its_start_frees_its_slot() -> None:

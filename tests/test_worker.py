@@ -17,6 +17,7 @@ import pytest
 
 from hands import MS, PROMPTS, QUICK, S, job, process, target, working
 from streamgauge.arrivals import Rate
+from streamgauge.clock import SystemClock
 from streamgauge.control import Address, Begin, Stop
 from streamgauge.plan import Hold, Lane, Phase, pick
 from streamgauge.sample import AuditTick, Outcome, Sample, read_records
@@ -259,6 +260,34 @@ def test_requests_that_fail_at_once_take_no_slot_with_them(sim: Simulator, tmp_p
 
 
 # The end.
+
+
+class Hasty(SystemClock):
+    """A clock that is 1 ms on at every look: who uses it gets nothing done in time."""
+
+    ahead = 0
+
+    def now(self) -> int:  # type: ignore[override] # a plain function in the base
+        self.ahead += MS
+        return time.monotonic_ns() + self.ahead
+
+
+def test_a_worker_that_cannot_keep_up_with_its_starts_speaks_all_the_same_and_misses_none(
+    sim: Simulator, tmp_path: Path
+) -> None:
+    clock = Hasty()
+    phase = Phase("hold", (Lane(("app",), ("short",), Rate(1_000, 20)),), 0, duration_ns=2 * S)
+    with working(job(tmp_path, (target(sim),), phase), clock) as hand:
+        began = clock.now()
+        hand.order(Begin(0, began))
+        hand.hear(hand.phase_done)
+        heard = [one for one in hand.reports if one.phase_done is None and one.at_ns > began]
+        samples = hand.finish()
+    assert max(sample.late_ns for sample in samples) > 200 * MS, "it was behind"
+    assert len(heard) >= 10, "ten a second are due, and it took over 2 s"
+    assert [sample.due_ns - began for sample in samples] == list(itertools.takewhile(
+        lambda due: due < 2 * S, phase.lanes[0].load.offsets(5)
+    ))  # fmt: skip
 
 
 def test_nothing_starts_after_the_phase_and_what_is_open_gets_its_grace(sim: Simulator, tmp_path: Path) -> None:

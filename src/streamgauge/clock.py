@@ -5,7 +5,9 @@ needs time takes a `Clock`, so a test passes a `FakeClock` and no test waits.
 
 Kernel stamps are CLOCK_REALTIME. `RealtimeMap` carries them over to the monotonic clock: the tightest of 50 bracketed
 readings at the start, again every 100 ms. A jump of the offset by more than 100 us is a step of the wall clock, which
-spoils the stamps taken across it.
+spoils the stamps taken across it. What came before a step keeps the stamp it got then, however late it is read: mapped
+by the clock of after it, it would lie as far in the past or the future as the step was long, and an answer under way
+would look as if it had stalled for an hour.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ S = 1_000_000_000
 
 STEP_NS = 100 * US  # a larger change of offset between two looks is a clock step, not drift
 REMAP_EVERY_NS = 100 * MS
+EARLY_NS = 50 * MS  # so much earlier than it can have come may a stamp seem to lie before it is not believed
 
 
 class Clock(Protocol):
@@ -144,6 +147,8 @@ class RealtimeMap:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.offset, self.uncertainty = offset(clock)
+        self._earlier = self.offset
+        """Before the last step."""
         self._looked = clock.now()
         self.next_look = self._looked + REMAP_EVERY_NS
         self.steps: list[tuple[int, int, int]] = []
@@ -162,5 +167,16 @@ class RealtimeMap:
         stepped = abs(jump) > STEP_NS + width + self.uncertainty
         if stepped:
             self.steps.append((before, now, jump))
+            self._earlier = self.offset
         self.offset, self.uncertainty = value, width
         return stepped
+
+    def at(self, wall: int, after: int, before: int) -> int:
+        """The monotonic time (ns) of a stamp that must lie between these, by the clock as it is or as it was.
+
+        Where neither can be, nothing is known of it but its bounds: it is `before`.
+        """
+        for known in (self.offset, self._earlier):
+            if after - EARLY_NS <= wall + known <= before:
+                return wall + known
+        return before

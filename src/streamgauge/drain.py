@@ -4,8 +4,9 @@ Rules: a look takes (stamp, bytes) from every ready socket; nothing is decoded h
 the kernel's stamp is that of a read's last byte. Nothing of the read had come before `look`, the latest of: the recv
 that emptied this socket; the time from which the last look that did not list it looked; where this wait's first look
 found nothing at all, that look; and, where the thread then slept, its wake-up less the time it waited for a processor.
-A thread that was stopped while it slept (SIGSTOP, a frozen container) waits without being counted as waiting: where the
-sleep ended by SIGCONT, or later than it was asked to, its wake-up tells nothing.
+A thread that was stopped while it slept (SIGSTOP, a frozen container), or whose virtual processor was held back by its
+host, waits without being counted as waiting. So its wake-up tells nothing where the sleep ended by SIGCONT, or later
+than it was asked to, or where the stamp of anything that this look took is older than what the wake-up would tell.
 
 Strategy: the kernel keeps the time, so nobody need hurry. Under load (a ready socket every 0.5 ms or oftener in the
 last tenth of a second), and with no connection in the making, the next look comes REST after the last that found
@@ -236,10 +237,10 @@ class Pure:
             until = self._found + REST
             if self._busy and not eager and (limit is None or until < limit):
                 self._clock.sleep_until(until)
-            ready, woke, floor = self._look(limit)
+            ready, woke, surely, likely = self._look(limit)
             if ready:
                 self._count(len(ready), woke)
-                self._drain(ready, floor, items)
+                self._drain(ready, surely, likely, items)
             self._warm = bool(items)
             if self._held and next(iter(self._held.values())).since + PATIENCE <= woke:
                 self._let_go(woke, items)
@@ -280,69 +281,88 @@ class Pure:
         """What waits of `fd`, which waits no longer."""
         return self._hand_on(fd, IN) if fd in self._held else None
 
-    def _drain(self, ready: list[tuple[int, int]], floor: int, items: list[Item]) -> None:
-        """One read of each ready descriptor, which waits or goes to `items`."""
-        now, take, looked_at, waiting = self._now, self._take, self._looked, self._held
-        for fd, mask in ready:
-            looked = looked_at.get(fd)
-            if looked is None or mask == OUT:
+    def _drain(self, ready: list[tuple[int, int]], surely: int, likely: int, items: list[Item]) -> None:
+        """One read of each ready descriptor, which waits or goes to `items`, once every stamp is known."""
+        found = [(fd, mask, *self._take_one(fd, mask, items)) for fd, mask in ready]
+        floor, oldest = likely, min((wall for _, _, data, wall, _ in found if data and wall), default=None)
+        if likely != surely and oldest is not None:
+            before = self._now()
+            if oldest - self._clock.wall() + before < likely:
+                floor = surely
+        for fd, mask, data, wall, looked in found:
+            if data is None:
                 items.append((fd, mask, None, ((0, 0, floor),)))
-                continue
-            before = now()
-            told: bytes | int
-            try:
-                told, wall = take(fd)
-            except BlockingIOError:
-                if mask & OUT:
-                    items.append((fd, mask, None, ((0, 0, floor),)))
-                continue
-            except OSError as error:
-                told, wall = error.errno or 0, 0
-            if not told or isinstance(told, int):
-                if fd in waiting:
-                    items.append(self._hand_on(fd, IN))
-                items.append((fd, mask, told, ((0, 0, before),)))
-                continue
-            held = waiting.get(fd)
-            if held is None:
-                held = waiting[fd] = _Held(before)
-            held.add(told, wall, looked if looked > floor else floor)
-            if len(told) < READ_SIZE:
-                looked_at[fd] = before
-            small = held.size < MOST_BYTES and len(held.reads) < MOST_READS
-            if not (self._busy and wall and mask == IN and small and told.endswith(MORE_COMES)):
-                items.append(self._hand_on(fd, mask))
+            elif data:
+                self._settle(fd, mask, data, wall, max(looked, floor), items)
 
-    def _look(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], int, int]:
-        """Ready descriptors, when it woke, and since when all that lies there came. Sets the floor for the next wait.
+    def _take_one(self, fd: int, mask: int, items: list[Item]) -> tuple[bytes | None, int, int]:
+        """(bytes, stamp, the recv that emptied it before): None where there is only something to tell, b"" nothing.
 
-        That time is this wait's own only where a first look found nothing. It may not be guessed from how long the wait
-        took: a thread that was held up between two lines looks as if it had slept, and what lay there all along as if
-        it had just come.
-        epoll's time-outs round up to ms; select on epoll's own descriptor takes the last stretch with us resolution.
+        An end goes to `items`.
         """
-        poll, most = self._poller.poll, max(self._size, 1)
-        before, enter = self._floor, self._now()
+        looked = self._looked.get(fd)
+        if looked is None or mask == OUT:
+            return None, 0, 0
+        before = self._now()
+        told: bytes | int
+        try:
+            told, wall = self._take(fd)
+        except BlockingIOError:
+            return None if mask & OUT else b"", 0, 0
+        except OSError as error:
+            told, wall = error.errno or 0, 0
+        if not told or isinstance(told, int):
+            if fd in self._held:
+                items.append(self._hand_on(fd, IN))
+            items.append((fd, mask, told, ((0, 0, before),)))
+            return b"", 0, 0
+        if len(told) < READ_SIZE:
+            self._looked[fd] = before
+        if fd not in self._held:
+            self._held[fd] = _Held(before)
+        return told, wall, looked
+
+    def _settle(self, fd: int, mask: int, data: bytes, wall: int, look: int, items: list[Item]) -> None:
+        """A read waits, or goes to `items` with what waits before it."""
+        held = self._held[fd]
+        held.add(data, wall, look)
+        small = held.size < MOST_BYTES and len(held.reads) < MOST_READS
+        if not (self._busy and wall and mask == IN and small and data.endswith(MORE_COMES)):
+            items.append(self._hand_on(fd, mask))
+
+    def _look(self, wake_ns: int | None) -> tuple[list[tuple[int, int]], int, int, int]:
+        """Ready descriptors, when it woke, and since when all that lies there came: surely, and by the sleep's end.
+
+        Surely: since the last look that did not list it. How long the wait took tells nothing: a thread that was held
+        up between two lines looks as if it had slept, and what lay there all along as if it had just come.
+        """
+        surely, enter = self._floor, self._now()
         self._continued = False
-        ready = poll(0, most)
-        left = -1 if wake_ns is None else wake_ns - enter
+        most = max(self._size, 1)
         self._floor = enter
-        if ready or (wake_ns is not None and left <= 0):
-            return ready, enter, before
-        if wake_ns is None:
-            ready = poll(-1, most)
-        elif left > 3 * MS or self._epoll_fd < 0 or self._epoll_fd >= 1024:
-            ready = poll(max(left // MS - 1, 1) / 1e3, most)
-        else:
-            seen = select.select((self._epoll_fd,), (), (), left / S)[0]
-            ready = poll(0, most) if seen else []
-        woke = self._now()
+        ready = self._poller.poll(0, most)
+        if ready or (wake_ns is not None and wake_ns <= enter):
+            return ready, enter, surely, surely
+        self._sleep(None if wake_ns is None else wake_ns - enter)
+        self._floor = woke = self._now()
+        ready = self._poller.poll(0, most)
+        likely = enter
         if woke - enter >= _SLEPT:
             delay = self._run_delay.since_last()
             overslept = wake_ns is not None and woke > wake_ns + (delay or 0) + _OVERSLEPT
             if delay is not None and not self._continued and not overslept:
-                self._floor = max(enter, woke - delay - _WAKE_MARGIN)
-        return ready, woke, self._floor
+                likely = max(enter, woke - delay - _WAKE_MARGIN)
+        return ready, woke, enter, likely
+
+    def _sleep(self, left: int | None) -> None:
+        """Until something comes, or so long.
+
+        epoll's time-outs round up to ms; select on epoll's own descriptor takes the last stretch with us resolution.
+        """
+        if left is None or left > 3 * MS or not 0 <= self._epoll_fd < 1024:
+            self._poller.poll(-1 if left is None else max(left // MS - 1, 1) / 1e3, 1)
+        else:
+            select.select((self._epoll_fd,), (), (), left / S)
 
     def on_continued(self) -> None:
         """This process was stopped and goes on: the sleep that is under way tells nothing."""
@@ -359,5 +379,5 @@ def make(clock: Clock, take: Callable[[int], tuple[bytes, int]]) -> Drain:
     if part is None:
         return Pure(clock, take)
     of_system = isinstance(clock, SystemClock) and clock.now is SystemClock.now
-    made: Drain = part.Drain() if of_system else part.Drain(clock.now)
+    made: Drain = part.Drain() if of_system else part.Drain(clock.now, clock.wall)
     return made

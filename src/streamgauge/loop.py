@@ -4,6 +4,11 @@ Rules: drain, then decode. A turn first takes (stamp, bytes) from every ready so
 known of when they came), and only then feeds them to the streams; nothing is parsed, logged or written between two
 reads of a turn.
 
+What is due goes before decoding: a turn ends when its time has come or a stream has ended, and what it took and has not
+decoded is decoded by the turns that follow, which read nothing before that is done. The stamps were taken; a request
+that is due, or a word to the parent, need not wait for thousands of reads, nor for one: answers like to end just when
+the next request is due.
+
 Connections are made beside the measured path (`dial`), at the end of a turn.
 
 Timers live in a heap with lazy deletion: a stream's deadline moves with every token, its entry only when it comes up.
@@ -13,10 +18,11 @@ from __future__ import annotations
 
 import heapq
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from streamgauge import drain
-from streamgauge.clock import MS, Clock, RealtimeMap, S
+from streamgauge.clock import EARLY_NS, Clock, RealtimeMap, S
 from streamgauge.dial import Dial
 from streamgauge.drain import IN, OUT, READ_SIZE, Reads
 from streamgauge.fault import NetError
@@ -57,6 +63,11 @@ class Loop:
         self._turns: dict[str, int] = {}
         self._dials: set[Dial] = set()
         self.sessions = Sessions()
+        self._taken: deque[tuple[Connection, bytes | int, Reads]] = deque()
+        """What was read and is not decoded yet, none of it of a connection that was idle then."""
+        self._woke = self._taken_at = 0
+        self._ended = False
+        """A stream has, since the turn began."""
         self._timers: list[tuple[int, int, Connection | Dial]] = []
         self._timer_number = 0
         self.looked = self._now()
@@ -227,18 +238,33 @@ class Loop:
 
     # A turn.
 
-    def turn(self, wake_ns: int | None) -> None:
-        """Wait until something is ready, a stream's deadline or `wake_ns` (None: no limit); work through it."""
+    def turn(self, wake_ns: int | None, least_ns: int = 0) -> None:
+        """Wait until something is ready, a stream's deadline or `wake_ns` (None: no limit); work through it, until
+        then or until a stream has ended, but for `least_ns` in any case: the next turns do the rest.
+        """
+        fresh = not self._taken
+        if fresh:
+            self._woke = self._take(wake_ns)
+        now = self._now()
+        if self._taken and not (fresh and wake_ns is not None and wake_ns <= now and not least_ns):
+            self._decode(wake_ns, now + least_ns)
+        if self._timers and not self._taken:
+            self._ring(self._now())
+        unseen = self._now() - self._woke
+        if unseen > self.longest_turn_ns:
+            self.longest_turn_ns = unseen
+
+    def _take(self, wake_ns: int | None) -> int:
+        """Wait, and take what came; when it woke for that."""
         timers = self._timers
         if timers and (wake_ns is None or timers[0][0] < wake_ns):
             wake_ns = timers[0][0]
         items, woke = self._poller.wait(wake_ns, bool(self._dials))
-        now = self._now
         if woke >= self._map.next_look:
             self._look_at_clock()
-        taken: list[tuple[Connection, bytes | int, Reads]] = []
         writable: list[Connection] = []
         woken: list[tuple[Callable[[], None], int]] = []
+        idle: list[tuple[Connection, bytes | int, Reads]] = []
         conns = self._conns
         for fd, mask, data, reads in items:
             conn = conns.get(fd)
@@ -247,58 +273,66 @@ class Loop:
                     woken.append((self._watched[fd], reads[-1][2]))
                 continue
             if data is not None:
-                taken.append((conn, data, reads))
+                (idle if conn.stream is None else self._taken).append((conn, data, reads))
             if mask & OUT or data is None:
                 writable.append(conn)
+        self._taken_at = self._now()
         for conn in writable:
             self._on_writable(conn)
-        if taken:
-            self._decode(taken, now())
+        for one in idle:  # at once: else a request might be sent where something unasked has come
+            self._feed(*one)
         for advance, look in woken:
             self.looked = look
             advance()
-        if timers:
-            self._ring(now())
-        turn = now() - woke
-        if turn > self.longest_turn_ns:
-            self.longest_turn_ns = turn
+        return woke
 
-    def _decode(self, taken: list[tuple[Connection, bytes | int, Reads]], now: int) -> None:
-        """Feed what was taken to the streams."""
-        for conn, data, reads in taken:
-            if not isinstance(data, bytes):
-                self._lost(conn, OSError(data, os.strerror(data)))
-                continue
-            if not data:
-                self._closed(conn, now)
-                continue
-            self.bytes_in += len(data)
-            stamps = self._stamps(reads, now)
-            stream = conn.stream
-            if stream is not None and not reads[-1][1]:
-                stream.kernel_stamps = False
-            if conn.secret:
-                at = 0
-                for (end, _, look), stamp in zip(reads, stamps, strict=True):
-                    self._on_secret(conn, data[at:end], look, stamp, now)
-                    at = end
-            elif stream is None:
-                self._drop(conn, "server")  # unasked bytes on an idle connection
-            else:
-                stream.on_reads(data, reads, stamps)
-                self._after_read(conn, stream)
+    def _decode(self, until: int | None, least: int) -> None:
+        """Feed what was taken to the streams: to one of them at least, to all unless something else is due."""
+        taken = self._taken
+        self._ended = False
+        while taken:
+            self._feed(*taken.popleft())
+            now = self._now()
+            if now >= least and (self._ended or (until is not None and now >= until)):
+                return
+
+    def _feed(self, conn: Connection, data: bytes | int, reads: Reads) -> None:
+        """What was read of one connection, to its stream."""
+        if self._conns.get(conn.sock.fileno()) is not conn:
+            return  # closed by what came before it
+        now = self._taken_at
+        if not isinstance(data, bytes):
+            self._lost(conn, OSError(data, os.strerror(data)))
+            return
+        if not data:
+            self._closed(conn, now)
+            return
+        self.bytes_in += len(data)
+        stamps = self._stamps(reads, now)
+        stream = conn.stream
+        if stream is not None and not reads[-1][1]:
+            stream.kernel_stamps = False
+        if conn.secret:
+            at = 0
+            for (end, _, look), stamp in zip(reads, stamps, strict=True):
+                self._on_secret(conn, data[at:end], look, stamp, now)
+                at = end
+        elif stream is None:
+            self._drop(conn, "server")  # unasked bytes on an idle connection
+        else:
+            stream.on_reads(data, reads, stamps)
+            self._after_read(conn, stream)
 
     def _stamps(self, reads: Reads, now: int) -> list[int]:
         """When the last byte of each read came."""
         offset = self._map.offset
         stamps = [wall + offset for _, wall, _ in reads]
-        _, wall, look = reads[-1]
-        if not wall:
+        if not reads[-1][1]:
             stamps[-1] = now
-        elif stamps[-1] > now or stamps[-1] < look - 50 * MS:
+        first, last = stamps[0], stamps[-1]
+        if not (reads[0][2] - EARLY_NS <= first <= last <= now and reads[-1][2] - EARLY_NS <= last):
             self._look_at_clock()
-            offset = self._map.offset
-            stamps = [min(wall + offset, now) for _, wall, _ in reads]
+            stamps = [self._map.at(wall, look, now) for _, wall, look in reads]
         return stamps
 
     def _on_secret(self, conn: Connection, data: bytes, look: int, stamp: int, now: int) -> None:
@@ -332,13 +366,13 @@ class Loop:
         elif stream.deadline is not None and stream.deadline < conn.timer:
             self._arm(conn, stream)
 
-    def _catch_up(self, conn: Connection, now: int) -> None:
+    def _catch_up(self, conn: Connection) -> None:
         """Decode what was read of a connection and waits."""
         held = self._poller.held(conn.sock.fileno())
         if held is not None:
             _, _, data, reads = held
             assert data is not None
-            self._decode([(conn, data, reads)], now)
+            self._feed(conn, data, reads)
 
     def _ring(self, now: int) -> None:
         """Timers that are up."""
@@ -355,7 +389,7 @@ class Loop:
             if stream is None or stream.deadline is None:
                 continue
             if stream.deadline <= now:
-                self._catch_up(conn, now)
+                self._catch_up(conn)
                 if conn.stream is not stream or stream.deadline is None:
                     continue
             if stream.deadline <= now:
@@ -431,6 +465,7 @@ class Loop:
     def _over(self, stream: Stream) -> None:
         """Nothing more will be done for the stream."""
         self._fresh.discard(stream.id)
+        self._ended = True
         self._on_done(stream)
 
     def _follow(self, stream: Stream, target: Target, request: bytes) -> bool:
@@ -468,8 +503,10 @@ class Loop:
 
     def cancel(self, why: str) -> None:
         """End every open stream by the plan."""
+        while self._taken:
+            self._feed(*self._taken.popleft())
         for conn in list(self._conns.values()):
-            self._catch_up(conn, self._now())
+            self._catch_up(conn)
             stream = conn.stream
             if stream is not None:
                 stream.fail(self._now(), Outcome.CANCELLED, why)

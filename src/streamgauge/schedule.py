@@ -18,6 +18,9 @@ from streamgauge.clock import Clock
 from streamgauge.control import Begin, Job
 from streamgauge.plan import Hold, Lane, Phase, Shot, pick, share, spacing_ns, whose
 
+STARTS = 32
+"""So many requests start in one go."""
+
 
 @dataclass(slots=True)
 class Slot:
@@ -135,21 +138,27 @@ class Schedule:
 
     # What is due.
 
-    def fire(self, now: int) -> None:
-        """Start everything that is due."""
+    def fire(self) -> bool:
+        """Start what is due; whether more than some is. A worker that is behind must read and speak all the same."""
+        return all(self._fire_next(self._now()) for _ in range(STARTS))
+
+    def _fire_next(self, now: int) -> bool:
+        """Start the next request that is due; False where none is."""
         for state in self._lanes:
-            while state.waiting and (free := self._free_at(state)) <= now and not self._past(free):
+            if state.waiting and (free := self._free_at(state)) <= now and not self._past(free):
                 slot = state.waiting.popleft()
                 slot.ready_ns = max(slot.ready_ns, state.turn_ns)
                 self._fire_slot(slot)
-        due = self._due
-        while due and due[0][0] <= now and not self._past(due[0][0]):
-            self._fire_slot(heapq.heappop(due)[2])
+                return True
+        if self._due and self._due[0][0] <= now and not self._past(self._due[0][0]):
+            self._fire_slot(heapq.heappop(self._due)[2])
+            return True
         for state in self._lanes:
-            while state.next_due is not None and state.next_due <= self._now() and not state.done:
-                if self._past(state.next_due):
-                    break
+            next_due = state.next_due
+            if next_due is not None and next_due <= now and not state.done and not self._past(next_due):
                 self._fire_arrival(state)
+                return True
+        return False
 
     def wake(self, now: int, latest: int) -> int:
         """When there is something to do. What comes due after the phase is not: it would be looked at for ever."""
