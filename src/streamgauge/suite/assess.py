@@ -198,7 +198,7 @@ def judged(taken: Taken) -> Assessment:
         groups=summary.groups, comparisons=found,
         baselines=baselines(
             head.test, summary, {t: _model(head, t) for t in scope.targets},
-            growth=next((one.value for one in judged if one.metric == "memory_growth_mb_per_h"), None),
+            growth=next((one.value for one in criteria if one.metric == "memory_growth_mb_per_h"), None),
         ),
         series=series(
             columns, scope, start_ns=head.start_ns, readings=read, all_long=bool(told.sections.get("lives"))
