@@ -34,9 +34,9 @@ def next_step(root: Path, n: int, rerun: str = RUN, *, preset: str = "standard",
         (f"{RUN} --preset smoke --seed 1", "smoke", {"duration_s": None},
          f"a larger preset decides more: {RUN} --seed 1 --preset standard"),
         (RUN, "full", {"duration_s": None},
-         "a longer run, with more requests: what gates was asked too few times to be decided"),
+         "run it longer, or with more requests: too little was seen of what gates to decide it"),
         ("streamgauge demo", "smoke", {"duration_s": None},
-         "a longer run, with more requests: what gates was asked too few times to be decided"),
+         "a larger preset decides more: streamgauge run ttft --url URL --preset standard"),
     ],
 )  # fmt: skip
 def test_a_run_that_was_too_short_says_so(
@@ -55,7 +55,7 @@ def test_a_duration_longer_than_the_presets_own_is_not_left_out(tmp_path: Path) 
         )
     ).document  # fmt: skip
     assert "--duration" not in document.next_step
-    assert "longer run" in document.next_step
+    assert "run it longer" in document.next_step
 
 
 def test_only_what_lies_close_to_its_limit_is_said_to(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def _memory(document: Document) -> Figure:
         text = f"The {len(shown)} of {len(every)} instances that grew most are drawn. "
     if found:
         text += (
-            "Black: the growth that was judged, its bounds as a fan about its middle; the bar below: the warm-up "
+            "Thin: the growth that was judged, its bounds as a fan about its middle; the bar below: the warm-up "
             "that was cut. "
         )
     if any(one.readings > len(line) for one in shown for line in one.gauges.values()):

@@ -43,10 +43,12 @@ def _longer(head: Head, open_: Sequence[Judged], again: str) -> str | None:
     left_out = [flag for flag in ("--requests", "--duration") if flag in head.rerun and flag not in whole]
     if left_out and (not open_ or "--duration" in left_out):
         return f"leave out {' and '.join(left_out)}, the preset's own length decides more: {whole}"
-    if head.preset in ("smoke", "pr") and "streamgauge run" in again:
-        return f"a larger preset decides more: {re.sub(r' --preset[ =][a-z]+', '', whole)} --preset standard"
+    if head.preset in ("smoke", "pr"):
+        named = "streamgauge run" in again
+        larger = re.sub(r" --preset[ =][a-z]+", "", whole) if named else f"streamgauge run {head.test} --url URL"
+        return f"a larger preset decides more: {larger} --preset standard"
     if not open_ or any(one.why in ("too_few", "not_measured") for one in open_):
-        return "a longer run, with more requests: what gates was asked too few times to be decided"
+        return "run it longer, or with more requests: too little was seen of what gates to decide it"
     return None
 
 
