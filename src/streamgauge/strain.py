@@ -48,6 +48,8 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     """Why the load went on before its time."""
     late_p95_ms: float | None = None
     """How late our own starts were; a control of the generator, which makes a run INVALID at the judged level only."""
+    rising: bool = False
+    """Open loop: TTFT still rose when the level ended, so whether it would have stayed within is not known."""
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,7 +203,7 @@ def section(
         words.append(phase_words(steps, unit).capitalize())
     words.append(grace.words())
     words += [f"Crash: {crash_words(one, unit)}" for one in crashes]
-    words += late_words(rungs, strictest_ms, unit)
+    words += late_words(rungs, strictest_ms, unit) + rising_words(rungs, strictest_ms, unit)
     return Strain(
         unit=unit, asked=asked,
         value=None if found is None else found.value, low=None if found is None else found.low,
@@ -247,7 +249,8 @@ def rung_of(
         level=level.level, start_ns=start_ns, seconds=seconds, held=held, in_flight=level.in_flight, n=level.n,
         errors=level.errors, error_rate=level.errors / level.n if level.n else None, ttft_p50_ms=quantile(0.5),
         ttft_p95_ms=quantile(0.95), served_per_s=level.served, goodput_per_s=level.goodput,
-        tokens_per_s=level.tokens, late_p95_ms=stats.quantile(np.sort(late_ms), 0.95), phase=None, gave_up=gave_up,
+        tokens_per_s=level.tokens, late_p95_ms=stats.quantile(np.sort(late_ms), 0.95), rising=level.rising, phase=None,
+        gave_up=gave_up,
     )  # fmt: skip
 
 
@@ -258,9 +261,26 @@ def late_words(rungs: Sequence[Rung], limit_ms: float, unit: str) -> list[str]:
     if not late:
         return []
     worst = max(ms or 0.0 for ms, _ in late)
-    *others, last = sorted(level for _, level in late)
-    where = "".join(f"{level:,.3g}, " for level in others) + amount(last, unit)
+    where = _where([level for _, level in late], unit)
     return [f"Our own starts were late at {where} (p95 up to {worst:,.0f} ms): what is told there is in part our doing"]
+
+
+def rising_words(rungs: Sequence[Rung], limit_ms: float, unit: str) -> list[str]:
+    """That at some levels nobody waited too long yet, but the wait still rose: they are neither within nor outside."""
+    open_ = [one for one in rungs if one.rising and (one.ttft_p95_ms or math.inf) < limit_ms]
+    if not open_:
+        return []
+    where, seconds = _where([one.level for one in open_], unit), max(one.seconds for one in open_)
+    return [
+        f"At {where} TTFT still rose when the {seconds:,.3g} s of the level were over: whether that is carried for "
+        "longer is not known; hold levels longer (--duration) to tell"
+    ]
+
+
+def _where(levels: Sequence[float], unit: str) -> str:
+    """`50, 75, 100 users`."""
+    *others, last = sorted(levels)
+    return "".join(f"{level:,.3g}, " for level in others) + amount(last, unit)
 
 
 def worst_errors(levels: Sequence[Level], confidence: float) -> tuple[float, float, float] | None:
