@@ -109,7 +109,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         reviving = stack.enter_context(strained("revives", 30))
         probe = f'{USERS}\n[probes.page]\nkind = "json"\nurl = "{reviving.removesuffix(PATH)}/probe"\n'
         begin("revives", reviving, probe.replace("60]", "60, 61, 62, 63, 64]"))
-        sim = stack.enter_context(start(log=False, model="sim-t100-j200-i1-n2", capacity=10))
+        sim = stack.enter_context(start(log=False, model="sim-t200-i1-n2", capacity=10))
         overloaded = Overrides(rate=80.0, concurrency=1_500, duration_s=2.5)
         begin("overload", f"{sim.url}/v1/chat/completions", "levels = [20, 40, 60, 80]", overloaded)
         begin("limits", stack.enter_context(strained("limits", 50)), "", Overrides(rate=100.0, concurrency=300))
