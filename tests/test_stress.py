@@ -260,11 +260,13 @@ def test_a_rate_limit_is_found_in_open_loop(runs: dict[str, Run]) -> None:
 
 
 def test_a_level_too_short_to_show_its_queue_is_not_taken_for_carried(runs: dict[str, Run]) -> None:
-    """Ten places of 0.2 s each: 50 a second for good. At 60 a second the wait only reaches the limit after 5 s."""
+    """Ten places of 0.2 s each: just under 50 a second for good. At 60 a second p95 only reaches the limit after 5 s,
+    and what exceeds 50 by little shows in no 3 s."""
     found = part(runs["overload"].ended())
 
-    assert within(found, 50)
-    assert found["low"] >= 15
+    assert 15 <= found["low"] <= 54
+    assert 45 <= found["value"] <= 58
+    assert found["high"] >= 45
     beyond = [one for one in found["levels"] if 55 <= one["level"] <= 65]
     assert beyond
     assert all(one["rising"] or one["ttft_p95_ms"] > 1_000 for one in beyond)

@@ -14,6 +14,8 @@ from streamgauge.degradation import Grace, Step
 
 LATE = 0.05
 """Of the TTFT limit: our own lateness beyond it can change what is told. At the judged level it makes a run INVALID."""
+ENOUGH = stats.least_n(0.05)
+"""Requests of a level below which no p95 can be shown to be within a limit: 59."""
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,6 +206,7 @@ def section(
     words.append(grace.words())
     words += [f"Crash: {crash_words(one, unit)}" for one in crashes]
     words += late_words(rungs, strictest_ms, unit) + rising_words(rungs, strictest_ms, unit)
+    words += few_words(rungs, found, unit)
     return Strain(
         unit=unit, asked=asked,
         value=None if found is None else found.value, low=None if found is None else found.low,
@@ -274,6 +277,22 @@ def rising_words(rungs: Sequence[Rung], limit_ms: float, unit: str) -> list[str]
     return [
         f"At {where} TTFT still rose when the {seconds:,.3g} s of the level were over: whether that is carried for "
         "longer is not known; hold levels longer (--duration) to tell"
+    ]
+
+
+def few_words(rungs: Sequence[Rung], found: Capacity | None, unit: str) -> list[str]:
+    """That levels within the interval had fewer requests than can show a p95 (stats.least_n): the bounds lean on what
+    services are usually like."""
+    if found is None or found.value is None:
+        return []
+    low, high = found.low or 0.0, found.high or math.inf
+    few = [one for one in rungs if low <= one.level <= high and 0 < one.n < ENOUGH]
+    if not few:
+        return []
+    where, least = _where(sorted({one.level for one in few}), unit), min(one.n for one in few)
+    return [
+        f"At {where} {least} requests are too few to be sure where the limits are crossed: hold levels longer "
+        f"(--duration) for {ENOUGH} at each"
     ]
 
 
