@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.special import betainc  # type: ignore[import-untyped, unused-ignore]
 
 from streamgauge import capacity as module
-from streamgauge.capacity import Capacity, Level, Limit, between, capacity, isotonic
+from streamgauge.capacity import Capacity, Level, Limit, between, capacity, isotonic, next_level, rises
 
 TTFT = Limit("ttft_ms.p95 < 1000", "ttft", 1_000.0)
 ERRORS = Limit("error_rate < 0.05", "errors", 0.05)
@@ -52,6 +53,42 @@ def test_a_slow_level_below_a_quick_one_is_pooled_with_it():
 
     assert result.crossings[0].fitted == pytest.approx([400, 1_000 * math.sqrt(0.8), 1_000 * math.sqrt(0.8), 3_000])
     assert result.tested == 40
+
+
+def test_failures_may_set_in_anywhere_between_two_levels():
+    """None of 400 at 50, half of 400 at 100, and nobody looked between: a jump is as likely at 96 as at 54."""
+    result = found([level(50, 300, n=400), level(100, 300, n=400, errors=200)], draws=1_999)
+
+    assert result.low == pytest.approx(50 + 0.09 * 50, abs=2)
+    assert result.high == pytest.approx(100 - 0.04 * 50, abs=2)
+
+
+def test_a_wait_that_still_rises_is_told_from_one_that_settles_and_from_noise():
+    """Of 400 requests each waits 1 ms longer than the one before it; or the wait settles after the first 60."""
+    rng = np.random.default_rng(3)
+    noise = 200 * np.exp(0.2 * rng.standard_normal(400))
+    place = np.arange(400.0)
+
+    assert rises(noise + 1.0 * place)
+    assert not rises(noise)
+    assert not rises(noise + 300 * (1 - np.exp(-place / 20)))
+    assert not rises(noise[:40] + 5.0 * place[:40]), "too few to tell"
+    assert not rises(np.full(400, np.inf))
+    assert np.mean([rises(rng.exponential(1, 100)) for _ in range(100)]) <= 0.05
+
+
+def test_a_level_that_still_rises_is_neither_within_nor_outside():
+    """What it carries for longer is not known: the capacity is not above it, and the interval reaches both sides."""
+    rising = replace(level(60, 600), rising=True)
+    result = found([level(20, 300), level(40, 300), rising, level(80, 3_000)], (TTFT,), whole=False)
+
+    assert result.value == 60
+    assert result.tested == 40
+    assert result.low is not None
+    assert result.high is not None
+    assert result.low < 55
+    assert 60 < result.high <= 80
+    assert next_level([level(20, 300), level(40, 300), rising], (TTFT,), whole=False) == 50
 
 
 def test_errors_limit_where_answers_stay_quick():
@@ -206,8 +243,9 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 
 def test_the_constants_are_those_that_were_measured():
     """Changing one asks for a new run of `python -m bench levels` (docs/decisions/018)."""
-    shipped = (module.DRIFT, module.BRIDGE, module.CLIP, module.TAIL)
-    assert shipped == (0.08, 2.0, math.log(4), 0.1)
+    shipped = (module.DRIFT, module.CAUTION, module.BRIDGE, module.CLIP, module.NEAR, module.TAIL,
+               module.FEW, module.LOW_SHARE, module.HIGH_SHARE)  # fmt: skip
+    assert shipped == (0.08, 1.2, 3.0, math.log(4), math.log(2), 0.1, 5.0, 1.8, 0.8)
 
 
 def test_refusals_limit_by_errors_although_they_are_no_first_tokens_either():

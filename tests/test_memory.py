@@ -308,7 +308,7 @@ def test_noise_in_which_a_burst_of_100_mb_hides_is_no_pass_whether_or_not_it_hid
     for name, series in (("clean", readings(noise)), ("hidden", hidden)):
         cleanup = criterion(memory_run(tmp_path / name, series), CLEANUP)
         assert (cleanup.verdict, cleanup.value) == ("inconclusive", None), name
-        assert re.search(r"a rise of 1\d\d MB could hide in them and [45]\d MB of it stay \(", cleanup.sentence), name
+        assert re.search(r"a rise of 1\d\d MB could hide in them and [45]\d MB of it stay; ", cleanup.sentence), name
         assert "a larger burst decides" in cleanup.sentence
 
 

@@ -114,6 +114,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Run]]:
         reviving = stack.enter_context(strained("revives", 30))
         probe = f'{USERS}\n[probes.page]\nkind = "json"\nurl = "{reviving.removesuffix(PATH)}/probe"\n'
         begin("revives", reviving, probe.replace("60]", "60, 61, 62, 63, 64]"), once=True)
+        sim = stack.enter_context(start(log=False, model="sim-t200-i1-n2", capacity=10))
+        overloaded = Overrides(rate=80.0, concurrency=1_500, duration_s=2.5)
+        begin("overload", f"{sim.url}/v1/chat/completions", "levels = [20, 40, 60, 80]", overloaded)
         begin("limits", stack.enter_context(strained("limits", 50)), "", Overrides(rate=100.0, concurrency=300))
         if program("haproxy"):
             plain = stack.enter_context(start(log=False, model=MODEL))
@@ -259,6 +262,20 @@ def test_a_rate_limit_is_found_in_open_loop(runs: dict[str, Run]) -> None:
     assert [round(one["level"], 1) for one in found["levels"][:8]] == [0.5, 5, 12.5, 25, 37.5, 50, 75, 100]
     assert criterion(report, "capacity")["verdict"] != "fail"
     assert next(one["phase"] for one in found["levels"] if one["level"] == 75) == "shedding"
+
+
+def test_a_level_too_short_to_show_its_queue_is_not_taken_for_carried(runs: dict[str, Run]) -> None:
+    """Ten places of 0.2 s each: just under 50 a second for good. At 60 a second p95 only reaches the limit after 5 s,
+    and what exceeds 50 by little shows in no 3 s."""
+    found = part(runs["overload"].ended())
+
+    # A busy machine slows the simulator too, never the other way round: there is no bound from below.
+    assert (found["low"] or 0) <= 54
+    assert (found["value"] or 0) <= 58
+    beyond = [one for one in found["levels"] if 55 <= one["level"] <= 65]
+    assert beyond
+    assert all(one["rising"] or one["ttft_p95_ms"] > 1_000 for one in beyond)
+    assert not any(one["within"] for one in beyond)
 
 
 def test_the_command_tells_capacity_on_every_report(tmp_path: Path) -> None:

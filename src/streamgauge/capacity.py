@@ -7,7 +7,11 @@ service's. Between two levels the point estimate is a straight line on the crite
 The interval is a calibrated bootstrap (docs/decisions/018, measured by bench/levels.py). Each draw moves every level by
 three things: the sampling of its requests, a drift of the whole level (a service is not the same from one minute to the
 next, and no number of requests within a level shows it), and what the curve does between two levels, which nobody
-looked at: a random monotone curve instead of the straight line.
+looked at: a random monotone curve instead of the straight line. Failures may set in all at once, so what they limit
+lies anywhere between the last level within and the first outside.
+
+In open loop a level that is held for seconds may be more than the service carries although nobody waited long yet. A
+level at whose end the wait still rose is undecided: in a draw it is as seen, or outside, by even chance.
 
 Rules: +inf is a request that owed a first token and gave none. Scales: log(TTFT / limit), clipped, so that what never
 came counts as far above; arcsine of the square root for shares. Units: a level is users or requests a second.
@@ -26,19 +30,35 @@ import numpy.typing as npt
 from scipy import special
 
 from streamgauge import stats
+from streamgauge.slope import slope
 
 FloatArray = npt.NDArray[np.float64]
 
 DRAWS = 999
 DRIFT = 0.08
 """Standard deviation of log TTFT from one level to the next that its own requests do not show."""
+CAUTION = 1.2
+"""Times the drift in a draw. Finer steps are looked for where the noise of those before said so, and a fit that may
+jump between any two levels takes the drift of one for the service: without it a slow rise is covered too rarely."""
 CLIP = math.log(4)
 """A p95 of a quarter of the limit or of four times the limit is as far from it as matters to where it is crossed."""
-BRIDGE = 2.0
+NEAR = math.log(2)
+"""The same in a draw. Of few requests two lost ones make a p95 that was never reached: the farther it counts, the more
+it pulls its neighbours along."""
+BRIDGE = 3.0
 """How near a curve between two levels keeps to the straight line: infinity is the line, 0 one jump anywhere."""
+FEW = 5.0
+"""So much wider, over n, is what n requests of a level could have shown: few do not tell their own spread."""
+LOW_SHARE, HIGH_SHARE = 1.8, 0.8
+"""Of the draws, times 1 - confidence, that lie outside each bound. Draws that are made to rise lie too low: at 1 and 1,
+with 20 to 40 requests a level, the upper bound was too low in 7 of 100 and the lower one too high in 3."""
 NARROW = 0.02
 TAIL = 0.1
 """Share of the slowest requests that tells how the tail goes on beyond the slowest of them."""
+PARTS, LEAST_IN_PART = 16, 3
+"""A level is cut into so many parts to see whether the wait rises; with fewer requests in each nothing is told."""
+RISEN = 0.1
+"""Of the median: a smaller rise over a level is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +78,8 @@ class Level:
     goodput: float | None = None
     tokens: float | None = None
     in_flight: float | None = None
+    rising: bool = False
+    """Open loop: the wait still rose when the level ended (`rises`), so that being within says nothing of longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +154,26 @@ def capacity(
         crossings.append(crossing_of(limit, steps, fitted[0]))
         noisy = np.column_stack([_drawn(one, limit, rng, luck[:, i]) for i, one in enumerate(kept)])
         if limit.of == "ttft":
-            noisy = np.clip(noisy + drift * rng.standard_normal(noisy.shape), -CLIP, CLIP)
-        drawn = np.minimum(drawn, _crossed(*isotonic(at, noisy, weights), chance))
+            noisy = np.clip(noisy + CAUTION * drift * rng.standard_normal(noisy.shape), -NEAR, NEAR)
+        drawn = np.minimum(drawn, _crossed(*isotonic(at, noisy, weights), chance, jumps=limit.of == "errors"))
     return _told(crossings, np.sort(drawn), confidence, whole=whole)
+
+
+def rises(ttft_ms: FloatArray) -> bool:
+    """Whether the wait rose over a level and still did at its end; False also where too few requests tell.
+
+    ttft_ms: in order of due, +inf where none came. The medians of 16 equal parts rise as noise that is tied in time
+    does not explain (slope.Slope.rises, 95 %), by a tenth at least, and the last quarter lies above the one before it:
+    a wait that only settles rises at first as well.
+    """
+    if len(ttft_ms) < PARTS * LEAST_IN_PART:
+        return False
+    longest = float(np.max(ttft_ms, where=np.isfinite(ttft_ms), initial=1.0))
+    medians = np.array([np.median(part) for part in np.array_split(np.minimum(ttft_ms, 2 * longest), PARTS)])
+    found = slope(np.arange(PARTS, dtype=np.float64), medians)
+    if found is None or not found.rises or found.value * PARTS < RISEN * np.median(medians):
+        return False
+    return bool(medians[-PARTS // 4 :].mean() > medians[-PARTS // 2 : -PARTS // 4].mean())
 
 
 def next_level(levels: Sequence[Level], limits: Sequence[Limit], *, whole: bool = True) -> float | None:
@@ -160,8 +199,8 @@ def _told(crossings: list[Crossing], drawn: FloatArray, confidence: float, *, wh
     lowest, highest = crossings[0].levels[0], crossings[0].levels[-1]
     points = [0.0 if one.at is None else one.at for one in crossings]
     point = min(points)
-    place = max(0, round((len(drawn) + 1) * (1 - confidence)) - 1)
-    low, high = min(float(drawn[place]), point), max(float(drawn[-1 - place]), point)
+    below, above = (max(0, round((len(drawn) + 1) * (1 - confidence) * share) - 1) for share in (LOW_SHARE, HIGH_SHARE))
+    low, high = min(float(drawn[below]), point), max(float(drawn[-1 - above]), point)
     value = min(point, highest)
     if whole:
         value, low = math.floor(value), low if math.isinf(low) else math.floor(low)
@@ -229,11 +268,12 @@ def unscaled(fitted: FloatArray, limit: Limit) -> FloatArray:
 
 
 def seen(level: Level, limit: Limit) -> float:
-    """The level's statistic on the limit's scale."""
+    """The level's statistic on the limit's scale. A TTFT within it that still rises is taken to lie on the limit."""
     if limit.of == "errors":
         return float(scaled(np.array([level.errors / level.n]), limit)[0])
     value = stats.quantile(np.sort(level.ttft_ms), limit.q)
-    return float(scaled(np.array([value], np.float64), limit)[0])
+    found = float(scaled(np.array([value], np.float64), limit)[0])
+    return max(found, 0.0) if level.rising else found
 
 
 def _drawn(level: Level, limit: Limit, rng: np.random.Generator, luck: FloatArray) -> FloatArray:
@@ -242,7 +282,8 @@ def _drawn(level: Level, limit: Limit, rng: np.random.Generator, luck: FloatArra
 
     Errors: Beta(k + 1/2, n - k + 1/2) (Jeffreys). A quantile lies above the i-th of n values where i ~ Binomial(n, q),
     whatever their distribution (the order-statistic interval of stats.rank_bounds, drawn from): between that value and
-    the next one, or, above the slowest of all, on an exponential tail of the logarithm (Hill 1975).
+    the next one, or, above the slowest of all, on an exponential tail of the logarithm (Hill 1975). What still rises is
+    far outside in half of the draws.
     """
     if limit.of == "errors":
         return scaled(special.betaincinv(level.errors + 0.5, level.n - level.errors + 0.5, luck), limit)
@@ -256,7 +297,9 @@ def _drawn(level: Level, limit: Limit, rng: np.random.Generator, luck: FloatArra
     padded = np.concatenate((ordered[:1], ordered, ordered[-1:]))
     low, high = padded[i], padded[i + 1]
     between = low + rng.random(len(luck)) * (high - low)
-    return np.where(below == m, ordered[-1] + scale * rng.standard_exponential(len(luck)), between)
+    found = np.where(below == m, ordered[-1] + scale * rng.standard_exponential(len(luck)), between)
+    found = seen(level, limit) + (1 + FEW / n) * (found - seen(level, limit))
+    return np.where(rng.random(len(luck)) < 0.5, found, CLIP) if level.rising else found
 
 
 # Where it is crossed
@@ -277,13 +320,19 @@ def crossing_of(limit: Limit, levels: FloatArray, fitted: FloatArray) -> Crossin
     return Crossing(limit, at, tuple(float(x) for x in levels), shown)
 
 
-def _crossed(levels: FloatArray, fits: FloatArray, chance: FloatArray) -> FloatArray:
-    """For each row of `fits` where a random monotone curve through it crosses 0; 0 below the levels, inf above."""
+def _crossed(levels: FloatArray, fits: FloatArray, chance: FloatArray, *, jumps: bool) -> FloatArray:
+    """For each row of `fits` where a random monotone curve through it crosses 0; 0 below the levels, inf above.
+
+    jumps: the curve may do so all at once, anywhere between two levels with equal chance. So does a quantile whose
+    upper level lies far outside: that was lost requests, or as good as that.
+    """
     first = (fits < 0).sum(axis=1)
     inside = (first > 0) & (first < len(levels))
     row, after = np.flatnonzero(inside), first[inside]
     low, high = fits[row, after - 1], fits[row, after]
-    share = between(-low / (high - low), chance[row])
+    bends = np.zeros(len(row), bool) if jumps else high < NEAR
+    share = 1 - chance[row]
+    share[bends] = between((-low / (high - low))[bends], chance[row][bends])
     out = np.where(first == 0, 0.0, np.inf)
     out[row] = levels[after - 1] + share * (levels[after] - levels[after - 1])
     return out

@@ -14,6 +14,8 @@ from streamgauge.degradation import Grace, Step
 
 LATE = 0.05
 """Of the TTFT limit: our own lateness beyond it can change what is told. At the judged level it makes a run INVALID."""
+ENOUGH = stats.least_n(0.05)
+"""Requests of a level below which no p95 can be shown to be within a limit: 59."""
 
 
 class Rung(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,8 @@ class Rung(msgspec.Struct, frozen=True, kw_only=True):
     """Why the load went on before its time."""
     late_p95_ms: float | None = None
     """How late our own starts were; a control of the generator, which makes a run INVALID at the judged level only."""
+    rising: bool = False
+    """Open loop: TTFT still rose when the level ended, so whether it would have stayed within is not known."""
 
 
 class Recovery(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,7 +205,8 @@ def section(
         words.append(phase_words(steps, unit).capitalize())
     words.append(grace.words())
     words += [f"Crash: {crash_words(one, unit)}" for one in crashes]
-    words += late_words(rungs, strictest_ms, unit)
+    words += late_words(rungs, strictest_ms, unit) + rising_words(rungs, strictest_ms, unit)
+    words += few_words(rungs, found, unit)
     return Strain(
         unit=unit, asked=asked,
         value=None if found is None else found.value, low=None if found is None else found.low,
@@ -247,7 +252,8 @@ def rung_of(
         level=level.level, start_ns=start_ns, seconds=seconds, held=held, in_flight=level.in_flight, n=level.n,
         errors=level.errors, error_rate=level.errors / level.n if level.n else None, ttft_p50_ms=quantile(0.5),
         ttft_p95_ms=quantile(0.95), served_per_s=level.served, goodput_per_s=level.goodput,
-        tokens_per_s=level.tokens, late_p95_ms=stats.quantile(np.sort(late_ms), 0.95), phase=None, gave_up=gave_up,
+        tokens_per_s=level.tokens, late_p95_ms=stats.quantile(np.sort(late_ms), 0.95), rising=level.rising, phase=None,
+        gave_up=gave_up,
     )  # fmt: skip
 
 
@@ -258,9 +264,42 @@ def late_words(rungs: Sequence[Rung], limit_ms: float, unit: str) -> list[str]:
     if not late:
         return []
     worst = max(ms or 0.0 for ms, _ in late)
-    *others, last = sorted(level for _, level in late)
-    where = "".join(f"{level:,.3g}, " for level in others) + amount(last, unit)
+    where = _where([level for _, level in late], unit)
     return [f"Our own starts were late at {where} (p95 up to {worst:,.0f} ms): what is told there is in part our doing"]
+
+
+def rising_words(rungs: Sequence[Rung], limit_ms: float, unit: str) -> list[str]:
+    """That at some levels nobody waited too long yet, but the wait still rose: they are neither within nor outside."""
+    open_ = [one for one in rungs if one.rising and (one.ttft_p95_ms or math.inf) < limit_ms]
+    if not open_:
+        return []
+    where, seconds = _where([one.level for one in open_], unit), max(one.seconds for one in open_)
+    return [
+        f"At {where} TTFT still rose when the {seconds:,.3g} s of the level were over: whether that is carried for "
+        "longer is not known; hold levels longer (--duration) to tell"
+    ]
+
+
+def few_words(rungs: Sequence[Rung], found: Capacity | None, unit: str) -> list[str]:
+    """That levels within the interval had fewer requests than can show a p95 (stats.least_n): the bounds lean on what
+    services are usually like."""
+    if found is None or found.value is None:
+        return []
+    low, high = found.low or 0.0, found.high or math.inf
+    few = [one for one in rungs if low <= one.level <= high and 0 < one.n < ENOUGH]
+    if not few:
+        return []
+    where, least = _where(sorted({one.level for one in few}), unit), min(one.n for one in few)
+    return [
+        f"At {where} {least} requests are too few to be sure where the limits are crossed: hold levels longer "
+        f"(--duration) for {ENOUGH} at each"
+    ]
+
+
+def _where(levels: Sequence[float], unit: str) -> str:
+    """`50, 75, 100 users`."""
+    *others, last = sorted(levels)
+    return "".join(f"{level:,.3g}, " for level in others) + amount(last, unit)
 
 
 def worst_errors(levels: Sequence[Level], confidence: float) -> tuple[float, float, float] | None:

@@ -252,7 +252,7 @@ def _hidden(held: Held, c: Cleanup) -> Evidence:
         lacks = f"readings lie so far apart that a rise of {c.hidden / MB:,.0f} MB could hide in them"
         lacks += f" and {c.stayed / MB:,.0f} MB of it stay"
         remedy = "a larger burst"
-    said = f"{_gauge(held)}: {lacks} ({_levels(held, c)}); {remedy} decides (docs/spec.md)"
+    said = f"{_gauge(held)}: {lacks}; {remedy} decides (docs/spec.md): {_levels(held, c)}"
     return Evidence("inconclusive", why="not_measured", said=said)
 
 

@@ -125,11 +125,12 @@ def _stretch(seen: Seen, phase: Phase, *, crashed: bool) -> Stretch:
     waited = population(columns, METRICS["ttft_ms"], rows)
     alongside = columns.select(targets=seen.scope.targets)
     pace = over_time(columns, alongside, [(phase.start_ns, phase.end_ns)], seen.scope.limits)
+    waits = waited.values[np.argsort(columns.due[waited.rows], kind="stable")]
     level = Level(
-        level=float(phase.level) if phase.rate is None else phase.rate,
-        ttft_ms=waited.values[np.argsort(columns.due[waited.rows], kind="stable")],
+        level=float(phase.level) if phase.rate is None else phase.rate, ttft_ms=waits,
         n=len(within), errors=int((~columns.having(within, GOOD)).sum()), served=pace["requests_per_s"],
         goodput=pace["goodput"], tokens=pace["tokens_per_s"], in_flight=pace["open_streams_mean"],
+        rising=phase.rate is not None and cap.rises(waits),
     )  # fmt: skip
     seconds = (phase.end_ns - phase.start_ns) / 1e9
     held = pace["concurrency_held"] if phase.rate is None else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamgauge.arrivals import Rate
-from streamgauge.capacity import Level, Limit, next_level
+from streamgauge.capacity import Level, Limit, next_level, rises
 from streamgauge.clock import S
 from streamgauge.control import Report
 from streamgauge.errors import UsageError
@@ -215,12 +215,13 @@ class Climber:
         """The levels held so far. What is still open is not among them: it is no failure yet."""
         import numpy as np
 
-        out = []
+        out, open_loop = [], self.settings.open_loop is not None
         for level, since, until in self.steps:
-            mine = [(ttft, good) for due, ttft, good in self.ended if since <= due < until]
-            values = [math.inf if ttft is None else ttft for ttft, good in mine if ttft is not None or not good]
-            failed = sum(1 for _, good in mine if not good)
-            out.append(Level(level, np.array(values, np.float64), len(mine), failed))
+            mine = sorted((one for one in self.ended if since <= one[0] < until), key=lambda one: one[0])
+            values = [math.inf if ttft is None else ttft for _, ttft, good in mine if ttft is not None or not good]
+            waits = np.array(values, np.float64)
+            failed = sum(1 for _, _, good in mine if not good)
+            out.append(Level(level, waits, len(mine), failed, rising=open_loop and rises(waits)))
         return out
 
 
