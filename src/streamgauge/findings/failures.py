@@ -54,7 +54,7 @@ def server_errors(facts: TargetFacts) -> Iterator[Finding]:
 def provider_errors(facts: TargetFacts) -> Iterator[Finding]:
     """The model's provider is overloaded, or fails for its control as well."""
     columns = facts.columns
-    rows = np.setdiff1d(facts.counted, too_many_at_once(facts))
+    rows = np.setdiff1d(facts.counted, too_many_at_once(facts), assume_unique=True)  # in order: not sorted again
     busy = rows[columns.having(rows, [Outcome.RATE_LIMITED]) & (columns.facts["http_status"][rows] != 429)]
     said = [one for one in columns.failures if one.target == facts.target and BUSY.search(one.message or "")]
     if len(busy) < LEAST and sum(one.count for one in said if one.phase in facts.run.scope.judged) >= LEAST:
