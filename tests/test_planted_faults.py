@@ -131,7 +131,14 @@ FAILING = ("errors", "refused keys", "overloaded", "silent", "dropped", "reset")
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, dict[str, Any]]:
-    return steadily(lambda: _planted(tmp_path_factory.mktemp("planted")))
+    """Planted again, twice at most, where it was not found: who is refused at six open ones is no matter of the limit
+    alone on a machine whose cores others take.
+    """
+    for _ in range(3):
+        made = steadily(lambda: _planted(tmp_path_factory.mktemp("planted")))
+        if all(set(made[0][name]) == names for name, names in NAMES.items()):
+            break
+    return made
 
 
 def _planted(folder: Path) -> tuple[Any, Any, dict[str, Any]]:
