@@ -315,3 +315,13 @@ def test_a_page_of_very_many_targets_stays_small_and_says_what_it_leaves_out():
     assert len(page.source.encode()) < 2_000_000
     assert "200 further criteria in the JSON" in page.text
     assert len(re.findall(r"[\d,]+ further rows in the JSON", page.text)) == 3, "of all numbers, and of two pictures"
+
+
+@pytest.mark.parametrize(("words", "shown"), [(("pass", "pass"), "pass"), (("pass", "inconclusive"), "inconclusive")])
+def test_a_target_of_which_nothing_gates_has_the_mark_of_what_is_shown(words: tuple[str, str], shown: str) -> None:
+    made = passing()[0]
+    name = next(one.target for one in made.criteria if one.target is not None)
+    own = [one for one in made.criteria if one.target == name][:2]
+    judged = [replace(one, gating=False, advisory=False, verdict=word) for one, word in zip(own, words, strict=True)]
+    rows = target_table(replace(made, criteria=judged))[1]
+    assert next(row.verdict for row in rows if row.name == name) == shown

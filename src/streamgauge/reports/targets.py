@@ -130,7 +130,7 @@ def _target_verdict(document: Document, group: Group) -> str | None:
     """The verdict over one target's own criteria; those over all targets are its own where it is alone.
 
     Any fail fails it, also that of all targets together where it has its part in it; else a gating one left open
-    leaves it open; with none gating it is open.
+    leaves it open; with none gating all that are shown count so.
     """
     target = group.target
     controls = {t.get("control") for t in document.run.targets}
@@ -139,8 +139,8 @@ def _target_verdict(document: Document, group: Group) -> str | None:
     own = [c for c in binding if c.target == target or (alone and c.target is None)]
     if any(c.verdict == "fail" for c in own) or (target not in controls and any(_adds_to(c, group) for c in binding)):
         return "fail"
-    gating = [c.verdict for c in own if c.gating]
-    return min(gating, key=lambda word: say.RANK[word], default="inconclusive" if own else None)
+    counted = [c for c in own if c.gating] or own
+    return min((c.verdict for c in counted), key=lambda word: say.RANK[word], default=None)
 
 
 def _adds_to(c: Judged, group: Group) -> bool:
