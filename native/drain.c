@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #define _GNU_SOURCE
 #include <Python.h>
+#include <structmember.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -19,10 +20,12 @@
 #define US 1000LL
 #define MS 1000000LL
 #define S 1000000000LL
+/* A socket that is read is told of when something comes, not as long as something is there: the kernel asks it once a
+ * read instead of twice. So one in which more may lie than was read is looked at again (`again`). */
+#define EDGES (EPOLLET | EPOLLRDHUP)
 #define STAMP 35 /* SO_TIMESTAMPNS, and the type of its ancillary data */
-enum { READ_SIZE = 65536, MOST = 128, MOST_BYTES = 65536, MOST_READS = 128, SPARE = 8192 };
-static const int64_t REST = 500 * US, PATIENCE = 250 * MS, COMPANY = 150 * MS, SPAN = 100 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US,
-                     OVERSLEPT = 2 * MS;
+enum { READ_SIZE = 65536, MOST = 128, MOST_BYTES = 65536, MOST_READS = 128, SPARE = 32768 };
+static const int64_t REST = 500 * US, PATIENCE = 1 * S, SPAN = 100 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US, OVERSLEPT = 2 * MS;
 
 typedef struct {
     int64_t wall, look;
@@ -39,6 +42,7 @@ typedef struct {
     int next, before; /* in the line of those that wait */
     char waits, taken;  /* taken: it is read here, not only told of */
     char fresh;         /* what this look found with it and has not dealt with yet */
+    unsigned mask;
 } Entry;
 
 enum { NOTHING, BYTES, WORD }; /* of `fresh`: its last read; that there is something */
@@ -60,6 +64,7 @@ typedef struct {
     int64_t floor, found, delay;
     int64_t oldest; /* stamp of this look, INT64_MAX: none has one */
     int64_t counted, since; /* so many ready sockets since then */
+    long long patience; /* so long a read waits at most */
     int busy, warm; /* warm: what could not wait was handed on last time */
 } Drain;
 
@@ -100,8 +105,8 @@ static int64_t run_delay(Drain *self) {
 
 /* Registering. */
 
-static PyObject *control(Drain *self, int what, int fd, unsigned mask) {
-    struct epoll_event event = {.events = mask, .data.fd = fd};
+static PyObject *control(Drain *self, int what, int fd, unsigned mask, int taken) {
+    struct epoll_event event = {.events = mask | (taken ? EDGES : 0), .data.fd = fd};
     if (fd < 0 || epoll_ctl(self->epoll, what, fd, &event) < 0) {
         if (fd < 0) errno = EBADF;
         return PyErr_SetFromErrno(PyExc_OSError);
@@ -130,7 +135,7 @@ static int make_room(Drain *self, int fd) {
 static PyObject *add(Drain *self, int fd, unsigned mask, Entry fresh) {
     PyObject *done;
     if (fd >= 0 && make_room(self, fd) < 0) return PyErr_NoMemory();
-    done = control(self, EPOLL_CTL_ADD, fd, mask);
+    done = control(self, EPOLL_CTL_ADD, fd, mask, fresh.taken);
     if (done) {
         self->entry[fd] = fresh;
         self->size++;
@@ -143,7 +148,7 @@ static PyObject *drain_register(Drain *self, PyObject *args) {
     unsigned mask;
     long long looked = 0;
     if (!PyArg_ParseTuple(args, "iI|L:register", &fd, &mask, &looked)) return NULL;
-    return add(self, fd, mask, (Entry){.taken = 1, .looked = looked});
+    return add(self, fd, mask, (Entry){.taken = 1, .mask = mask, .looked = looked});
 }
 
 static PyObject *drain_watch(Drain *self, PyObject *args) {
@@ -157,7 +162,9 @@ static PyObject *drain_modify(Drain *self, PyObject *args) {
     int fd;
     unsigned mask;
     if (!PyArg_ParseTuple(args, "iI:modify", &fd, &mask)) return NULL;
-    return control(self, EPOLL_CTL_MOD, fd, mask);
+    int known = fd >= 0 && fd < self->entries;
+    if (known) self->entry[fd].mask = mask;
+    return control(self, EPOLL_CTL_MOD, fd, mask, known && self->entry[fd].taken);
 }
 
 /* Out of the line. */
@@ -172,7 +179,7 @@ static void leave(Drain *self, int fd) {
 static PyObject *drain_unregister(Drain *self, PyObject *args) {
     int fd;
     if (!PyArg_ParseTuple(args, "i:unregister", &fd)) return NULL;
-    PyObject *done = control(self, EPOLL_CTL_DEL, fd, 0);
+    PyObject *done = control(self, EPOLL_CTL_DEL, fd, 0, 0);
     if (done) {
         leave(self, fd);
         PyMem_Free(self->entry[fd].data);
@@ -230,11 +237,22 @@ static int64_t floor_of(Drain *self, const Look *at) {
     return self->oldest - wall + before < at->likely ? at->surely : at->likely;
 }
 
-/* Reads as a tuple of (end, wall, look). */
+/* (end, wall, look): by hand, for Py_BuildValue takes twice as long and there is one of these for every event. */
+static PyObject *told_read(const Read *read) {
+    int64_t facts[] = {read->end, read->wall, read->look};
+    PyObject *all = PyTuple_New(3);
+    for (int i = 0; all && i < 3; i++) {
+        PyObject *fact = PyLong_FromLongLong(facts[i]);
+        if (!fact) Py_CLEAR(all);
+        else PyTuple_SET_ITEM(all, i, fact);
+    }
+    return all;
+}
+
 static PyObject *told_reads(const Read *read, int reads) {
     PyObject *all = PyTuple_New(reads);
     for (int i = 0; all && i < reads; i++) {
-        PyObject *one = Py_BuildValue("nLL", read[i].end, (long long)read[i].wall, (long long)read[i].look);
+        PyObject *one = told_read(&read[i]);
         if (!one) Py_CLEAR(all);
         else PyTuple_SET_ITEM(all, i, one);
     }
@@ -315,6 +333,12 @@ static int ends(const char *data, ssize_t size, const char *with) {
     return size >= length && !memcmp(data + size - length, with, length);
 }
 
+/* Have the next look tell of a descriptor if there is anything with it, though nothing comes. */
+static void again(Drain *self, int fd) {
+    struct epoll_event event = {.events = self->entry[fd].mask | EDGES, .data.fd = fd};
+    epoll_ctl(self->epoll, EPOLL_CTL_MOD, fd, &event);
+}
+
 /* One read of a ready descriptor; an end goes to `items`. -1 with an exception. */
 static int take(Drain *self, struct epoll_event *event, PyObject *items) {
     int fd = event->data.fd;
@@ -334,6 +358,7 @@ static int take(Drain *self, struct epoll_event *event, PyObject *items) {
     if (before == -1) return -1;
     ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT);
     int code = got < 0 ? errno : 0;
+    if (got == READ_SIZE || code == EINTR || mask & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) again(self, fd);
     if (code == EAGAIN || code == EWOULDBLOCK || code == EINTR) return 0;
     if (got <= 0) {
         entry->fresh = NOTHING;
@@ -408,8 +433,8 @@ static void count(Drain *self, int ready, int64_t at) {
 }
 
 /* Until when to wait, with those in line in mind. */
-static int64_t patience(Drain *self, int64_t limit) {
-    int64_t until = self->first < 0 ? limit : self->entry[self->first].since + PATIENCE;
+static int64_t limit_of(Drain *self, int64_t limit) {
+    int64_t until = self->first < 0 ? limit : self->entry[self->first].since + self->patience;
     return until < limit ? until : limit;
 }
 
@@ -417,7 +442,7 @@ static int64_t patience(Drain *self, int64_t limit) {
 static int let_go(Drain *self, int64_t at, PyObject *items) {
     for (int given = 0; given < MOST && self->first >= 0;) {
         Entry *entry = &self->entry[self->first];
-        if (entry->since + PATIENCE - COMPANY > at) break;
+        if (entry->since + self->patience - self->patience / 4 > at) break;
         given += entry->reads;
         if (put(items, hand_on(self, self->first, EPOLLIN)) < 0) return -1;
     }
@@ -437,7 +462,7 @@ static PyObject *drain_wait(Drain *self, PyObject *args) {
     }
     self->warm = 0;
     while (!PyList_GET_SIZE(items)) {
-        int64_t limit = patience(self, wake_ns);
+        int64_t limit = limit_of(self, wake_ns);
         if (self->busy && !eager && rest(self, limit) < 0) goto failed;
         int n = look(self, limit, &at);
         if (n < 0) goto failed;
@@ -445,7 +470,7 @@ static PyObject *drain_wait(Drain *self, PyObject *args) {
         if (n > 0) count(self, n, woke);
         if (n > 0 && drain(self, n, &at, items) < 0) goto failed;
         self->warm = PyList_GET_SIZE(items) > 0;
-        if (self->first >= 0 && self->entry[self->first].since + PATIENCE <= woke && let_go(self, woke, items) < 0)
+        if (self->first >= 0 && self->entry[self->first].since + self->patience <= woke && let_go(self, woke, items) < 0)
             goto failed;
         if (n == 0 || woke >= wake_ns) break;
     }
@@ -605,6 +630,7 @@ static int drain_init(Drain *self, PyObject *args, PyObject *names) {
     }
     run_delay(self);
     self->first = self->last = -1;
+    self->patience = PATIENCE;
     self->floor = self->found = self->since = now(self);
     return self->floor == -1 ? -1 : 0;
 }
@@ -645,6 +671,11 @@ static PyMethodDef methods[] = {
     {0},
 };
 
+static PyMemberDef members[] = {
+    {"patience", T_LONGLONG, offsetof(Drain, patience), 0, "So long a read waits at most, in ns."},
+    {0},
+};
+
 static PyTypeObject type = {
     PyVarObject_HEAD_INIT(NULL, 0).tp_name = "streamgauge._drain.Drain",
     .tp_doc = "Waits and reads; streamgauge.drain says how.",
@@ -655,6 +686,7 @@ static PyTypeObject type = {
     .tp_dealloc = (destructor)drain_dealloc,
     .tp_repr = (reprfunc)drain_repr,
     .tp_methods = methods,
+    .tp_members = members,
 };
 
 static PyMethodDef functions[] = {

@@ -13,11 +13,14 @@ import msgspec
 import pytest
 
 from streamgauge.dialects import DIALECTS
+from streamgauge.dialects.contract import TEXT
+from streamgauge.output import Output
 from streamgauge.plan import Shot
 from streamgauge.sample import GapsPart, Outcome, Sample
 from streamgauge.stream import Limits, Stream
 
 MS = 1_000_000
+S = 1_000 * MS
 T0 = 5_000_000 * MS
 ID = "ab" * 16
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -318,3 +321,14 @@ def test_secrets_go_before_a_text_is_cut() -> None:
     told = msgspec.json.encode(sample)
     assert b"S3cr" not in told
     assert b"***" in told
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_pause_of_hours_is_told_whole_and_its_gap_as_the_longest_that_can_be_written(together: bool) -> None:
+    output, stamps = Output("0" * 32, None), [S + 20 * MS, 7_201 * S, 7_201 * S + 1_499]
+    output.event(TEXT, S, 0)
+    output.read_over(S)
+    for some in [stamps] if together else [[stamp] for stamp in stamps]:
+        output.alike(some)
+    assert list(output.gaps) == [20_000, 0xFFFF_FFFF, 1]
+    assert (output.longest_gap, output.stalls, output.stalled_ns) == (7_200 * S - 20 * MS, 1, 7_200 * S - 20 * MS)

@@ -39,9 +39,8 @@ REST = 500 * US
 """Between two looks under load: half of what counts as merged."""
 SPAN = 100 * MS
 """Over which load is counted."""
-PATIENCE = 250 * MS
-COMPANY = 150 * MS
-"""Who would be handed on within this goes along with one who is, or next after what could not wait."""
+PATIENCE = 1 * S
+"""Who has waited for three quarters of it goes along with one who is handed on, or next after what could not wait."""
 MOST = 128
 """So many reads whose time has come are handed on at once, or those of one stream."""
 MOST_BYTES, MOST_READS = 65_536, MOST
@@ -63,6 +62,9 @@ b"" is the end of the stream. Where there are no bytes `Reads` has one entry, wh
 
 class Drain(Protocol):
     """What the loop needs of it. Descriptors that are registered are read, those watched only told of."""
+
+    patience: int
+    """ns that a read waits at most: PATIENCE, or less where someone must know sooner."""
 
     def register(self, fd: int, mask: int, looked: int = 0) -> None:
         """Look at `fd` from now on. `looked`: when nothing lay there."""
@@ -199,6 +201,7 @@ class Pure:
         """What could not wait was handed on last time."""
         self._run_delay = RunDelay()
         self._continued = False
+        self.patience = PATIENCE
 
     def __repr__(self) -> str:
         return f"<Pure drain of {self._size} descriptors>"
@@ -233,7 +236,7 @@ class Pure:
             self._let_go(woke, items)
         self._warm = False
         while not items:
-            limit = self._patience(wake_ns)
+            limit = self._until(wake_ns)
             until = self._found + REST
             if self._busy and not eager and (limit is None or until < limit):
                 self._clock.sleep_until(until)
@@ -242,7 +245,7 @@ class Pure:
                 self._count(len(ready), woke)
                 self._drain(ready, surely, likely, items)
             self._warm = bool(items)
-            if self._held and next(iter(self._held.values())).since + PATIENCE <= woke:
+            if self._held and next(iter(self._held.values())).since + self.patience <= woke:
                 self._let_go(woke, items)
             if not ready or (wake_ns is not None and woke >= wake_ns):
                 break
@@ -256,11 +259,11 @@ class Pure:
             self._busy = at - self._since < self._counted * REST
             self._since, self._counted = at, 0
 
-    def _patience(self, wake_ns: int | None) -> int | None:
+    def _until(self, wake_ns: int | None) -> int | None:
         """Until when to wait, with those that wait already in mind."""
         if not self._held:
             return wake_ns
-        until = next(iter(self._held.values())).since + PATIENCE
+        until = next(iter(self._held.values())).since + self.patience
         return until if wake_ns is None or until < wake_ns else wake_ns
 
     def _let_go(self, now: int, items: list[Item]) -> None:
@@ -268,7 +271,7 @@ class Pure:
         given = 0
         while self._held and given < MOST:
             fd, held = next(iter(self._held.items()))
-            if held.since + PATIENCE - COMPANY > now:
+            if held.since + self.patience - self.patience // 4 > now:
                 return
             given += len(held.reads)
             items.append(self._hand_on(fd, IN))

@@ -142,6 +142,8 @@ class Loop:
         fresh: on a new one, which is closed after it.
         """
         self.open_streams += 1
+        if stream.stall_ns < 2 * self._poller.patience:  # an output that waits must be known before the next is overdue
+            self._poller.patience = stream.stall_ns // 2
         if fresh:
             self._fresh.add(stream.id)
         stream.via = target.proxy.shown if target.proxy is not None and not target.secure else None

@@ -8,7 +8,8 @@ the last of them came up to their slack before it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from operator import sub
 
 from streamgauge.dialects.contract import MALFORMED, OUTPUT, REASONING, STEP, TEXT, TOOL, UNKNOWN
 from streamgauge.sample import MERGED_NS, SPILL_GAPS, STALL_NS, GapsPart
@@ -65,7 +66,7 @@ class Output:
             if previous is None:
                 self.first_text, self.first_text_slack = stamp, slack
             elif stamp > previous and not self._broken:
-                self._gap(stamp - previous)
+                self._gaps_of((stamp - previous,))
             self.last_text = stamp
             self._broken = False
         if bits & REASONING:
@@ -97,25 +98,22 @@ class Output:
 
     def alike(self, stamps: list[int]) -> None:
         """Reads with one text each and nothing else, behind a text: what `event` and `read_over` do for each."""
-        previous, before = self.last_text, self.last
-        assert previous is not None
-        assert before is not None
-        self.texts += len(stamps)
-        self.known += len(stamps)
-        self.reads += len(stamps)
-        longest = self.longest_gap or 0
-        for stamp in stamps:
-            if stamp > previous and not self._broken:
-                self._gap(stamp - previous)
-            self._broken = False
-            if stamp - before > longest:
-                longest = stamp - before
-                self.pause(longest)
-            elif stamp - before > STALL_NS:
-                self.pause(stamp - before)
-            previous = before = stamp
-        self.last_text = self.last = previous
-        self.last_slack = 0
+        self.event(TEXT, stamps[0], 0)
+        self.read_over(stamps[0])
+        steps = list(map(sub, stamps[1:], stamps))
+        if not steps:
+            return
+        longest = max(steps)
+        if longest > STALL_NS:
+            for ns in steps:
+                self.pause(ns)
+        elif longest > (self.longest_gap or 0):
+            self.longest_gap = longest
+        self._gaps_of(steps)
+        self.texts += len(steps)
+        self.known += len(steps)
+        self.reads += len(steps)
+        self.last = self.last_text = stamps[-1]
 
     def pause(self, ns: int) -> None:
         """So long there was no output."""
@@ -125,11 +123,14 @@ class Output:
             self.stalls += 1
             self.stalled_ns += ns
 
-    def _gap(self, ns: int) -> None:
-        """Between two texts. The gaps go to the run folder when they are many."""
+    def _gaps_of(self, steps: Iterable[int]) -> None:
+        """Between texts that come one behind the other, in ns. The gaps go to the run folder when they are many."""
         gaps = self.gaps
-        gap = round(ns / 1_000)
-        gaps.append(gap if gap < MOST_GAP else MOST_GAP)
+        found = [(ns + 500) // 1_000 for ns in steps if ns > 0]
+        try:
+            gaps.fromlist(found)
+        except OverflowError:  # all of them or none are taken
+            gaps.fromlist([min(us, MOST_GAP) for us in found])
         if len(gaps) >= SPILL_GAPS and self._spill is not None:
             self._spill(GapsPart(self._id, self._parts, gaps.tobytes()))
             self._parts += 1

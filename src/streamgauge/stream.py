@@ -173,6 +173,11 @@ class Stream:
         return bytes(self._body)
 
     @property
+    def stall_ns(self) -> int:
+        """So long may lie between two outputs."""
+        return self._limits.stall_ns
+
+    @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request after this one."""
         response = self.response

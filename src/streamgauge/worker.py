@@ -309,10 +309,12 @@ class Worker:
             self._last_output[target] = at_ns
 
     def _latest_output(self) -> dict[str, int]:
-        """When any stream of each target last gave output."""
-        for stream in self._loop.streams():
-            self._saw_output(stream.shot.target, stream.output.last)
-        return self._last_output
+        """When any stream of each target last gave output, to a second: the guard waits for ten."""
+        known, since = self._last_output, self._now() - S
+        if any(known.get(target, 0) < since for target in self._targets):
+            for stream in self._loop.streams():
+                self._saw_output(stream.shot.target, stream.output.last)
+        return known
 
     def _push_control(self) -> None:
         try:
