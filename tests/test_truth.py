@@ -296,12 +296,13 @@ def gaps_by_the_log(case: Case) -> Iterator[int]:
 def test_the_longest_gap_and_stalls_are_the_true_ones(cases: list[Case]):
     stalls = 0
     for case in cases:
-        if case.sample.outcome == "stall_timeout" or case.sample.output_reads != len(case.sends):
+        if case.sample.outcome == "stall_timeout":
             continue
         gaps = [b.before_ns - a.before_ns for a, b in pairwise(case.sends)]
         longest = case.sample.longest_gap_ns
-        assert (longest is None) == (not gaps), case
-        if longest is not None:
+        if case.sample.output_reads == len(case.sends):
+            assert (longest is None) == (not gaps), case
+        if longest is not None and case.sample.output_reads == len(case.sends):
             assert longest > max(b.before_ns - a.after_ns for a, b in pairwise(case.sends)) - DELIVERY_NS, case
             assert longest < max(b.after_ns - a.before_ns for a, b in pairwise(case.sends)) + DELIVERY_NS, case
         if all(abs(gap - STALL_NS) > DELIVERY_NS for gap in gaps):
