@@ -6,8 +6,8 @@ from __future__ import annotations
 def span(seconds: float) -> str:
     """`0.4 s`, `42 s`, `2.5 min`, `12 min`, `1 h`, `1 h 05 min`, `100 h`, `12 d`: two figures, or as many as matter."""
     if seconds < 120:
-        return f"{seconds:.2g} s" if seconds < 9.5 else f"{seconds:.0f} s"
-    if seconds < 9.5 * 60:
+        return f"{seconds:.2g} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    if seconds < 9.95 * 60:
         return f"{seconds / 60:.2g} min"
     minutes = round(seconds / 60)
     if minutes < 60:
