@@ -24,8 +24,8 @@
  * read instead of twice. So one in which more may lie than was read is looked at again (`again`). */
 #define EDGES (EPOLLET | EPOLLRDHUP)
 #define STAMP 35 /* SO_TIMESTAMPNS, and the type of its ancillary data */
-enum { READ_SIZE = 65536, MOST = 128, MOST_BYTES = 65536, MOST_READS = 128, SPARE = 32768 };
-static const int64_t REST = 500 * US, PATIENCE = 1 * S, SPAN = 100 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US, OVERSLEPT = 2 * MS;
+enum { READ_SIZE = 65536, MOST = 128, MOST_BYTES = 65536, MOST_READS = 64, SPARE = 32768 };
+static const int64_t REST = 500 * US, PATIENCE = 500 * MS, SPAN = 100 * MS, SLEPT = 1 * MS, WAKE_MARGIN = 200 * US, OVERSLEPT = 2 * MS;
 
 typedef struct {
     int64_t wall, look;

@@ -358,7 +358,7 @@ def test_under_load_a_read_that_ends_an_event_waits_and_what_comes_behind_it_tak
             ((number, mask, data, reads),) = of(fd, one, begin, 5)
             assert (number, mask, data, [end for end, _, _ in reads]) == (fd, IN, EVENT, [len(EVENT)])
             waited.append(time.monotonic() - begin)
-        assert max(waited) > 0.08, "a second, or three quarters of one in company"
+        assert max(waited) > 0.08, "half a second, or three quarters of that in company"
         theirs.sendall(EVENT)
         found = [item for _ in range(5) for item in one.wait(time.monotonic_ns() + MS, False)[0] if item[0] == fd]
         theirs.sendall(b"0\r\n\r\n")

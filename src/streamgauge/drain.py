@@ -39,12 +39,13 @@ REST = 500 * US
 """Between two looks under load: half of what counts as merged."""
 SPAN = 100 * MS
 """Over which load is counted."""
-PATIENCE = 1 * S
+PATIENCE = 500 * MS
 """Who has waited for three quarters of it goes along with one who is handed on, or next after what could not wait."""
 MOST = 128
 """So many reads whose time has come are handed on at once, or those of one stream."""
-MOST_BYTES, MOST_READS = 65_536, MOST
-"""What waits of one stream at most; the read that reaches it does not wait."""
+MOST_BYTES, MOST_READS = 65_536, 64
+"""What waits of one stream at most; the read that reaches it does not wait. It all goes with the stream's end: where no
+event is like the last, that is a millisecond for each stream that ends in the same look."""
 MORE_COMES = (b"\n\n\r\n", b"\r\n\r\n\r\n")
 """How an event and its chunk end."""
 _SLEPT = 1 * MS  # a shorter wait bounds `look` well enough by itself
